@@ -109,7 +109,7 @@ def test_no_leak_fails(assert_no_leak):
 """
 
 WORDS = (
-    "*Gradient does not reach lag 20. At lag 20 the gradient has * of its size at lag 0 in rnn*",
+    "*Gradient does not reach lag 20. At lag 20 the gradient is * of its size at lag 0 in rnn*",
     "*rnn: reach no: 9.54e-07 *, threshold 0.01*",
     "*throughtime verdict*",
     "*The model does not use inputs 20 or more steps back.*",

@@ -60,9 +60,9 @@ def test_headline_names_the_layers_that_differ_and_those_that_explode():
 
 
 def test_below_the_headline_its_sentence_is_not_repeated():
-    told = "Yes: the model uses inputs 30 or more steps back. At lag 30 the gradient has 12 %."
+    told = "Yes: the model uses inputs 30 or more steps back. At lag 30 the gradient is 12 %."
     uses = replace(found(Verdict.USES, layer("yes", 0.5, "≥ 99")), sentences=(told,))
-    assert below_headline(uses) == "At lag 30 the gradient has 12 %."
+    assert below_headline(uses) == "At lag 30 the gradient is 12 %."
     assert below_headline(replace(uses, sentences=("Yes.",))) == "Yes."
     assert below_headline(replace(uses, verdict=Verdict.UNUSED)) == told
 
@@ -137,7 +137,5 @@ def test_a_solved_model_has_nothing_to_change_and_an_unmeasured_use_is_to_be_mea
 def test_advice_holds_only_if_the_task_needs_the_lag():
     lost = layer("no", 1e-9, "9", why=(TIMESCALE,))
     texts = [each.text for each in actions(found(Verdict.NO_EVIDENCE, lost))]
-    assert texts[0].startswith(
-        "If the task needs lag 30 and its loss is too high, start the forget gate's bias"
-    )
+    assert texts[0].startswith("If the loss is too high, initialise the forget gate's bias")
     assert not list(actions(found(Verdict.NO_EVIDENCE, lost, asked=None)))[1:]

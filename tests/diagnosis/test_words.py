@@ -189,6 +189,10 @@ def descent():
     return type("SGD", (), {"learning_rate": 0.1})()
 
 
+def bounded():
+    return changed(testing.exploding(samples=SAMPLES), attributes={"activation": "tanh"})
+
+
 PRODUCED = {
     "uses": lambda _: printed(Model(decaying(0.99), OLD), dependency_length=20),
     "sizes": lambda _: printed(Model(decaying(0.99), OLD), dependency_length=20),
@@ -198,6 +202,7 @@ PRODUCED = {
     "size_unclear": lambda _: printed(Model(decaying(AROUND), OLD), dependency_length=8),
     "weak_signal": lambda _: printed(Model(decaying(0.5), OLD), dependency_length=20),
     "unused": lambda _: printed(Model(decaying(0.99)), dependency_length=20),
+    "unused_faint": lambda _: printed(Model(decaying(0.85)), dependency_length=20),
     "unused_mixed": lambda _: printed(Model(both_ways(rates=(0.5, 0.99))), dependency_length=20),
     "no_evidence": lambda _: printed(Model(decaying(0.5)), dependency_length=20),
     "no_evidence_open": lambda _: printed(Model(decaying(0.001))),
@@ -206,6 +211,9 @@ PRODUCED = {
     "exploding_loss": lambda _: over_training(1.3, 1.3, losses=(1.0, 9.0), activation="tanh"),
     "optimizer": lambda _: printed(Model(testing.exploding(samples=SAMPLES), optimizer=descent())),
     "optimizer_assumed": lambda _: printed(testing.exploding(samples=SAMPLES)),
+    "growth_alone": lambda _: printed(Model(bounded(), optimizer=descent())),
+    "rescaled": lambda _: printed(Model(bounded(), optimizer=optimizer())),
+    "clip_norm": lambda _: printed(Model(testing.exploding(samples=SAMPLES), optimizer=descent())),
     "growth": lambda _: printed(testing.exploding(samples=SAMPLES)),
     "step": lambda _: printed(testing.exploding(samples=SAMPLES)),
     "first_step_only": lambda _: printed(read_at_once()),
@@ -283,6 +291,7 @@ PRODUCED = {
     "over_training": lambda _: over_training(0.5, 0.9),
     "trend_risen": lambda _: over_training(0.5, 0.9),
     "trend_fallen": lambda _: over_training(0.9, 0.5),
+    "trend_floor": lambda _: over_training(0.2, 0.1),
     "trend_same": lambda _: over_training(0.5, 0.5),
     "trend_values": lambda _: over_training(0.5, 0.9, level="summary", dropped=LAG_INTERVAL),
     "trend_stopped": lambda _: over_training(0.5, float("nan")),

@@ -194,7 +194,7 @@ def test_contributions_are_shares_of_each_sample():
     (line,) = lines(shares)
     np.testing.assert_allclose(told(line, "share")[-3:], [0.125, 0.25, 0.5], rtol=1e-6)
     assert told(line, "share").sum() == pytest.approx(1.0)
-    assert picture.title == "Recurrent weights of rnn learn 90 % from the last 4 of 30 steps"
+    assert picture.title == "90 % of the step contribution of rnn lies in 4 of 30 timesteps, 26 to 29"
 
 
 def test_spectrum_lies_where_the_eigenvalues_are():

@@ -80,7 +80,7 @@ def test_answer_and_its_plot_are_seen_first(page):
 def test_contents_lead_to_every_section_by_keyboard_and_unfold_it(page):
     links = page.tab.locator("nav a")
     targets = [link.get_attribute("href") for link in links.all()]
-    assert len(targets) == len(set(targets)) == 7
+    assert len(targets) == len(set(targets)) == 8
     assert all(page.tab.locator(target).count() == 1 for target in targets)
     page.tab.keyboard.press("Tab")
     page.until("() => document.activeElement.className == 'skip'")

@@ -135,7 +135,7 @@ def test_a_rnn_that_forgets_shows_no_evidence_and_gets_remedies():
     y = x[:, 0]
     found = diagnose(half_orthogonal(), x, y, solved=0.01)
     assert (found.verdict, answers(found)) == (Verdict.NO_EVIDENCE, ("no", "no"))
-    assert "If the task needs lag 30, this is what vanishing gradients look like" in found.text
+    assert "so little gradient would teach it only slowly" in found.text
     remedy = found.remedies[0]
     assert "orthogonal" in remedy.text
     assert "spectral radius" in remedy.evidence
@@ -160,12 +160,35 @@ def test_an_exploding_rnn_is_unstable_with_norms():
     x = positive()
     found = diagnose(linear_rnn(1.3 * np.eye(2)), x, torch.zeros(32, 1).double(), solved=0.0)
     assert found.verdict == Verdict.UNSTABLE
-    assert "The gradient's norm before clipping is" in found.text
+    assert "Gradient norm of the recurrent weights: " in found.text
     clipping, kernel = found.remedies
     assert clipping.text.startswith("clip the gradient by its norm")
     assert "exponent of the states 0.262," in kernel.evidence, "ln 1.3"
-    assert "multiplies a gradient by 1.3;" in kernel.evidence
+    assert "multiplies a gradient in that direction by 1.3;" in kernel.evidence
     assert "spectral radius of the recurrent kernel 1.3" in kernel.evidence
+
+
+def test_the_pasted_clip_lets_a_step_change_the_recurrent_weights_by_one_percent():
+    model, x, y = linear_rnn(1.3 * np.eye(2)), positive(), torch.zeros(32, 1).double()
+    optimizer, loss = torch.optim.SGD(model.parameters(), 1e-3), nn.MSELoss()(model(x), y)
+    (code,) = (
+        each.code for each in actions(diagnose(model, x, y, optimizer=optimizer)) if "Clip" in each.text
+    )
+    before = model.rnn.weight_hh_l0.detach().clone()
+    exec(code, {"torch": torch, "model": model, "loss": loss, "optimizer": optimizer})
+    change = float((model.rnn.weight_hh_l0.detach() - before).norm() / before.norm())
+    assert 0.001 < change < 0.0105, "two digits of the threshold are printed"
+
+
+def test_growth_that_does_no_harm_is_explained_with_the_size_of_the_step():
+    model, x, y = linear_rnn(1.3 * np.eye(2)), positive(), torch.zeros(32, 1).double()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-12)
+    nn.MSELoss()(model(x), y).backward()
+    step = 1e-12 * float(model.rnn.weight_hh_l0.grad.norm() / model.rnn.weight_hh_l0.detach().norm())
+    found = diagnose(model, x, y, optimizer=optimizer)
+    assert found.verdict != Verdict.UNSTABLE
+    assert "no fault in itself" in found.text
+    assert f"changes the recurrent weights by {step:.3g} times their norm" in found.text
 
 
 def test_the_pasted_kernel_of_spectral_radius_1_no_longer_explodes():
@@ -194,7 +217,7 @@ def test_a_task_of_the_last_step_is_never_told_that_it_vanishes():
         assert found.verdict == Verdict.NO_EVIDENCE
         assert "vanish" not in told(found)
     asked = diagnose(model, x, y + 0.01, solved=1.0)
-    assert "if it does not, nothing is wrong" in asked.text
+    assert "the task does not need this lag" in asked.text
     assert "nothing needs to be changed" in asked.text
     assert asked.remedies == ()
 
@@ -355,6 +378,7 @@ def test_inputs_that_do_harm_are_found_beside_a_batch_without_partners():
     assert found.layers["rnn"].use.answer == "no"
     assert found.verdict == Verdict.UNUSED
     assert told(found).count("if all samples get the same inputs") == 1
+    assert [each.text.partition(".")[0] for each in actions(found)] == ["Compare the loss on training data"]
 
 
 class Batches:

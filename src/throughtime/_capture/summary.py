@@ -24,7 +24,7 @@ _FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch"}
 _COLUMNS = ("layer", "weight", "dims", "shape", "parameters", "penalty")
 _TWO_BIASES = (
     "A GRU that resets after the matrix product has two biases: its reset gate multiplies U·h + "
-    "recurrent_bias in the candidate, so that the two cannot be one."
+    "recurrent_bias in the candidate, so the two cannot be merged."
 )
 _TORCH_BIASES = "torch adds two biases, bias and recurrent_bias: together they act as one."
 

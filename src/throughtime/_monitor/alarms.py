@@ -136,7 +136,8 @@ def _check_vanishing(ratios: Floats, asked: int | str | None, way: str) -> Itera
     with np.errstate(under="ignore", over="ignore"):
         middle, *ends = (float(np.exp(each)) for each in median_interval(ratios[:, lag]))
     if answer(*ends) == NO:
-        yield "vanishing", f"the gradient at lag {lag} is {middle:.2g} times that at lag 0{way}"
+        half = ", half of the window," if isinstance(asked, str) else ""
+        yield "vanishing", f"the gradient at lag {lag}{half} is {middle:.2g} times that at lag 0{way}"
 
 
 def _check_saturation(arrays: Arrays, layout: xr.Dataset) -> Iterator[tuple[str, str]]:

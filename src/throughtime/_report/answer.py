@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +23,8 @@ from throughtime.plots.recorded import sampled
 WIDTH, HEIGHT, MARGIN = 160.0, 34.0, 3.0  # of a sparkline, in pixels
 _MOST_TITLED = 3  # layers
 NOTE = (
-    "R(k) is the gradient of a layer's state k steps before the step that the loss reads, as a fraction of "
-    "its size there: median over samples, with its 95 % interval. Steps at which a curve is below the "
+    "R(k) is the gradient of a layer's state k steps before the step that the loss reads, relative to its "
+    "size there: median over samples, with its 95 % interval. Steps at which a curve is below the "
     "threshold contribute almost nothing to learning."
 )
 
@@ -73,11 +73,15 @@ def _grown(curves: Mapping[str, LagCurve]) -> str:
 
 
 def _title(horizons: Mapping[str, str]) -> str:
-    """Name the steps back at which 1 % of the gradient still arrives, for the shortest and longest layers."""
-    ordered = sorted(horizons, key=lambda path: float(horizons[path].removeprefix("≥ ")))
-    shown = ordered if len(ordered) <= _MOST_TITLED else [ordered[0], ordered[-1]]
-    ends = [f"{horizons[path].removeprefix('≥ ')} steps back in {path}" for path in shown]
-    return f"At least 1 % of the gradient arrives {', '.join(ends)}" if ends else "Gradient by lag, R(k)"
+    """Name the horizon of the layers where the gradient is lost, of all if it is in none."""
+    lost = {path: steps for path, steps in horizons.items() if not steps.startswith("≥")}
+    ordered = sorted(lost or horizons, key=lambda path: float(horizons[path].removeprefix("≥ ")))
+    named = ordered if len(ordered) <= _MOST_TITLED else [ordered[0], ordered[-1]]
+    ends = ", ".join(f"lag {horizons[path].removeprefix('≥ ')} in {path}" for path in named)
+    start = (
+        "Less than 1 % of the gradient arrives beyond" if lost else "At least 1 % of the gradient arrives at"
+    )
+    return f"{start} {ends}" if ends else "Gradient by lag, R(k)"
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,18 @@ def sparks(history: History) -> tuple[Spark, ...]:
         logs = [math.log10(each) if each > 0 else math.nan for each in ratios]
         name = f"Reach of {path} at lag {history.lag}"
         one = _spark(name, steps, logs, math.log10(REACHES), lambda log: size(10**log))
-        words = f"{one.words}; horizon {horizons[0]} → {horizons[-1]} steps" if horizons else one.words
+        ends = " → ".join(dict.fromkeys(horizons[:1] + horizons[-1:]))
+        words = f"{one.words}; horizon {ends} steps" if ends else one.words
         found.append(Spark(one.name, one.points, one.threshold, words))
     return tuple(each for each in found if len(each.points) > 1)
 
 
 def _spark(
-    name: str, steps: Sequence[int], values: Sequence[float], threshold: float | None, write: object
+    name: str,
+    steps: Sequence[int],
+    values: Sequence[float],
+    threshold: float | None,
+    write: Callable[[float], str],
 ) -> Spark:
     known = [(step, value) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
     if not known:
@@ -125,5 +134,5 @@ def _spark(
 
     across = (WIDTH - 2 * MARGIN) / max(1, last - first)
     points = tuple((round(MARGIN + (step - first) * across, 1), round(up(value), 1)) for step, value in known)
-    ends = f"{write(known[0][1])} → {write(known[-1][1])}"  # type: ignore[operator]
+    ends = " → ".join(dict.fromkeys(write(value) for _, value in (known[0], known[-1])))
     return Spark(name, points, None if threshold is None else round(up(threshold), 1), ends)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -12,12 +11,14 @@ import numpy as np
 import xarray as xr
 
 from throughtime import cells, diagnostics
+from throughtime._drawing.scale import number
 from throughtime._errors import ThroughTimeError
 from throughtime._monitor.provenance import version_of
 from throughtime._text.tables import Table
 from throughtime._vocabulary import CERTIFICATES
 from throughtime.diagnostics.alarm import ATTRIBUTE
 from throughtime.diagnostics.checks import agreement, dtype_of
+from throughtime.plots.data import count
 
 LIBRARIES = ("throughtime", "numpy", "xarray", "matplotlib", "bokeh")
 
@@ -30,9 +31,10 @@ def certificates(tree: xr.DataTree) -> tuple[Table, ...]:
         found = [leaf[name] for name in CERTIFICATES if name in leaf]
         if found:
             bar, verdict = cells.bar(dtype_of(leaf)), agreement(leaf)
-            rows.append((node.path.strip("/"), *(_written(each) for each in found), f"{bar:.0e}", verdict))
-    caption = "Certificate: the gradients inside each layer against the framework's own, relative error"
-    return (Table(tuple(rows), ("layer", "weights", "time", "allowed", ""), caption),) if rows else ()
+            rows.append((node.path.strip("/"), *(_written(each) for each in found), number(bar), verdict))
+    caption = "Certificate: relative error of the gradients inside each layer against the framework's own"
+    names = ("layer", "gradients of weights", "gradients of inputs at each step", "allowed", "result")
+    return (Table(tuple(rows), names, caption),) if rows else ()
 
 
 def measures(leaf: xr.Dataset) -> tuple[Table, ...]:
@@ -50,36 +52,35 @@ def origin(tree: xr.DataTree, training: xr.DataTree | None) -> Table:
     """Tabulate what was captured, when, where and with which versions; commit and path are the run's."""
     run = tree if training is None else training
     known = {**run.attrs, **tree.attrs}
-    rows = [("written", datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"))]
+    rows = [("written", datetime.now().astimezone().isoformat(timespec="seconds"))]
     rows += [(words, str(known[name])) for name, words in _ORIGIN.items() if name in known]
     rows += [("run", str(run.encoding["source"]))] if "source" in run.encoding else []
-    losses = [
-        float(np.asarray(node.to_dataset()["loss"]).ravel()[-1])
-        for node in tree.leaves
-        if "loss" in node.data_vars
-    ]
-    sizes = {
-        dim: max(int(node.sizes.get(dim, 0)) for node in tree.subtree) for dim in ("sample", "time", "step")
-    }
-    rows.append(("sizes", ", ".join(f"{size} {dim}" for dim, size in sizes.items() if size)))
-    rows += [("loss of the batch", f"{losses[-1]:.5g}")] if losses else []
+    losses = [float(np.ravel(node["loss"])[-1]) for node in tree.leaves if "loss" in node.data_vars]
+    sizes = {dim: max(int(node.sizes.get(dim, 0)) for node in tree.subtree) for dim in _SIZES}
+    rows.append(("sizes", ", ".join(count(size, _SIZES[dim]) for dim, size in sizes.items() if size)))
+    if "training" in tree.attrs:
+        rows.append(("mode", "training" if tree.attrs["training"] else "inference"))
+    rows += [("loss of the batch", number(losses[-1]))] if losses else []
     rows += [
         (str(name).replace("_", " "), str(value))
         for name, value in tree.attrs.items()
-        if name not in (*_ORIGIN, ATTRIBUTE) and len(str(value)) < _LINE
+        if name not in (*_ORIGIN, ATTRIBUTE, "training") and len(str(value)) < _LINE
     ]
     rows.append(("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"))
-    rows.append(("libraries", ", ".join(_versions())))
+    rows.append(
+        ("libraries", ", ".join(f"{name} {version_of(name)}" for name in LIBRARIES if version_of(name)))
+    )
     return Table(tuple(rows))
 
 
-def _versions() -> Iterator[str]:
-    for name in LIBRARIES:
-        if number := version_of(name):
-            yield f"{name} {number}"
-
-
-_ORIGIN = {"started": "recording began", "git_commit": "git commit", "model_class": "model"}
+_ORIGIN = {
+    "started": "recording began",
+    "git_commit": "git commit",
+    "model_class": "model",
+    "order_of_calls": "layers, in the order of their calls",
+    "batch": "batch taken from",
+}
+_SIZES = {"sample": "sample", "time": "timestep", "step": "training step"}
 _LINE = 300  # characters; `throughtime info` prints longer texts of a run
 
 _MEASURES: tuple[tuple[str, str, Callable[[xr.Dataset], Any]], ...] = (
@@ -100,7 +101,7 @@ _MEASURES: tuple[tuple[str, str, Callable[[xr.Dataset], Any]], ...] = (
     ),
     (
         "spectral radius",
-        "largest |eigenvalue| of the recurrent kernel, by gate",
+        "largest |eigenvalue| of the recurrent kernel",
         lambda leaf: diagnostics.recurrent_spectrum(leaf)["spectral_radius"],
     ),
 )
@@ -119,11 +120,6 @@ def _each(values: xr.DataArray) -> Iterator[str]:
 
 def _written(values: xr.DataArray) -> str:
     """Format numbers with three digits; texts are unchanged."""
-    found = np.atleast_1d(values.values)
-    return ", ".join(
-        str(each) if found.dtype.kind in "OUS" else _number(float(each)) for each in found.ravel()
-    )
-
-
-def _number(value: float) -> str:
-    return "not defined" if math.isnan(value) else f"{value:.3g}"
+    if values.dtype.kind in "OUS":
+        return ", ".join(map(str, np.ravel(values)))
+    return ", ".join("not defined" if np.isnan(each) else number(float(each)) for each in np.ravel(values))

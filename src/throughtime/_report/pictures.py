@@ -71,7 +71,7 @@ def _candidates(
     tree: xr.DataTree, slides: xr.DataTree, run: xr.DataTree | None
 ) -> Iterator[tuple[str, list[_Draw]]]:
     leaf = one_layer(slides)
-    yield "Unit by timestep", list(_heatmaps(tree, slides))
+    yield "Units over time", list(_heatmaps(tree, slides))
     if run is not None:
         yield "While training", list(_over_training(run))
     if "hidden" not in leaf:
@@ -124,14 +124,10 @@ def _words(name: str) -> str:
     return {"hidden": "Hidden state"}.get(name) or name.replace("_", " ").capitalize()
 
 
-def most_samples(dataset: xr.Dataset) -> int:
-    """Return the largest number of samples of a slider, fewer if training steps have one too."""
-    return 6 if dataset.sizes.get("step", 1) > 1 else 16
-
-
 def few(dataset: xr.Dataset) -> xr.Dataset:
     """Choose samples and steps evenly, including the first and the last; each keeps its number."""
-    for dim, most in (("sample", most_samples(dataset)), ("step", MOST_STEPS)):
+    most_samples = 6 if dataset.sizes.get("step", 1) > 1 else 16
+    for dim, most in (("sample", most_samples), ("step", MOST_STEPS)):
         total = dataset.sizes.get(dim, 0)
         if total > most:
             places = evenly(total, most)

@@ -149,8 +149,23 @@ def _answer(last: xr.DataTree, found: Diagnosis | None, history: History | None)
         tuple(actions(found)),
         sparks(history) if history is not None else (),
         history.trend if history is not None else (),
-        history,
+        history and _records(history),
     )
+
+
+def _records(history: Any) -> Any:
+    """Tabulate the records, without the sentences that stand above."""
+    trend, table = history.__parts__()
+    return replace(_measured(table), caption=trend.heading)
+
+
+def _measured(part: Any) -> Any:
+    """Leave the column of shares out if it has none."""
+    at = next((at for at, name in enumerate(getattr(part, "headings", ())) if name.startswith("share")), None)
+    if at is None or not {row[at] for row in part.rows if at < len(row)} <= {"not defined", NOT_MEASURED}:
+        return part
+    rows = tuple(row[:at] + row[at + 1 :] for row in part.rows)
+    return replace(part, rows=rows, headings=part.headings[:at] + part.headings[at + 1 :])
 
 
 def _folds(
@@ -159,7 +174,7 @@ def _folds(
     from throughtime.render.report import Section  # noqa: PLC0415 - drawing libraries load late
 
     verdict = [
-        part
+        _measured(part)
         for part in (parts(found) if found else ())
         if not isinstance(part, Paragraph) and getattr(part, "heading", "") != REMEDIES
     ]

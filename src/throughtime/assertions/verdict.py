@@ -56,7 +56,7 @@ def assert_reaches(
     >>> assert_reaches(testing.decaying(rate=0.9, samples=16), lag=20)
     >>> assert_reaches(testing.decaying(rate=0.5, samples=16), lag=20)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    throughtime._errors.VerdictError: Gradient does not reach lag 20. At lag 20 the gradient has ... %...
+    throughtime._errors.VerdictError: Gradient does not reach lag 20. At lag 20 the gradient is ... %...
     """
     __tracebackhide__ = True
     _require_yes("reach", tt.diagnose(model, x, y, dependency_length=lag, **options), layer)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from throughtime._vocabulary import CLASSES
 from throughtime.adapters.optimizer import OptimizerStep
+from throughtime.diagnostics.thresholds import FAINT
 
 from . import causes
 from .results import NO, UNCLEAR, LayerDiagnosis, Remedy, Results, Verdict
@@ -35,19 +36,19 @@ _TORCH_GATE = {
     ),
     "gru": (
         "    log_times = torch.empty(units).uniform_(1, {longest}).log()",
-        "    layer.bias_hh_{suffix}[units : 2 * units] = 0  # update gate",
+        "    layer.bias_hh_{suffix}[units : 2 * units] = 0  # update gate, torch's second",
         "    layer.bias_ih_{suffix}[units : 2 * units] = log_times",
     ),
 }
 _KERAS_KERNEL = (
     "weights = layer.get_weights()  # kernel, recurrent kernel, bias",
-    "for gate in np.split(weights[1], weights[1].shape[1] // layer.units, axis=1):",
-    "    gate /= max(1, np.abs(np.linalg.eigvals(gate)).max())",
+    "for block in np.split(weights[1], weights[1].shape[1] // layer.units, axis=1):  # of a gate, if any",
+    "    block /= max(1, np.abs(np.linalg.eigvals(block)).max())",
     "layer.set_weights(weights)",
 )
 _TORCH_KERNEL = (
-    "    for gate in layer.weight_hh_{suffix}.split(units):",
-    "        gate /= max(1, torch.linalg.eigvals(gate).abs().max())",
+    "    for block in layer.weight_hh_{suffix}.split(units):  # of a gate, if there are any",
+    "        block /= max(1, torch.linalg.eigvals(block).abs().max())",
 )
 _TORCH_BIAS_OF_1 = (
     "    layer.bias_hh_{suffix}[units : 2 * units] = 0",
@@ -55,7 +56,8 @@ _TORCH_BIAS_OF_1 = (
 )
 _KERAS = {
     "clipping": (
-        "model.compile(keras.optimizers.Adam(1e-3, clipnorm=1.0), model.loss)  # or your optimizer",
+        "settings = dict(model.optimizer.get_config(), clipnorm=1.0)  # about the usual norm of the gradient",
+        "model.compile(type(model.optimizer).from_config(settings), model.loss)",
     ),
     "epsilon": (
         "model.compile(keras.optimizers.Adam(1e-3, epsilon=1e-10), model.loss)  # your optimizer's rate",
@@ -67,7 +69,7 @@ _KERAS = {
 _TORCH = {
     "clipping": (
         "loss.backward()",
-        "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)",
+        "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # about the usual norm of the gradient",
         "optimizer.step()",
     ),
     "epsilon": ("optimizer = torch.optim.Adam(model.parameters(), eps=1e-10)",),
@@ -86,6 +88,12 @@ _FINITE = (
 _UNUSED = (
     "Continue training, and diagnose again. If use stays at 0, check that the target depends on inputs "
     "{lag} or more steps old"
+)
+
+
+_HARM = (
+    "Compare the loss on training data. If it is much lower, the model has overfitted: train on more data, "
+    "stop earlier, or use dropout or weight decay. Otherwise continue training, and diagnose again"
 )
 
 
@@ -109,7 +117,7 @@ def actions(found: Results) -> Iterator[Action]:
     'Measure use, which needs the model and its data'
     """
     lag, used = found.lag, [each.use for each in found.layers.values()]
-    yield from (_action(found, each, _capital) for each in found.misread)
+    yield from (_action(found, each) for each in found.misread)
     if not found.misread and (found.verdict is Verdict.USES or (found.is_solved and not found.remedies)):
         yield Action(_KEPT)
     if found.stopped == "nonfinite" and found.verdict is Verdict.UNSTABLE:
@@ -122,19 +130,23 @@ def actions(found: Results) -> Iterator[Action]:
         each.answer == UNCLEAR and not each.reason for each in used
     ):
         yield Action(_MORE.format(n=found.samples))
+    is_harmed = any("if all samples get the same inputs" in each.reason for each in used)
+    if is_harmed:
+        yield Action(_HARM)
     if found.remedies:
         others = (each for each in found.remedies if each not in found.misread)
-        yield from (_action(found, each, _capital) for each in others)
+        yield from (_action(found, each) for each in others)
     elif not found.is_solved:
-        conditions = [f"If the task needs lag {lag} and its loss is too high, {{}}".format, "Or {}".format]
-        for place, each in enumerate({one.text: one for one in _conditional_remedies(found)}.values()):
-            yield _action(found, each, conditions[min(place, 1)])
-        if found.verdict is Verdict.UNUSED:
-            yield Action(_UNUSED.format(lag=lag))
+        yield from _suggestions(found, is_harmed=is_harmed)
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _suggestions(found: Results, *, is_harmed: bool) -> Iterator[Action]:
+    """Yield what may help without a loss at which the model would be solved."""
+    conditions = ("If the loss is too high, ", "Or ")
+    for place, each in enumerate({one.text: one for one in _conditional_remedies(found)}.values()):
+        yield _action(found, each, conditions[min(place, 1)])
+    if found.verdict is Verdict.UNUSED and not is_harmed:
+        yield Action(_UNUSED.format(lag=found.lag))
 
 
 def _again(lag: int | None) -> str:
@@ -143,7 +155,7 @@ def _again(lag: int | None) -> str:
 
 def _conditional_remedies(found: Results) -> Iterator[Remedy]:
     """Yield remedies that apply if the task needs the requested lag and is not solved."""
-    lost = (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL, Verdict.CANNOT_SAY)
+    lost = (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL, Verdict.CANNOT_SAY, Verdict.UNUSED)
     if found.dependency_length is None or found.verdict not in lost:
         return
     for layer in found.layers.values():
@@ -153,13 +165,14 @@ def _conditional_remedies(found: Results) -> Iterator[Remedy]:
 def _remedies_of(found: Results, layer: LayerDiagnosis) -> Iterator[Remedy]:
     if layer.verdict is Verdict.UNSTABLE:
         yield from causes.of_kernel(layer)
-    elif layer.reach.answer == NO:
+    elif layer.reach.answer == NO or layer.reach.value < FAINT:
         yield from causes.remedies(layer, Verdict.NO_EVIDENCE, found.dependency_length, OptimizerStep())
 
 
-def _action(found: Results, remedy: Remedy, phrase: Callable[[str], str]) -> Action:
+def _action(found: Results, remedy: Remedy, condition: str = "") -> Action:
+    text = f"{condition}{remedy.text}"
     reason = f"Because: {remedy.evidence}. Source: {remedy.source}."
-    return Action(phrase(remedy.text), reason, _code(found, remedy))
+    return Action(text[:1].upper() + text[1:], reason, _code(found, remedy))
 
 
 def _code(found: Results, remedy: Remedy) -> str:
@@ -172,6 +185,10 @@ def _lines(found: Results, remedy: Remedy, framework: str) -> tuple[str, ...]:
     if framework not in ("keras", "torch"):
         return ()
     fixed = (_KERAS if framework == "keras" else _TORCH).get(remedy.name)
+    limits = [one.value for each in found.layers.values() for one in each.why if one.name == "clip_norm"]
+    if fixed is not None and remedy.name == "clipping" and limits:
+        limit = f"{min(limits):.15g})  # follows from your learning rate"
+        return tuple(line.replace("1.0)  # about the usual norm of the gradient", limit) for line in fixed)
     if fixed is not None and remedy.name == "ends":
         kinds = {each.kind for each in found.layers.values()}
         name = CLASSES.get(kinds.pop(), "LSTM") if len(kinds) == 1 else "LSTM"

@@ -57,9 +57,9 @@ def _answer(found: Results) -> str:
             places = f"the gradient explodes in {join_words(exploding)}" if exploding else ""
             return f"Unstable: {places or 'a number is not finite'}"
         case Verdict.USES:
-            return f"The model uses inputs {lag} or more steps back"
+            return f"The model uses {found.inputs}"
         case Verdict.WEAK_SIGNAL:
-            return f"The model uses inputs {lag} or more steps back; little gradient reaches them"
+            return f"The model uses {found.inputs}; little gradient reaches them"
         case Verdict.UNUSED:
             return f"The gradient reaches lag {lag}; the model does not use inputs that old yet"
     if any(each.use.answer == UNCLEAR for each in found.layers.values()):
@@ -106,16 +106,16 @@ def facts(found: Results) -> tuple[Fact, ...]:
         Fact(
             f"Reach at lag {lag}",
             *_format_layers(found, lambda each: (each.reach.value, size(each.reach.value))),
-            f"R({lag}): gradient that arrives {lag} steps back, as a fraction of its size at lag 0, the step "
-            "that the loss reads. Below 1 % it contributes almost nothing to learning. "
+            f"R({lag}): gradient that arrives {lag} steps back, relative to its size at lag 0, the step that "
+            "the loss reads. Below 1 % it contributes almost nothing to learning. "
             + (_ASKED if found.dependency_length else _CHOSEN),
         ),
         Fact(
             f"Use at lag {lag}",
             *_use(found),
             f"U({lag}): share of the inputs' contribution to the loss that comes from inputs {lag} or "
-            "more steps old, measured by exchanging these between samples; noise may put it below 0 or above "
-            "100 %.",
+            "more steps old, measured by exchanging such inputs between samples; noise may put it below 0 or "
+            "above 100 %.",
         ),
         Fact(
             "Horizon",
@@ -153,7 +153,7 @@ def _use(found: Results) -> tuple[str, str]:
     ends = " to ".join(_percent(end) for end in used.interval)
     if used.answer == NO and used.reason:
         why = used.reason.partition(":")[0]
-        return f"{_percent(used.value)} %", why[:1].lower() + why[1:]
+        return "none", why[:1].lower() + why[1:]
     return f"{_percent(used.value)} %", f"95 % interval: {ends} %"
 
 

@@ -40,13 +40,16 @@ def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, optimizer: OptimizerS
     return tuple(each for source in sources for each in _try_source(source))
 
 
-def growth_evidence(grown: Growth, step: float) -> Iterator[Evidence]:
-    """Report gradients that grow within the window, and a step that is large relative to the weights."""
+def growth_evidence(grown: Growth, step: float, clip: float) -> Iterator[Evidence]:
+    """Report gradients that grow within the window, the next step, and how to clip it if it is large."""
     if not grown.is_sure:
         return
     yield Evidence("growth", grown.factor, phrase("growth", lag=grown.lag, factor=number(grown.factor)))
-    if step >= THROWN:
+    if step >= THROWN or (step > 0 and clip > 0):
         yield Evidence("step", step, phrase("step", step=number(step)))
+    if step >= THROWN and clip > 0:
+        clip = float(f"{clip:.2g}")
+        yield Evidence("clip_norm", clip, phrase("clip_norm", norm=f"{clip:,g}"))
 
 
 def _try_source(source: Callable[[], Iterator[Evidence]]) -> list[Evidence]:
@@ -90,7 +93,7 @@ def _decay(fitted: xr.Dataset | None) -> Iterator[Evidence]:
     if fitted is None or np.isnan(fitted["rate"]):
         return
     rate, ends = float(fitted["rate"]), (float(fitted["low"]), float(fitted["high"]))
-    fit = "" if bool(fitted["exponential"]) else ", which no single rate describes"
+    fit = "" if bool(fitted["exponential"]) else ", but not at a constant rate"
     yield Evidence("decay_rate", rate, phrase("decay", rate=with_interval(rate, ends), fit=fit))
 
 
@@ -131,10 +134,11 @@ def remedies(
 ) -> Iterator[Remedy]:
     """Yield the remedies for one layer; `lag` is None unless the task needs it and is not solved."""
     known = {each.name: each for each in layer.why}
-    throws = "step" in known and optimizer.is_known
+    throws = optimizer.is_known and "step" in known and known["step"].value >= THROWN
     if "growth" in known and (verdict is Verdict.UNSTABLE or throws):
         if not optimizer.clips:
-            yield remedy("remedy_clipping", known.get("step", known["growth"]).text)
+            reasons = [known[name].text for name in ("step", "clip_norm") if name in known]
+            yield remedy("remedy_clipping", "; ".join(reasons) or known["growth"].text)
         yield from of_kernel(layer)
     if lag is None or verdict not in (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL):
         return

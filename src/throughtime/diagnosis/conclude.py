@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime.diagnostics.rules import has_risen
+from throughtime.diagnostics.thresholds import FAINT
 
 from . import causes, integrity, measure
 from .diagnosis import Diagnosis
@@ -95,23 +96,28 @@ def sentences_of(found: Results, path: str, asked: Asked, leaves: Mapping[str, x
     """Write the verdict; `leaves` are captured layers, whose norms explain a verdict of instability."""
     layer, lag = found.layers[path], found.lag
     sizes = sizes_of(found)
+    if is_unstable := found.verdict is Verdict.UNSTABLE:
+        yield instability_sentence(found, path, asked)
+        yield from integrity.norms_sentence(leaves, asked)
+    if layer.use.answer == NO and layer.use.reason:
+        yield layer.use.reason
     match found.verdict:
-        case Verdict.UNSTABLE:
-            yield instability_sentence(found, path, asked)
-            if norms := integrity.gradient_norms(leaves):
-                yield phrase("norms", norms=norms)
         case Verdict.USES | Verdict.WEAK_SIGNAL:
-            yield phrase(found.verdict.value, lag=lag, sizes=sizes).rstrip()
+            share = f"{100 * layer.use.value:.0f} %"
+            yield phrase(found.verdict.value, lag=lag, inputs=found.inputs, use=share, sizes=sizes).rstrip()
         case Verdict.UNUSED:
-            arrives = all(each.reach.answer in (YES, NOT_MEASURED) for each in found.layers.values())
-            yield phrase("unused" if arrives else "unused_mixed", sizes=sizes)
+            reached = [each.reach for each in found.layers.values() if each.reach.answer != NOT_MEASURED]
+            arrives = all(each.answer == YES for each in reached)
+            is_faint = arrives and any(each.value < FAINT for each in reached)
+            key = "unused_faint" if is_faint else "unused" if arrives else "unused_mixed"
+            yield phrase(key, sizes=sizes)
         case Verdict.NO_EVIDENCE:
             is_asked = found.dependency_length is not None
             yield phrase("no_evidence" if is_asked else "no_evidence_open", lag=lag, sizes=sizes)
-        case _:
+        case Verdict.CANNOT_SAY:
             yield from _undecided_sentences(found, layer, sizes)
-    if layer.use.answer == NO and layer.use.reason and found.verdict is not Verdict.UNSTABLE:
-        yield layer.use.reason
+    if not is_unstable:
+        yield from _growth_sentences(found, asked)
     curve = found.use_curve
     if found.dependency_length is None and found.verdict in (Verdict.USES, Verdict.WEAK_SIGNAL):
         lags = ", ".join(str(each) for each in curve["lag"].values) if curve is not None else ""
@@ -128,7 +134,7 @@ def sizes_of(found: Results) -> str:
     for path, reach in reached.items():
         text = size(reach.value)
         if not parts:
-            text = phrase("of_lag_0", size=text).replace("times of", "times")
+            text = phrase("of_lag_0", size=text).replace("× of", "×")
         low, high = map(size, reach.interval)
         is_vanishing = reach.answer == NO and found.dependency_length is not None
         is_unclear = reach.answer == UNCLEAR and reach.n > 1
@@ -174,6 +180,16 @@ def instability_sentence(found: Results, path: str, asked: Asked) -> str:
     key = "optimizer" if asked.optimizer.is_known else "optimizer_assumed"
     optimizer = phrase(key, rate=number(asked.optimizer.rate))
     return phrase("exploding_step", **values, optimizer=optimizer, step=number(known["step"]))
+
+
+def _growth_sentences(found: Results, asked: Asked) -> Iterator[str]:
+    """Explain why gradients that grow are no fault here, for the layer with the largest."""
+    known = {path: {one.name: one for one in each.why} for path, each in found.layers.items()}
+    grown = {path: each["growth"].value for path, each in known.items() if "growth" in each}
+    for path in sorted(grown, key=lambda each: -grown[each])[:1]:
+        step = known[path].get("step") if asked.optimizer.is_known else None
+        words = phrase("rescaled") if asked.optimizer.rescales else f"; {step.text}" if step else ""
+        yield phrase("growth_alone", layer=path, factor=number(grown[path]), step=words)
 
 
 def notes_of(found: Results, directions: Mapping[str, xr.Dataset], misread: Collection[str]) -> Iterator[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-import numpy as np
 import xarray as xr
 
 from throughtime import cells
@@ -13,7 +13,8 @@ from throughtime._vocabulary import CERTIFICATES
 from throughtime.diagnostics.checks import certificate_error, dtype_of, why_refused
 from throughtime.diagnostics.first_nonfinite import first_nonfinite
 
-from .results import Verdict
+from . import measure
+from .results import Asked, Verdict
 from .words import join_words, number, phrase
 
 _BACKWARD = ("gradient", "contribution", "lag_matrix")
@@ -62,11 +63,8 @@ def accept_rounding(leaves: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Data
     return passed, notes
 
 
-def gradient_norms(leaves: Mapping[str, xr.Dataset]) -> str:
-    """Format the norm of the gradient of each layer's recurrent weights, before any clipping."""
-    parts = []
-    for path, leaf in leaves.items():
-        if "recurrent_kernel_gradient" in leaf:
-            norm = float(np.linalg.norm(np.asarray(leaf["recurrent_kernel_gradient"], np.float64).ravel()))
-            parts.append(f"{number(norm)} in {path}")
-    return join_words(parts) if parts else ""
+def norms_sentence(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Iterator[str]:
+    """Write the norm of the gradient of each layer's recurrent weights, before any clipping."""
+    norms = {path: measure.norm(leaf, "recurrent_kernel_gradient") for path, leaf in leaves.items()}
+    if parts := [f"{number(norm)} in {path}" for path, norm in norms.items() if not math.isnan(norm)]:
+        yield phrase("norms", norms=join_words(parts), clipping=" before clipping" * asked.optimizer.clips)

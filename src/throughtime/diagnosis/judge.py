@@ -32,9 +32,8 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
     stopped = integrity.find_fault(leaves)
     if stopped is not None:
         verdict, sentence, cause = stopped
-        norms = integrity.gradient_norms(leaves) if verdict is Verdict.UNSTABLE else ""
-        sentences = (sentence, phrase("norms", norms=norms)) if norms else (sentence,)
-        return replace(found, verdict=verdict, sentences=sentences, stopped=cause)
+        norms = integrity.norms_sentence(leaves, asked) if verdict is Verdict.UNSTABLE else ()
+        return replace(found, verdict=verdict, sentences=(sentence, *norms), stopped=cause)
     leaves, rounding = integrity.accept_rounding(leaves)
     found = replace(found, notes=(*found.notes, *rounding))
     directions = by_direction(leaves)
@@ -125,7 +124,7 @@ def _layer(
     longest = measure.signal(alone).longest
     curve = measure.reach_curve(alone, sorted({*measure.lags_up_to(longest, asked.dependency_length), lag}))
     reached = measure.reach(curve, lag)
-    grown, step = measure.growth(alone), measure.next_step(leaf, asked.optimizer)
+    grown, step, clip = measure.growth(alone), *measure.next_step(leaf, asked.optimizer)
     is_unstable = explodes(grown, step, losses, is_bounded=is_bounded(leaf.attrs), solved=asked.solved)
     fitted = measure.rate(alone, longest, seed=seed)
     horizon, ends = measure.horizon(alone)
@@ -134,7 +133,7 @@ def _layer(
         reach=reached,
         share=measure.share(alone, lag, seed=seed),
         use=used,
-        why=(*causes.growth_evidence(grown, step), *causes.evidence(leaf, fitted, asked.optimizer)),
+        why=(*causes.growth_evidence(grown, step, clip), *causes.evidence(leaf, fitted, asked.optimizer)),
         curve=curve,
         horizon=horizon,
         horizon_interval=ends,

@@ -38,6 +38,7 @@ from .results import NAN, NOT_DEFINED, NOT_MEASURED, UNCLEAR, Answer
 from .words import number, phrase
 
 FROM_LAST_STEP = "from_last_step"  # attribute of a layer whose gradients are those of its last step's error
+CLIPPED = 0.01  # step relative to the recurrent weights, to which a large one is clipped
 SHORT = 12  # lags below which a rate is fitted from the first one on
 
 
@@ -111,14 +112,15 @@ def growth(layer: xr.Dataset) -> Growth:
     return growth_of(np.asarray(signals(layer)["log_ratio"].transpose("sample", "lag")))
 
 
-def next_step(layer: xr.Dataset, optimizer: OptimizerStep) -> float:
-    """Return the size of the next step relative to the recurrent weights; NaN if it is unknown."""
-    gradient, weights = (_norm(layer, name) for name in ("recurrent_kernel_gradient", "recurrent_kernel"))
+def next_step(layer: xr.Dataset, optimizer: OptimizerStep) -> tuple[float, float]:
+    """Return the next step relative to the recurrent weights, and a clip norm; NaN if they are unknown."""
+    gradient, weights = (norm(layer, name) for name in ("recurrent_kernel_gradient", "recurrent_kernel"))
     count = float(layer["recurrent_kernel"].size) if "recurrent_kernel" in layer else math.inf
-    return optimizer.relative(gradient, weights, count)
+    clip = CLIPPED * weights / optimizer.rate if optimizer.is_known and optimizer.rate > 0 else NAN
+    return optimizer.relative(gradient, weights, count), clip
 
 
-def _norm(layer: xr.Dataset, name: str) -> float:
+def norm(layer: xr.Dataset, name: str) -> float:
     """Return the norm of a weight, if necessary from the norms of its gates that a run keeps."""
     values = layer[name] if name in layer else layer.get(f"{name}_norm", NAN)
     return float(np.linalg.norm(np.asarray(values, np.float64).ravel()))

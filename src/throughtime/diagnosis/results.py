@@ -184,6 +184,13 @@ class Results:
     is_solved: bool = False
 
     @property
+    def inputs(self) -> str:
+        """The inputs at the judged lag, in words: one if the window ends there."""
+        known = [each.curve.attrs["window"] for each in self.layers.values() if each.curve is not None]
+        is_last = self.lag == max(known, default=0) - 1
+        return f"the input {self.lag} steps back" if is_last else f"inputs {self.lag} or more steps back"
+
+    @property
     def misread(self) -> tuple[Remedy, ...]:
         """How to read layers that the model reads after a single step."""
         return tuple(each for each in self.remedies if each.name in READING)

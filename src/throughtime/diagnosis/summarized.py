@@ -74,12 +74,12 @@ def _sentences(found: Results, path: str, asked: Asked) -> Iterator[str]:
 
 def _judge_layer(leaf: xr.Dataset, lag: int, asked: Asked) -> LayerDiagnosis:
     """Answer for one direction of one layer, with evidence and stability."""
-    grown, step = _growth(leaf), measure.next_step(leaf, asked.optimizer)
+    grown, step, clip = _growth(leaf), *measure.next_step(leaf, asked.optimizer)
     is_unstable = explodes(grown, step, asked.losses, is_bounded=is_bounded(leaf.attrs), solved=asked.solved)
     layer = layer_of(leaf, lag)
     return replace(
         layer,
-        why=(*causes.growth_evidence(grown, step), *_evidence(leaf)),
+        why=(*causes.growth_evidence(grown, step, clip), *_evidence(leaf)),
         verdict=Verdict.UNSTABLE if is_unstable else verdict_of(layer.use, layer.reach),
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from throughtime._drawing.scale import FLOOR
 from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
 from throughtime._tree import at_place, evenly, place_of, recorded_steps
 from throughtime.diagnostics.alarm import alarms_of_run
@@ -257,6 +258,8 @@ def _trend(records: tuple[StepRecord, ...], lag: int) -> Iterator[str]:
 
 
 def _change(before: Answer, after: Answer) -> str:
+    if max(before.value, after.value) < FLOOR:
+        return "trend_floor"
     if before.n < 2 or after.n < 2:
         return "trend_values"
     if after.interval[0] > before.interval[1]:

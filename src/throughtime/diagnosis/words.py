@@ -11,18 +11,19 @@ from typing import Any
 
 SENTENCES: Mapping[str, str] = {
     # The verdict: use, then how much of the gradient arrives in each layer.
-    "uses": "Yes: the model uses inputs {lag} or more steps back. {sizes}",
+    "uses": "Yes: the model uses {inputs}. {use} of the inputs' contribution comes from there. {sizes}",
     "weak_signal": (
-        "The model uses inputs {lag} or more steps back, but little gradient arrives there, so that it would "
-        "learn other dependencies of this length slowly. {sizes}"
+        "The model uses {inputs}, but little gradient arrives there, so that it would learn other "
+        "dependencies of this length slowly. {sizes}"
     ),
     "unused": (
         "{sizes} The model does not use inputs that old yet, and vanishing gradients are not the reason."
     ),
+    "unused_faint": "{sizes} The model does not use such inputs yet, and so small a gradient teaches slowly.",
     "unused_mixed": "{sizes} The model does not use inputs that old yet.",
     "no_evidence": (
-        "{sizes} The model does not use inputs that old. If the task needs lag {lag}, this is what vanishing "
-        "gradients look like; if it does not, nothing is wrong."
+        "{sizes} The model does not use inputs that old, and so little gradient would teach it only slowly. "
+        "If the loss is good all the same, the task does not need this lag."
     ),
     "no_evidence_open": (
         "{sizes} The model does not use inputs that old. Pass dependency_length=, the lag that the task "
@@ -32,7 +33,7 @@ SENTENCES: Mapping[str, str] = {
         "Cannot decide: the model does not use inputs {lag} or more steps back, and more samples are needed "
         "to decide whether gradient arrives there. {sizes}"
     ),
-    "sizes": "At lag {lag} the gradient has {sizes}.",
+    "sizes": "At lag {lag} the gradient is {sizes}.",
     "size_vanishing": "{size} in {layer} (vanishing)",
     "size": "{size} in {layer}",
     "size_unclear": "{size} in {layer} (unclear: between {low} and {high})",
@@ -40,14 +41,20 @@ SENTENCES: Mapping[str, str] = {
     # Unstable.
     "exploding_step": (
         "Unstable: gradients of {layer} grow {factor}-fold within {lag} steps, and the next step of "
-        "{optimizer} changes its recurrent weights by {step} times their norm."
+        "{optimizer} changes its recurrent weights by {step} times their norm. The loss may have fallen so "
+        "far; this verdict is about the next step."
     ),
     "exploding_loss": (
         "Unstable: gradients of {layer} grow {factor}-fold within {lag} steps, and the loss is {times} times "
         "that of the first record."
     ),
-    "norms": "The gradient's norm before clipping is {norms}.",
+    "norms": "Gradient norm of the recurrent weights{clipping}: {norms}.",
     "nonfinite": "Unstable: the first number that is not finite, in the {phase} pass, is {where}.",
+    "growth_alone": (
+        "The gradient of {layer} grows {factor}-fold, which is no fault in itself: it does harm only where a "
+        "training step becomes too large{step}."
+    ),
+    "rescaled": "; this optimizer rescales gradients, so that its steps do not grow with them",
     # A model that reads its layer in an unintended way.
     "first_step_only": (
         "The model reads {layer} only after its first step: {way} has read a single input there, and its "
@@ -92,9 +99,10 @@ SENTENCES: Mapping[str, str] = {
     "trend_risen": "Reach of {layer} at lag {lag} has risen since step {first}, from {before} to {after}.",
     "trend_fallen": "Reach of {layer} at lag {lag} has fallen since step {first}, from {before} to {after}.",
     "trend_same": (
-        "Reach of {layer} at lag {lag} has not changed since step {first} beyond its intervals: from {before}"
-        " to {after}."
+        "Reach of {layer} at lag {lag} was {before} at step {first} and is {after}; the intervals overlap, "
+        "so no change is certain."
     ),
+    "trend_floor": "Reach of {layer} at lag {lag} was and is below 6e-08 (2⁻²⁴), too small to count.",
     "trend_values": (
         "Reach of {layer} at lag {lag} was {before} at step {first} and is {after}. These medians have no "
         "intervals."
@@ -172,16 +180,17 @@ SENTENCES: Mapping[str, str] = {
     # Evidence.
     "timescale": "gate timescales τ in steps: median {median}, p90 {p90}, largest {largest}",
     "saturation": "{gate} gate {end} at {share} of the steps",
-    "decay": "ln R changes by {rate} a step{fit}",
+    "decay": "ln R(k) changes by {rate} per step{fit}",
     "misread": "the model reads {layer} after a single step",
     "growth": "the gradient is largest at lag {lag}, {factor} times its size at lag 0",
     "step": "the next step of the optimizer changes the recurrent weights by {step} times their norm",
+    "clip_norm": "clipping the gradient at norm {norm} limits a step to 0.01 times the norm of these weights",
     "lyapunov": (
-        "largest Lyapunov exponent of the states {exponent}, mean of {n}: in its direction a step multiplies "
-        "a gradient by {factor}"
+        "largest Lyapunov exponent of the states {exponent}, mean of {n}: each step multiplies a gradient in "
+        "that direction by {factor}"
     ),
     "spectrum": "spectral radius of the recurrent kernel {radius}, largest singular value {sigma}",
-    "spectrum_of_gates": "spectral radius of the recurrent kernel by gate: {radii}",
+    "spectrum_of_gates": "spectral radius of the recurrent kernel by gate, before the gates act: {radii}",
     "floor": (
         "{share} of the recurrent weights have gradients below 10 times the optimizer's epsilon, {epsilon}"
     ),
@@ -193,15 +202,15 @@ SENTENCES: Mapping[str, str] = {
     ),
     # Remedies.
     "remedy_chrono": (
-        "start the {gate} gate's bias at logarithms of times from 1 to {longest} steps (chrono "
+        "initialise the {gate} gate's bias with logarithms of times between 1 and {longest} steps (chrono "
         "initialisation), and train again"
     ),
-    "remedy_forget_bias": "start the forget gate's bias at 1",
-    "remedy_orthogonal": "start the recurrent kernel orthogonal, or at the identity with relu",
-    "remedy_clipping": "clip the gradient by its norm, which bounds a training step and leaves the growth",
+    "remedy_forget_bias": "initialise the forget gate's bias with 1",
+    "remedy_orthogonal": "initialise the recurrent kernel as orthogonal, or with relu as the identity",
+    "remedy_clipping": "clip the gradient by its norm, which limits each step but not the growth itself",
     "remedy_kernel": (
         "make the recurrent kernel smaller, which removes the growth: scale its spectral radius to 1, or "
-        "start it orthogonal{gated}"
+        "initialise it as orthogonal{gated}"
     ),
     "remedy_window": "train on windows longer than {lag} steps",
     "remedy_epsilon": "lower the optimizer's epsilon",
@@ -265,7 +274,7 @@ def size(ratio: float) -> str:
     Examples
     --------
     >>> size(0.0137), size(1.33), size(4.29), size(32000.0), size(1e-20)
-    ('1.4 %', '133 %', '4.3 times', '32,000 times', '< 0.001 %')
+    ('1.4 %', '133 %', '4.3 ×', '32,000 ×', '< 0.001 %')
     """
     if 0 < ratio < 1e-5:
         return "< 0.001 %"
@@ -274,8 +283,8 @@ def size(ratio: float) -> str:
     if ratio < 2:
         return f"{100 * ratio:.0f} %"
     if ratio < 10:
-        return f"{ratio:.1f} times"
-    return f"{ratio:,.0f} times" if ratio < 1e6 else f"{ratio:.1e} times"
+        return f"{ratio:.1f} ×"
+    return f"{ratio:,.0f} ×" if ratio < 1e6 else f"{ratio:.1e} ×"
 
 
 def join_words(parts: list[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 REACHES: Final = 0.01  # gradient at a lag relative to lag 0: from here on it reaches, below it vanishes
+FAINT: Final = 0.1  # reach below which a verdict names what lets more gradient arrive
 USED: Final = 0.01  # rise of the loss without old inputs, relative to its rise without any inputs
 SHARE: Final = 0.01  # share of the step contributions that come from a lag and beyond
 

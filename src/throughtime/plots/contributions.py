@@ -13,7 +13,6 @@ from throughtime._drawing.scale import Array
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
 from throughtime._tree import Layer
-from throughtime.diagnostics import effective_steps
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.statistics import quantiles
 from throughtime.picture import Axis, Panel, Picture
@@ -36,21 +35,19 @@ from throughtime.plots.data import (
 )
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.recorded import band, is_summary, sampled
-from throughtime.plots.sentences import sentence, undrawn
+from throughtime.plots.sentences import SHARE, percent, sentence, undrawn, within
 
 QUANTITY = "step_contribution"
 NOTE = (
     "Above: the contribution of each step to the gradient of the recurrent kernel, a row for each sample. "
     "Below: its share of the sample's total. A contribution is the gradient at a step times the state "
-    "before it, so that weights may learn most where the gradient is not largest. Contributions are norms "
-    "and may cancel in the sum; the first step processed has no state before it and adds 0."
+    "before it, so that weights may learn most where the gradient is not largest. These are norms; the "
+    "contributions themselves may cancel in the sum. The first step has no state before it and adds 0."
 )
-
-
 NOTE_OF_SUMMARY = (
-    "The contribution of each step to the gradient of the recurrent kernel. Contributions are norms and "
-    "may cancel in the sum. The share of each sample's total needs samples: quantities='timestep' records "
-    "them."
+    "The norm of each step's contribution to the gradient of the recurrent kernel; the contributions "
+    "themselves may cancel in the sum. The share of each sample's total needs samples: quantities='timestep' "
+    "records them."
 )
 
 
@@ -93,15 +90,15 @@ def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
     required(layer, QUANTITY)
     source = read(layer, QUANTITY)
     fit = colors(source, only_valid(source).values, look)
-    k90 = effective_steps(layer)["k90"]
     panels: list[Panel] = []
     found: list[tuple[str, str]] = []
     for name, part in parts(source.values, ["sample", "time"]):
-        found.append((name, _last_steps(k90.sel(direction=name) if name else k90, part.sizes["time"])))
+        valid = only_valid(source.with_values(part)).transpose("sample", "time")
+        found.append((name, within(np.asarray(valid.values, np.float64))))
         panels += [_image(source.with_values(part), name, fit), _shares(source.with_values(part), name)]
     samples = count(int(source.values.sizes["sample"]), "sample")
     noun = dotted(f"step contributions {source.symbol}", located(captured, layer), samples, undrawn(source))
-    taught = f"{subject(where(captured), 'Recurrent weights')} learn 90 %"
+    taught = f"{percent(SHARE)} of the {subject(where(captured), 'step contribution')}"
     return Picture(
         tuple(panels),
         **titled(look, sentence(taught, found), noun),
@@ -114,7 +111,8 @@ def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
 def _of_summary(captured: Layer, layer: xr.Dataset, look: Look) -> Picture:
     """Draw the quantiles over samples that a summary keeps, with a panel for each direction."""
     norms = layer[f"{QUANTITY}_norm"]
-    panels = [_quantiles(part, name) for name, part in parts(norms, ["quantile", "time"])]
+    words = ("5 % to 95 %", "norm of the contribution", "norm")
+    panels = [_spread(part, band(part), name, words) for name, part in parts(norms, ["quantile", "time"])]
     symbol = read(layer, f"{QUANTITY}_norm").with_values(norms, norm_symbol(QUANTITY)).symbol
     title = (f"step contributions {symbol}", located(captured, layer), "median over samples")
     return Picture(
@@ -124,10 +122,6 @@ def _of_summary(captured: Layer, layer: xr.Dataset, look: Look) -> Picture:
         linked="x",
         **size(look, 9.0, 0.8 + 2.6 * len(panels)),
     )
-
-
-def _quantiles(part: xr.DataArray, name: str) -> Panel:
-    return _spread(part, band(part), name, ("5 % to 95 %", "norm of the contribution", "norm"))
 
 
 def _spread(
@@ -156,13 +150,3 @@ def _shares(source: Source, name: str) -> Panel:
     low, middle, high = quantiles(values / np.where(totals > 0, totals, np.nan), (0.1, 0.5, 0.9))
     words = ("10 % to 90 %", "share of the total", "share")
     return _spread(source.values, (low, middle, high), name, words)
-
-
-def _last_steps(lags: xr.DataArray, steps: int) -> str:
-    """Name the last steps that contain the median sample's contributions."""
-    finite = np.asarray(lags.values, dtype=float)
-    finite = finite[np.isfinite(finite)]
-    if not finite.size:
-        return ""
-    last = int(np.median(finite)) + 1
-    return f"from the last {last} of {steps} steps" if last > 1 else "from the last step"

@@ -10,6 +10,7 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._drawing.colors import Colors
+from throughtime._drawing.scale import FLOOR
 from throughtime._errors import PictureError
 from throughtime._tree import layer as one_layer
 from throughtime._tree import states
@@ -118,7 +119,9 @@ def _changed(shown: xr.DataArray, name: str, along: str) -> str:
             continue
         far = int(known[0] if along == "time" and direction != "backward" else known[-1])
         place = f"at timestep {far}" if along == "time" else f"{count(far, 'step')} back"
-        words = change(float(rows[0, far]), float(rows[-1, far]))
+        ends = float(rows[0, far]), float(rows[-1, far])
+        is_seen = max(ends) >= FLOOR * rows[np.isfinite(rows)].max()
+        words = change(*ends) if is_seen else "stays below the numerical floor"
         found.append((direction, f"{place} {words}" if words else ""))
     return sentence(subject(name), found)
 

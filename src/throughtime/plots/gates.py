@@ -38,9 +38,8 @@ from throughtime.plots.sentences import percent
 
 LITTLE = 0.01
 NOTE = (
-    "Left: the gate's values. Middle: the share of values at the ends of its range, where the slope is "
-    "flat; an open forget gate is how memory works, not a fault. Right: the gradient dL/dz, where z is "
-    "the gate's value before its activation."
+    "For each gate: its values; the share of values at the ends of its range, where the slope is flat (an "
+    "open forget gate is how memory works, not a fault); and dL/dz, z being its value before the activation."
 )
 
 
@@ -85,8 +84,7 @@ def gates(
     look = checked(look, without=("share", "cmap"))
     dataset = last_step(one_layer(captured))
     activation = _read(_chosen(dataset, sample), "gate_activation")
-    has_gradient = "gate_gradient" in dataset
-    gradient = _read(_chosen(dataset, sample), "gate_gradient") if has_gradient else None
+    gradient = _read(_chosen(dataset, sample), "gate_gradient") if "gate_gradient" in dataset else None
     start, end = ends(dataset)
     position = (only_valid(activation) - start) / (end - start)
     columns = [list(_activations(activation)), list(_saturations(position, low, high))]
@@ -102,7 +100,7 @@ def gates(
         **titled(look, _saturated(position, low, high), noun),
         note=NOTE,
         linked="x",
-        **size(look, 4.6 * len(columns), 1.1 + 1.7 * len(columns[0])),
+        **size(look, 4.6 * len(columns), 1.1 + 2.2 * len(columns[0])),
     )
 
 
@@ -165,7 +163,7 @@ def _saturations(position: xr.DataArray, low: float, high: float) -> Iterator[Pa
             tuple(marks),
             title=f"{name} · saturated",
             x=time_axis(position, position.sizes["time"]),
-            y=Axis("share", (0.0, top)),
+            y=Axis("share", (-0.05 * top, top)),
             grid=True,
         )
 
@@ -182,7 +180,7 @@ def _saturated(position: xr.DataArray, low: float, high: float) -> str:
     most = max(shares, key=lambda name: sum(shares[name]))
     share, (shut, opened) = sum(shares[most]), shares[most]
     if share < LITTLE:
-        return f"Less than {percent(LITTLE)} of every gate is saturated"
+        return f"Less than {percent(LITTLE)} of the values of every gate are saturated"
     direction, _, gate = most.rpartition(" · ")
     side = f", {'open' if opened > shut else 'shut'}" if gate != "candidate" else ""
     of = f", {direction}" if direction else ""

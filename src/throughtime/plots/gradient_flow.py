@@ -108,7 +108,7 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     panels = tuple(
         Panel(
             _marks([curve for curve in found if curve.direction == name], scale, shades),
-            name,
+            name if len(directions) > 1 else "",
             *_axes(found, layers(captured), scale),
             grid=True,
         )

@@ -24,7 +24,7 @@ from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.sentences import of_quantity
 
 MOST_SAMPLES = 64
-NOTE = "A cell is one unit at one timestep. Zoom in where a page has fewer pixels than there are cells."
+NOTE = "A cell is one unit at one timestep. Zoom in to see every cell of a large image."
 
 
 @takes(PictureError)

@@ -112,7 +112,7 @@ def _found(groups: list[tuple[str, Array]], source: Source, symbol: str) -> str:
     if len(middles) == 1:
         low, _, high = map(number, map(float, next(iter(middles.values()))))
         of = f" of {source.where}" if source.where else ""
-        return f"Half of {symbol}{of} lies between {low} and {high}" if low != high else ""
+        return f"The middle half of {symbol}{of} lies between {low} and {high}" if low != high else ""
     most, least = (pick(middles, key=lambda name: middles[name][1]) for pick in (max, min))
     ends = (f"{name} ({number(float(middles[name][1]))})" for name in (most, least))
     return f"Median |{symbol.strip('|')}| is largest in {' and smallest in '.join(ends)}"

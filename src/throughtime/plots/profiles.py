@@ -84,12 +84,13 @@ def is_sum(layer: xr.Dataset) -> bool:
 
 
 def fitted(curves: list[LagCurve], threshold: float, limits: tuple[float, float] | None = None) -> Scale:
-    """Fit a scale to curves: down to the threshold or their least value, at most to the floor."""
+    """Fit a scale to curves: down to their least value, and to the threshold if that is near."""
     if limits is not None:
         return Scale("log10", *map(float, limits))
     values = np.concatenate(list(_values(curves)))
     finite = values[np.isfinite(values) & (values > 0)]
-    lowest = min(threshold / 4, float(finite.min(initial=1.0)) / 2)
+    least = float(finite.min(initial=1.0))
+    lowest = least / 2 if least > 10 * threshold else min(threshold / 4, least / 2)
     return Scale("log10", max(FLOOR / 4, lowest), float(finite.max(initial=1.0)))
 
 

@@ -150,13 +150,13 @@ def change(first: float, last: float) -> str:
     Examples
     --------
     >>> change(0.01, 1.0), change(1.0, 0.5), change(2.0, 2.1), change(0.0, 1.0)
-    ('grows 100-fold', 'falls to 50 %', 'stays as large', '')
+    ('grows 100-fold', 'falls to 50 %', 'stays about the same', '')
     """
     if not (np.isfinite([first, last]).all() and first > 0 and last > 0):
         return ""
     ratio = last / first
     if 0.8 <= ratio <= 1.25:
-        return "stays as large"
+        return "stays about the same"
     return f"grows {number(ratio)}-fold" if ratio > 1 else f"falls to {percent(ratio)}"
 
 

@@ -16,17 +16,20 @@ from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lyapunov_spectrum import of_few_samples
 from throughtime.diagnostics.recurrent_spectrum import recurrent_spectrum
-from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
+from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture, Text
 from throughtime.plots.axes import labels
 from throughtime.plots.data import count, dotted, last_step, located, parts, subject, where
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.sentences import sentence
 
+FARTHEST = 2.0  # an eigenvalue in the plot, unless a tenth of them are larger
+LOWEST = -1.0  # an exponent in the plot: a direction is forgotten within a few steps
 NOTE = (
-    "Left: eigenvalues of each gate's recurrent kernel, or of the step Jacobians of a custom cell. Inside "
-    "the circle a direction shrinks, outside it grows, before gates and activations scale it. Right: "
-    "Lyapunov exponents along the trajectory of the layer; above 0 neighbouring states part, and gradients "
-    "grow."
+    "Dots: eigenvalues of each gate's recurrent kernel, or of the step Jacobians of a custom cell. Inside "
+    "the circle a direction shrinks, outside it grows, before gates and activations scale it. A triangle "
+    "lies farther out; ×n counts eigenvalues at one point. Curve: Lyapunov exponents along the trajectory of "
+    "the layer; above 0 neighbouring states separate, and gradients grow. Neither a radius above 1 nor "
+    "growth is a fault in itself. The legend counts exponents below the axis."
 )
 
 
@@ -84,14 +87,17 @@ def spectrum(captured: Layer, *, samples: int = 4, **look: Unpack[Look]) -> Pict
 
 
 def _found(spectra: xr.Dataset, exponents: xr.DataArray | None, name: str) -> str:
-    """Describe whether neighbouring states approach or part; without exponents, the spectral radius."""
+    """Describe whether neighbouring states approach or separate; without exponents, the spectral radius."""
     if exponents is not None:
         means = [(name, _mean(_finite(part))) for name, part in parts(exponents, ["sample", "exponent"])]
         known = [(direction, rate[0]) for direction, rate in means if rate.size and np.isfinite(rate[0])]
         return sentence(
             subject(name, "Neighbouring states"),
             [
-                (way, f"{'part' if rate > 0 else 'approach each other'}, λ₁ = {number(float(rate))} per step")
+                (
+                    way,
+                    f"{'separate' if rate > 0 else 'approach each other'}, λ₁ = {number(rate)} per step",
+                )
                 for way, rate in known
             ],
         )
@@ -104,22 +110,34 @@ def _circle(found: xr.Dataset, name: str) -> Panel:
     turn = np.linspace(0, 2 * np.pi, 181)
     marks: list[Mark] = [Line(np.cos(turn), np.sin(turn), "#8a8a8a", 1.0)]
     values = found["eigenvalues"]
+    known = values.values[np.isfinite(values.values)]
+    most = float(np.quantile(np.abs(known), 0.9)) if known.size else 1.0
+    edge = max(1.0, min(float(np.abs(known).max(initial=0.0)), max(FARTHEST, most)))
     for place, (gate, part) in enumerate(parts(values, ["mode"])):
-        numbers = part.values
-        radius = number(float(np.abs(numbers).max()))
-        details = (("real", numbers.real), ("imaginary", numbers.imag), ("size", np.abs(numbers)))
-        label = f"{gate}  ρ {radius}".strip()
-        marks.append(Dots(numbers.real, numbers.imag, hue(place), 4.0, label=label, details=details))
-    finite = np.abs(values.values[np.isfinite(values.values)])
-    reach = 1.12 * float(max(1.0, finite.max(initial=0.0)))
+        label = f"{gate}  ρ {number(float(np.abs(part.values).max()))}".strip()
+        is_far = np.abs(part.values) > edge
+        marks.append(_dots(part.values[~is_far], hue(place), "o", edge, label))
+        marks += [_dots(part.values[is_far], hue(place), "^", edge)] if is_far.any() else []
+    points, counts = np.unique(np.round(known * 40 / edge) * edge / 40, return_counts=True)
+    is_crowd = counts >= max(4, known.size / 8)
+    words = tuple(f"×{each} " for each in counts[is_crowd])
+    marks.append(Text(points[is_crowd].real, points[is_crowd].imag, words, anchor="bottom right"))
     return Panel(
         tuple(marks),
         title=name,
-        x=Axis("real part", (-reach, reach)),
-        y=Axis("imaginary part", (-reach, reach)),
+        x=Axis("real part", (-1.12 * edge, 1.12 * edge)),
+        y=Axis("imaginary part", (-1.12 * edge, 1.12 * edge)),
         equal=True,
         grid=True,
     )
+
+
+def _dots(numbers: Array, color: str, marker: str, edge: float, label: str = "") -> Dots:
+    """Draw eigenvalues; those beyond the edge lie on it."""
+    sizes = np.abs(numbers)
+    drawn = numbers / np.maximum(1.0, sizes / edge)
+    details = (("real", numbers.real), ("imaginary", numbers.imag), ("size", sizes))
+    return Dots(drawn.real, drawn.imag, color, 5.0, marker=marker, alpha=0.7, label=label, details=details)
 
 
 def _exponents(layer: xr.Dataset, samples: int) -> tuple[xr.DataArray | None, str]:
@@ -135,18 +153,23 @@ def _lyapunov(exponents: xr.DataArray) -> Panel:
     marks: list[Mark] = []
     total = exponents.sizes["exponent"]
     place = np.arange(float(total))
+    finite = exponents.values[np.isfinite(exponents.values)]
+    largest = float(finite.max()) if finite.size else 0.0
+    low, top = max(float(finite.min(initial=-0.1)), min(LOWEST, 2 * largest)), max(0.0, largest)
     for color, (name, part) in zip(DISTINCT, parts(exponents, ["sample", "exponent"]), strict=False):
         finite = _finite(part)
         marks += [Line(place, each, color, 0.7, 0.4) for each in finite]
         mean = _mean(finite)
-        label = dotted(name, f"λ₁ {number(float(mean[0]))}")
+        below = int((~(mean >= low)).sum())
+        beyond = f"{below} of {total} below {number(low)}" if below else ""
+        label = dotted(name, f"λ₁ {number(float(mean[0]))}", beyond)
         marks.append(Line(place, mean, color, 1.8, label=label, details=(("index", place), ("value", mean))))
     marks.append(Line(np.array([-0.5, total - 0.5]), np.zeros(2), "#555555", 0.8, dashed=True))
     return Panel(
         tuple(marks),
         title=f"Lyapunov, mean of {count(exponents.sizes['sample'], 'sample')}",
         x=Axis("index, largest first", (-0.5, total - 0.5)),
-        y=Axis("exponent λ, per step"),
+        y=Axis("exponent λ, per step", (low - 0.05 * (top - low), top + 0.05 * (top - low))),
         grid=True,
     )
 

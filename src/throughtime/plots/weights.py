@@ -76,7 +76,8 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
         return drawn
     dataset = last_step(whole)
     found = _found(dataset, gradient)
-    directions = [str(name) for name in dataset["direction"].values] if _is_directed(found) else [""]
+    is_directed = any("direction" in array.dims for array in found.values())
+    directions = [str(name) for name in dataset["direction"].values] if is_directed else [""]
     panels: list[Panel] = []
     for name in directions:
         own = {each: array.sel(direction=name) if name else array for each, array in found.items()}
@@ -114,10 +115,8 @@ def _found(dataset: xr.Dataset, gradient: bool) -> dict[str, xr.DataArray]:
     names = {name: f"{name}_gradient" if gradient else name for name in WEIGHTS}
     found = {name: dataset[variable] for name, variable in names.items() if variable in dataset}
     # Gates are as wide as the cell where the hidden state is projected.
-    found = {
-        name: array.rename(cell_unit="unit") if "cell_unit" in array.dims else array
-        for name, array in found.items()
-    }
+    wide = {name: array for name, array in found.items() if "cell_unit" in array.dims}
+    found |= {name: array.rename(cell_unit="unit") for name, array in wide.items()}
     found = {name: array for name, array in found.items() if "unit" in array.dims}
     if not found:
         raise SchemaError(_missing(dataset, gradient))
@@ -139,10 +138,6 @@ def _missing(dataset: xr.Dataset, gradient: bool) -> str:
         f"There are no recurrent weights here: tt.capture(model, x, y, quantities=[{asked!r}]) captures "
         f"them. It has: {have}."
     )
-
-
-def _is_directed(found: dict[str, xr.DataArray]) -> bool:
-    return any("direction" in array.dims for array in found.values())
 
 
 def _gates(array: xr.DataArray) -> list[str]:
@@ -203,10 +198,9 @@ def _colors(scaled: dict[str, xr.DataArray], look: Look, *, gradient: bool) -> C
 
 def _norms(found: dict[str, xr.DataArray], gate: str) -> str:
     """Write the norms of a gate, and the spectral radius of its recurrent kernel."""
-    detail = []
-    for name, symbol in (("kernel", "‖W‖"), ("recurrent_kernel", "‖U‖")):
-        if name in found:
-            detail.append(f"{symbol} {number(float(np.linalg.norm(_matrix(found[name], gate))))}")
+    kinds = {"kernel": "‖W‖", "recurrent_kernel": "‖U‖"}
+    known = {symbol: _matrix(found[name], gate) for name, symbol in kinds.items() if name in found}
+    detail = [f"{symbol} {number(float(np.linalg.norm(part)))}" for symbol, part in known.items()]
     square = _matrix(found["recurrent_kernel"], gate) if "recurrent_kernel" in found else np.empty((0, 1))
     if square.shape[0] == square.shape[1] and np.isfinite(square).all():
         detail.append(f"ρ {number(float(np.abs(np.linalg.eigvals(square.astype(np.float64))).max()))}")

@@ -71,7 +71,7 @@ def draw(
     if frames.shrunk < 1:
         words = f"shrunk to {100 * frames.shrunk:.0f} % by the largest magnitude"
         listed.append(Key(theme.paper, words))
-    _add_keys(figures[-1], listed, theme)
+    _add_keys(figures[-picture.columns :], listed, theme)
     # A circle stays round if the page does not stretch it.
     is_fixed = any(panel.equal for panel in picture.panels)
     grid = gridplot(
@@ -81,11 +81,12 @@ def draw(
         toolbar_options={"logo": None},
     )
     widest = 130 + _side(picture) if is_fixed else NARROW
+    own_scale.follow(frames.own, "active", frames)
     headings = [*_headings(picture, theme)] if titled else []
     layout = column(
         *headings,
         *sliders(picture, frames, headings[0] if headings else None),
-        *own_scale.connected(frames),
+        *filter(None, [frames.own]),
         grid,
         min_width=picture.columns * widest + TOOLBAR if picture.columns > 1 else None,
         sizing_mode="stretch_width",
@@ -208,7 +209,7 @@ def bar_style(theme: Theme) -> dict[str, Any]:
     font = {"text_color": theme.ink, "text_font": _font(theme), "text_font_size": f"{0.9 * theme.size}pt"}
     style = {f"{part}_{name}": value for part in ("title", "major_label") for name, value in font.items()}
     line = {"bar_line_color": None, "major_tick_line_color": theme.ink, "background_fill_alpha": 0.0}
-    return {"width": 12, "title_text_font_style": "normal", **line, **style}
+    return {"width": 12, "title_standoff": 6, "title_text_font_style": "normal", **line, **style}
 
 
 def _add_bar(made: Any, colors: Any, theme: Theme) -> ColorBar:
@@ -218,7 +219,7 @@ def _add_bar(made: Any, colors: Any, theme: Theme) -> ColorBar:
         color_mapper=LinearColorMapper(palette=list(colors.palette), low=0.0, high=1.0, tags=turning(colors)),
         ticker=FixedTicker(ticks=[at for at, _ in ticks]),
         major_label_overrides=dict(ticks),
-        title=colors.label,
+        title=colors.label if made.height > LOW else colors.label.partition(",")[0],
         major_label_policy=AllLabels(),
         **bar_style(theme),
     )
@@ -226,11 +227,13 @@ def _add_bar(made: Any, colors: Any, theme: Theme) -> ColorBar:
     return bar
 
 
-def _add_keys(made: Any, listed: list[Key], theme: Theme) -> None:
-    """Name the colours of special values below the last panel."""
+def _add_keys(lowest: list[Any], listed: list[Key], theme: Theme) -> None:
+    """Name the colours of special values below the last panel, whose row is as much higher."""
     if not listed:
         return
-    items = []
+    made, items = lowest[-1], []
+    for each in lowest:
+        each.height += 26
     for key in listed:
         glyph = made.scatter(
             [float("nan")],

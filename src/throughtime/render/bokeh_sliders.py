@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from bokeh.models import CustomJS, CustomJSTickFormatter
 from bokeh.models.widgets import Slider
 
@@ -15,7 +16,7 @@ from throughtime.render.bokeh_text import template_text
 
 def sliders(picture: Picture, frames: Frames, heading: Any = None) -> list[Any]:
     """Make the sliders that select the frame, and its title if frames have titles."""
-    places = _unravelled(picture)
+    places = map(int, np.unravel_index(picture.shown, [len(each.words) for each in picture.sliders] or [1]))
     made = [
         Slider(
             start=0,
@@ -28,7 +29,7 @@ def sliders(picture: Picture, frames: Frames, heading: Any = None) -> list[Any]:
             tooltips=False,  # Bokeh sets them as HTML; the title has the same word
             sizing_mode="stretch_width",
         )
-        for slider, place in zip(picture.sliders, places, strict=True)
+        for slider, place in zip(picture.sliders, places, strict=False)
         if len(slider.words) > 1
     ]
     several = [slider for slider in picture.sliders if len(slider.words) > 1]
@@ -45,12 +46,3 @@ def sliders(picture: Picture, frames: Frames, heading: Any = None) -> list[Any]:
         slider.js_on_change("value", CustomJS(args=arguments, code=template_text("slide.js")))
         own_scale.follow(slider, "value", frames)
     return made
-
-
-def _unravelled(picture: Picture) -> list[int]:
-    """Return the place of each slider for the frame shown."""
-    number, places = picture.shown, []
-    for slider in reversed(picture.sliders):
-        number, place = divmod(number, len(slider.words))
-        places.append(place)
-    return places[::-1]

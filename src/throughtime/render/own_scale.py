@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -38,10 +37,3 @@ def follow(widget: Any, event: str, frames: Any) -> None:
     if frames.own is not None:
         arguments = {"own": frames.own, "images": frames.images, "bars": frames.bars, "top": TOP}
         widget.js_on_change(event, CustomJS(args=arguments, code=template_text("own_scale.js")))
-
-
-def connected(frames: Any) -> Iterator[Any]:
-    """Yield the button with its effect, if there is one."""
-    if frames.own is not None:
-        follow(frames.own, "active", frames)
-        yield frames.own

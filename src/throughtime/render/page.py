@@ -28,11 +28,15 @@ from throughtime._text.printable import printable
 from throughtime.picture import Picture
 from throughtime.render import bokeh
 from throughtime.render.alt import alt
+from throughtime.render.bokeh_text import template_text
 
 _INLINE = re.compile(r'<script(?: type="text/javascript")?>(.*?)</script>', re.DOTALL)
 # Colours of the figures, and their replacements on a dark page.
 _DARK_OF = {
     "#2b2b2b": "#e6e6e6",
+    "#0072B2": "#4fb0f0",
+    "#D55E00": "#f58b3c",
+    "#c0447a": "#e77fa9",
     "#ffffff": "#16181d",
     "#d9d9d9": "#3a3d45",
     "#000000": "#fdfdfd",
@@ -66,16 +70,16 @@ def page(picture: Picture, theme: Theme) -> str:
 
 
 def without_controls_in_print(layout: Any) -> None:
-    """Hide toolbars, sliders and buttons in print."""
-    hidden = InlineStyleSheet(css="@media print { :host { display: none !important; } }")
+    """Hide toolbars, sliders and buttons in print, and give them the colours of the page."""
+    hidden = InlineStyleSheet(css=template_text("control.css"))
     for model in layout.references():
         if isinstance(model, (Toolbar, Slider, Toggle)):
             model.stylesheets = [*model.stylesheets, hidden]
 
 
 def on_page(theme: Theme) -> Theme:
-    """Make figures transparent, because the background of the page changes with its scheme."""
-    return replace(theme, paper="#ffffff00")
+    """Give figures the white of a light page, which its other scheme exchanges."""
+    return replace(theme, paper="#ffffff")
 
 
 def rendered(name: str, script: str, theme: Theme, **content: Any) -> str:

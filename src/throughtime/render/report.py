@@ -123,17 +123,14 @@ def _step_together(drawn: Sequence[Any]) -> None:
 
 def _most_cells(pictures: Sequence[Picture]) -> float:
     """Return the cells that a plot may have such that all keep the budget; only larger ones are shrunk."""
-    left, cells = float(MOST_CELLS), sorted(_cells(picture) for picture in pictures)
+    cells = sorted(sum(image.values.size for image in picture.marks(Image)) for picture in pictures)
+    left = float(MOST_CELLS)
     for place, count in enumerate(cells):
         equal = left / (len(cells) - place)
         if count > equal:
             return equal
         left -= count
     return float(MOST_CELLS)
-
-
-def _cells(picture: Picture) -> int:
-    return sum(image.values.size for image in picture.marks(Image))
 
 
 def _fold(section: Section, number: int, drawing: _Drawing) -> dict[str, Any]:

@@ -29,3 +29,5 @@ function unfold() {
 }
 window.addEventListener("hashchange", unfold)
 unfold()
+// A number or an interval stays on one line: a table wider than the page scrolls.
+for (const cell of document.querySelectorAll("td, thead th")) cell.classList.add(cell.textContent.length > 34 ? "long" : /\[|^.{0,20}$/.test(cell.textContent) ? "short" : "words")

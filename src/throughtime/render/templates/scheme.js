@@ -20,6 +20,8 @@ function paint(models, colors) {
       if (typeof color != "string" || !(color in colors)) continue
       changed[name] = value?.value ? {...value, value: colors[color]} : colors[color]
     }
+    // A figure paints over what it has; a row of pixels at its edge would keep the colour before.
+    if (model.type == "Figure") Bokeh.index.find_one(model)?.canvas_view.primary.ctx.clearRect(-1, -1, 9999, 9999)
     if (Object.keys(changed).length > 0) model.setv(changed, {sync: false})  // a live page keeps it to itself
   }
 }
@@ -57,12 +59,14 @@ function fit(models, part) {
     }
     if (model.frame_width > side) model.setv({frame_width: side, frame_height: side})
     if (model.type == "Figure") {
-      const axis = model.left[0], most = Math.floor(room / 38)
+      const axis = model.left[0], most = Math.floor(room / 28)
       if (room < 500 && most < Math.max(0, ...lengths(axis)) / 6.2)
         axis.major_label_overrides = new Map([...axis.major_label_overrides].map(([at, word]) => [at, word.includes("\n") ? word : short(word, most)]))
       const frame = room - 80 - Math.max(0, ...lengths(model.left[0])) - (model.right.length > 0 ? 75 : 0)
       const needed = lengths(model.below[0]).reduce((sum, each) => sum + each, 0)
-      if (needed > frame) model.below[0].major_label_orientation = "vertical"
+      if (needed > frame || collide(model, frame - 40)) model.below[0].major_label_orientation = "vertical"
+      const ticker = model.below[0].ticker
+      if (frame < 220 && ticker.desired_num_ticks > 4) ticker.desired_num_ticks = 4
       for (const each of model.renderers) if (each.glyph?.type == "Text") shorten(each.data_source, frame)
       const legends = [...model.above, ...model.below].filter(each => each.type == "Legend")
       model.height += legends.reduce((sum, each) => sum + narrow(each, room), 0)
@@ -72,14 +76,22 @@ function fit(models, part) {
   }
 }
 const short = (word, most) => word.length > most ? word.slice(0, most - 1) + "…" : word
+function collide(model, frame) {
+  const words = [...model.below[0].major_label_overrides ?? []].sort(([one], [other]) => one - other)
+  const ends = [model.x_range.start, model.x_range.end].map((end, i) => Number.isFinite(end) ? end : words.at(-i)?.[0])
+  const spans = words.map(([at, word]) => [frame * (at - ends[0]) / (ends[1] - ends[0]), 3.1 * String(word).length])
+  return spans.some(([at, half], i) => i > 0 && at - half < spans[i - 1][0] + spans[i - 1][1])
+}
 function shorten(source, room) {
   const {y, text} = source.data, row = [...y].filter(each => each == y[0]).length
   const most = Math.max(3, Math.floor(room / row / 5.5))
   if (row > 1 && [...text].some(word => word.length > most))
-    source.data = {...source.data, text: [...text].map(word => short(word, most))}
+    source.data = {...source.data, text: [...text].map(word => short(word.replace(/^unit /, ""), most))}
 }
 function narrow(legend, room) {
   const count = legend.items.length, before = legend.ncols == "auto" ? count : legend.ncols
+  const most = Math.floor((room - 130) / 5)
+  for (const {label} of legend.items) if (label?.value?.length > most) label.value = short(label.value.replace(/ \d.*? exactly 0,/, ""), most)
   const longest = Math.max(...legend.items.map(each => String(each.label?.value ?? "").length))
   const columns = Math.min(before, Math.max(1, Math.floor((room - 90) / (6 * longest + 40))))
   if (columns < before) legend.ncols = columns
