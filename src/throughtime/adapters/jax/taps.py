@@ -222,19 +222,12 @@ class Taps:
             x, taps, of_step = now
             within: list[Seen] = []
 
-            def run(op: Op, values: list[Any]) -> Sequence[Any]:
-                for (one, whole), own in zip(inner, of_step, strict=True):
-                    if one.loop.op is op:
-                        added = {**own, "consts": one.choose(whole["consts"], own["consts"])}
-                        results, seen, _ = one.run(values, added)
-                        within.append(seen._replace(consts=one.choose(None, seen.consts)))
-                        return results
-                return bind(op, values)
-
             def change(key: int, value: Any) -> Any:
                 return value + taps[self.keys[key]] if key in self.keys else value
 
-            read = evaluate(loop.body, [*consts, *carry, *x], change=change, run=run)
+            read = evaluate(
+                loop.body, [*consts, *carry, *x], change=change, run=_running(inner, of_step, within)
+            )
             seen = {key: read(key) for key in self._kept}, {k: carry[k] for k in others}
             emitted = [read(key) for key in loop.emitted]
             return [read(key) for key in loop.carried], (emitted, *seen, within)
@@ -282,6 +275,21 @@ def run(
 
     read = evaluate(program, arguments, run=step, consts=consts, change=change)
     return read, [seen[number] for number in range(len(taps))]
+
+
+def _running(inner: Sequence[tuple[Taps, Zeros]], of_step: Sequence[Zeros], within: list[Seen]) -> Any:
+    """Run inner scans with their zeros of one outer step; `within` gets what is seen of each."""
+
+    def run(op: Op, values: list[Any]) -> Sequence[Any]:
+        for (one, zeros), own in zip(inner, of_step, strict=True):
+            if one.loop.op is op:
+                added = {**own, "consts": one.choose(zeros["consts"], own["consts"])}
+                results, seen, _ = one.run(values, added)
+                within.append(seen._replace(consts=one.choose(None, seen.consts)))
+                return results
+        return bind(op, values)
+
+    return run
 
 
 def _added(values: Sequence[Any], zeros: Sequence[Any]) -> list[Any]:
