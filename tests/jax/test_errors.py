@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen, nnx
-from tests.jax.programs import DOUBLE, UNITS, Folded, Reader, U, W, X, Y, bare, rnn, squared
+from tests.jax.programs import DOUBLE, UNITS, Folded, Reader, X, Y, bare, rnn, squared
 
 import throughtime as tt
 
@@ -79,23 +79,6 @@ def test_a_while_loop_is_refused_with_its_line() -> None:
 
     with pytest.raises(tt.UnsupportedModelError, match=r"test_errors\.py:\d+ in model"):
         tt.capture(model, X, Y, loss=squared)
-
-
-def test_a_loop_within_a_loop_is_captured_as_far_as_it_goes() -> None:
-    def inner(hidden: Any, x: Any) -> Any:
-        return (jnp.tanh(x @ W + hidden @ U),) * 2
-
-    def outer(hidden: Any, xs: Any) -> Any:
-        return jax.lax.scan(inner, hidden, xs)
-
-    def model(x: Any) -> Any:
-        pairs = jnp.swapaxes(x, 0, 1).reshape(3, 2, x.shape[0], -1)
-        return jax.lax.scan(outer, jnp.zeros((x.shape[0], UNITS)), pairs)[0].sum(1, keepdims=True)
-
-    (leaf,) = tt.capture(model, X, Y, loss=squared).leaves
-    assert leaf.sizes["time"] == 3
-    assert "in outer" in leaf.attrs["missing_inner_loop"]
-    assert float(leaf["certificate_weights"]) <= 1e-12
 
 
 @pytest.mark.parametrize(

@@ -75,11 +75,17 @@ class _Leaf:
 
     def __post_init__(self) -> None:
         self.loop, self.wanted = self.entry.layer, self.computation.wanted
+        self.outer = self.loop.outer.length if self.loop.outer else 0
         self.gradients: Mapping[str, Any] = self.own.get("gradients", {})
 
     def record(self) -> LayerRecord:
         """Make the record."""
         arrays = {**self._outside(), **self._transitions(), **self._weights()}
+        kernel, given = arrays.get("kernel"), arrays.get("input")
+        if kernel is not None and given is not None and kernel.shape[0] != given.shape[2]:
+            # The cell reads what the step makes of its input.
+            axes = ("sample", "time", *(f"input_{axis}" for axis in AXES[: given.ndim - 2]))
+            self.dims |= dict.fromkeys(("input", "input_gradient"), axes)
         kept = {name: array for name, array in arrays.items() if self._is_wanted(name)}
         if self.loop.inner:
             lines = ", ".join(dict.fromkeys(op.line or "of a library" for op in self.loop.inner))
@@ -100,6 +106,7 @@ class _Leaf:
             inside=inside,
             states=tuple(state.name for state in self.loop.shown) if self.loop.kind == "rnn" else (),
             dims=self.dims,
+            outer_steps=self.outer,
         )
 
     def _is_wanted(self, name: str) -> bool:
@@ -110,11 +117,15 @@ class _Leaf:
     # Arrays of steps.
 
     def _series(self, array: Any, axis: int | None) -> Array:
-        """(time, …) as the program has it to (sample, time, …) in input time."""
-        found = to_numpy(array)
-        found = found[:, None] if axis is None else np.moveaxis(found, axis + 1, 1)
-        found = self._in_input_time(np.swapaxes(found, 0, 1))
+        """([outer step,] time, …) as the program has it to (sample, time, …) in input time."""
+        found = self._in_input_time(self._samples_first(array, None if axis is None else axis + 1))
         return found[..., None] if found.ndim == 2 else found
+
+    def _samples_first(self, array: Any, axis: int | None) -> Array:
+        """Bring samples to the front, each with its outer steps."""
+        found, outer = to_numpy(array), bool(self.outer)
+        found = found[None] if axis is None else np.moveaxis(found, axis + outer, 0)
+        return found.reshape(-1, *found.shape[2:]) if outer else found
 
     def _in_input_time(self, array: Array) -> Array:
         """Turn what the program has turned, but leave the padding of each sample at its end."""
@@ -129,12 +140,11 @@ class _Leaf:
     def _by_step(self, array: Any) -> Array:
         """(time, sample), or (time, 1) where all samples are alike, to (sample, time)."""
         samples = self._series(self.own["states"][0], self.loop.shown[0].axis).shape[0]
-        steps = np.broadcast_to(to_numpy(array), (self.loop.length, samples))
-        return self._in_input_time(steps.T)
+        shape = (*([self.outer] if self.outer else []), self.loop.length, samples // (self.outer or 1))
+        return self._in_input_time(self._samples_first(np.broadcast_to(to_numpy(array), shape), 1))
 
     def _once(self, array: Any, axis: int | None) -> Array:
-        found = to_numpy(array)
-        found = found[None] if axis is None else np.moveaxis(found, axis, 0)
+        found = self._samples_first(array, axis)
         return found[:, None] if found.ndim == 1 else found
 
     def _outside(self) -> dict[str, Array]:
@@ -200,7 +210,7 @@ class _Leaf:
         dims = marks.dims(first, AXES[: first.ndim - 2])
         self.dims |= {name: ("sample", "time", *axes) for name, axes in dims.items()}
         weights = self.own.get("weights", [])
-        steps = None if self.own.get("steps") is None else to_numpy(self.own["steps"])[None]
+        steps = None if self.own.get("steps") is None else self._samples_first(self.own["steps"], None)
         # What is compared are norms: the loop's at each step, and that of the difference.
         back = {} if steps is None else {"input_gradient": steps}
         if "jacobian" in self.own:
@@ -247,7 +257,11 @@ class _Leaf:
     def _stacked(self, values: Sequence[Any], gate: Gate) -> Array:
         """Put gates side by side, in the order in which the program has samples and steps."""
         axis, each = self.loop.axis(gate.value), list(map(np.asarray, values))
-        one = each[0] if len(each) == 1 else np.stack(each, 1 if axis is None else axis + 2)
+        one = (
+            each[0]
+            if len(each) == 1
+            else np.stack(each, bool(self.outer) + (1 if axis is None else axis + 2))
+        )
         return self._series(one, axis)
 
 

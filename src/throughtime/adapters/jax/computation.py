@@ -113,7 +113,8 @@ class Computation:
     @cached_property
     def taps(self) -> list[Taps]:
         """What is added to each scan."""
-        first = {one.op: one for one in reversed(self.layers)}
+        outer = {one.outer.op: one.outer for one in self.layers if one.outer is not None}
+        first = outer | {one.op: one for one in reversed(self.layers)}
         return [Taps(one, runs_again=self._runs_again(one)) for one in first.values()]
 
     def _runs_again(self, loop: Loop) -> bool:
@@ -177,18 +178,22 @@ class Computation:
 
     def _layers(self, seen: Sequence[Seen], gradients: Any, lengths: Sequence[Any]) -> list[dict[str, Any]]:
         """Choose what is brought to NumPy of each layer."""
-        found = []
-        numbers = {one.loop.op: number for number, one in enumerate(self.taps)}
-        backs = gradients or [None] * len(seen)
-        within = [
-            every_step(*each) if self._runs_again(each[0].loop) else {}
-            for each in zip(self.taps, seen, backs, strict=True)
+        found: dict[int, dict[str, Any]] = {}
+        for taps, one, back in zip(self.taps, seen, gradients or [None] * len(seen), strict=True):
+            own = [number for number, layer in enumerate(self.layers) if layer.op is taps.loop.op]
+            layers = [(self.layers[number], lengths[number]) for number in own]
+            made = taps.of_outer_steps(partial(self._of_scan, taps, layers), one, back) if own else []
+            found.update(zip(own, made, strict=True))
+        return [{**found[number], "lengths": length} for number, length in enumerate(lengths)]
+
+    def _of_scan(
+        self, taps: Taps, layers: Sequence[tuple[Loop, Any]], seen: Seen, back: Any
+    ) -> list[dict[str, Any]]:
+        within = every_step(taps, seen, back) if self._runs_again(taps.loop) else {}
+        return [
+            {**self._of_layer(layer, seen, back, within), **transitions(layer, seen, length)}
+            for layer, length in layers
         ]
-        for loop, length in zip(self.layers, lengths, strict=True):
-            number = numbers[loop.op]
-            found.append(self._of_layer(loop, seen[number], backs[number], within[number]))
-            found[-1] |= {"lengths": length, **transitions(loop, seen[number], length)}
-        return found
 
     def _of_layer(self, loop: Loop, seen: Seen, gradients: Any, within: Any) -> dict[str, Any]:
         key = loop.shown[0].key

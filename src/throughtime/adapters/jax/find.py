@@ -12,7 +12,7 @@ from throughtime.adapters.selection import Entry, Selection
 
 from . import weights
 from .loop import Loop
-from .program import Program
+from .program import Program, places_of_carries
 
 _HINT = (
     "; a JAX program's layers are its loops: jax.lax.scan with a floating carry that has a sample axis. A "
@@ -90,6 +90,7 @@ def _are_halves(first: Found, second: Found) -> bool:
     names = sorted(name for _, _, name in places)
     is_pair = names[0].startswith("backward") and names[1].startswith("forward")
     is_pair = is_pair and names[0][8:] == names[1][7:] and places[0][0] == places[1][0]
+    is_pair = is_pair and one.outer is other.outer
     return is_pair and one.runs_backward != other.runs_backward and _shape(one) == _shape(other)
 
 
@@ -110,9 +111,16 @@ def selection(found: Sequence[Found], *, has_marks: bool) -> Selection[Found]:
 def _origins(program: Program) -> Mapping[int, frozenset[int]]:
     """Of every value, the numbers of the inputs that it is computed from."""
     found = {key: frozenset({k}) for k, key in enumerate(program.inputs)}
-    for op in program.ops:
-        given = (found.get(value, frozenset()) for value in op.inputs if isinstance(value, int))
-        found.update(dict.fromkeys(op.outputs, frozenset[int]().union(*given)))
+    for op in program.walk():  # a loop before its body
+        given = [
+            frozenset[int]() if not isinstance(one, int) else found.get(one, frozenset()) for one in op.inputs
+        ]
+        every = frozenset[int]().union(*given)
+        found.update(dict.fromkeys(op.outputs, every))
+        if op.body is not None:
+            first, last = places_of_carries(op.eqn)
+            given[first:last] = [every] * (last - first)
+            found.update(zip(op.body.inputs, given, strict=True))
     return found
 
 

@@ -26,6 +26,7 @@ class Loop(Scan):
     """One layer; of several cells that a scan steps, the one named by `only`."""
 
     only: Recognised | None = None
+    outer: Loop | None = None  # whose body has this scan
 
     @property
     def parts_of_scan(self) -> list[Loop]:
@@ -172,8 +173,10 @@ class Loop(Scan):
 
     @cached_property
     def inner(self) -> list[Op]:
-        """Loops within the body."""
-        return [op for op in self.body.walk() if op.name == "scan"]
+        """Loops within the body that are no layers."""
+        layers = [] if self.outer else loops(self.body, self.axis, is_single=self.is_single, outer=self)
+        known = [one.op for one in layers]
+        return [op for op in self.body.walk() if op.name == "scan" and op not in known]
 
 
 def marked(program: Program) -> list[tuple[str, int]]:
@@ -182,8 +185,11 @@ def marked(program: Program) -> list[tuple[str, int]]:
     return [(name.removeprefix(PREFIX), key) for name, key in named if name.startswith(PREFIX)]
 
 
-def loops(program: Program, axis: Axis, *, is_single: bool) -> list[Loop]:
-    """List the layers that carry a state, in the order of the program."""
+def loops(program: Program, axis: Axis, *, is_single: bool, outer: Loop | None = None) -> list[Loop]:
+    """List the layers that carry a state, in the order of the program: loops, and loops in their bodies.
+
+    A loop in a body that knows the lengths of its samples is none.
+    """
     made = {key: op for op in program.ops for key in op.outputs}
     found: list[Loop] = []
     lengths: Op | None = None
@@ -192,9 +198,11 @@ def loops(program: Program, axis: Axis, *, is_single: bool) -> list[Loop]:
             lengths = op
         if op.name == "scan":
             is_turned = lengths is not None and lengths.eqn.params["name"] == LENGTHS[1]
-            loop = Loop(op, axis, is_single, is_turned or _is_flipped(op, made))
+            loop = Loop(op, axis, is_single, is_turned or _is_flipped(op, made), outer=outer)
             loop.lengths, lengths = lengths and lengths.outputs[0], None
-            found += loop.parts_of_scan if loop.shown else []
+            found += loop.parts_of_scan if loop.shown and (outer is None or loop.lengths is None) else []
+            if outer is None:
+                found += loops(loop.body, axis, is_single=is_single, outer=loop)
     return found
 
 

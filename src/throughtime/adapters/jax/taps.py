@@ -161,7 +161,7 @@ class Taps:
     def zeros(self) -> Zeros:
         """Make what is added."""
         consts, initial, inputs = self.loop.parts(self.loop.body.inputs)
-        return {
+        found: Zeros = {
             "consts": [self._zeros(key) for key in consts],
             "initial": [self._zeros(key) for key in initial],
             "inputs": [self._zeros(key, self.loop.length) for key in inputs],
@@ -169,41 +169,86 @@ class Taps:
             "emitted": [self._zeros(key, self.loop.length) for key in self.loop.emitted],
             "final": [self._zeros(key) for key in self.loop.carried],
         }
+        outer = self.loop.outer
+        if outer is None:
+            return found
+        each = jax.tree.map(lambda one: jnp.zeros((outer.length, *one.shape), one.dtype), found)
+        return {**each, "consts": self.choose(found["consts"], each["consts"])}
+
+    @cached_property
+    def shared(self) -> list[int | None]:
+        """Where the outer loop has each constant, which no step of it changes; None for others."""
+        if self.loop.outer is None:
+            return []
+        known = list(self.loop.outer.parts(self.loop.outer.body.inputs)[0])
+        return [known.index(key) if key in known else None for key in self.loop.parts(self.loop.op.inputs)[0]]
+
+    def choose(self, shared: Sequence[Any] | None, own: Sequence[Any]) -> list[Any]:
+        """Take shared constants from one list, by default None, and others from the other."""
+        both = zip(self.shared, shared or [None] * len(own), own, strict=True)
+        return [mine if place is None else one for place, one, mine in both]
+
+    def of_outer_steps(self, function: Any, seen: Seen, back: Zeros | None) -> list[dict[str, Any]]:
+        """Call a function of what was seen: if there is an outer loop, for all of its steps at once."""
+        if self.loop.outer is None:
+            return function(seen, back)  # type: ignore[no-any-return]
+        steps, axes = self.loop.outer.length, [0 if place is None else None for place in self.shared]
+        of_back = None
+        if back is not None:
+            # The gradient of what is shared is a sum over outer steps, as `weights` is.
+            parts = [one if one is None else one / steps for one in back["consts"]]
+            back = {**back, "consts": self.choose(parts, back["consts"])}
+            of_back = {**dict.fromkeys(back, 0), "consts": axes}
+        of_seen: Any = Seen(axes, 0, 0, 0, 0, 0)  # type: ignore[arg-type]
+        found = jax.vmap(function, (of_seen, of_back), axis_size=steps)(seen, back)
+        for one in found:
+            one["weights"] = jax.tree.map(lambda each: each.sum(0), one.get("weights", []))
+        return found  # type: ignore[no-any-return]
 
     def _zeros(self, key: Value, *steps: int) -> Any:
         shape = self.loop.body.shapes[key] if isinstance(key, int) else key.aval
         return jnp.zeros((*steps, *shape.shape), shape.dtype) if self.loop.is_floating(key) else None
 
-    def run(self, given: list[Any], zeros: Zeros) -> tuple[list[Any], Seen]:
-        """Run the scan with zeros added; return its results, and what was seen."""
+    def run(
+        self, given: list[Any], zeros: Zeros, inner: Sequence[tuple[Taps, Zeros]] = ()
+    ) -> tuple[list[Any], Seen, list[Seen]]:
+        """Run the scan with zeros added; return its results, and what was seen of it and of inner scans."""
         loop = self.loop
         names = ("consts", "initial", "inputs")
         consts, initial, inputs = map(_added, loop.parts(given), (zeros[name] for name in names))
         others = [k for k in loop.changing if k not in self.keys.values()]
 
         def step(carry: Any, now: Any) -> tuple[Any, Any]:
-            x, taps = now
+            x, taps, of_step = now
+            within: list[Seen] = []
 
             def change(key: int, value: Any) -> Any:
                 return value + taps[self.keys[key]] if key in self.keys else value
 
-            read = evaluate(loop.body, [*consts, *carry, *x], change=change)
+            read = evaluate(
+                loop.body, [*consts, *carry, *x], change=change, run=_running(inner, of_step, within)
+            )
             seen = {key: read(key) for key in self._kept}, {k: carry[k] for k in others}
-            return [read(key) for key in loop.carried], ([read(key) for key in loop.emitted], *seen)
+            emitted = [read(key) for key in loop.emitted]
+            return [read(key) for key in loop.carried], (emitted, *seen, within)
 
         if (remat := loop.body.checkpoint) is not None:  # keep as little of a step as the caller's own does
             step = jax.checkpoint(step, policy=remat.get("policy"), prevent_cse=False)
-        final, (emitted, values, entering) = jax.lax.scan(
+        of_steps = [{**own, "consts": one.choose(None, own["consts"])} for one, own in inner]
+        final, (emitted, values, entering, within) = jax.lax.scan(
             step,
             list(initial),
-            (list(inputs), zeros["states"]),
+            (list(inputs), zeros["states"], of_steps),
             length=loop.length,
             reverse=loop.reverse,
             unroll=loop.op.eqn.params.get("unroll", 1),
         )
         emitted = _added(emitted, zeros["emitted"])
         results = [*_added(final, zeros["final"]), *emitted]
-        return results, Seen(list(consts), list(initial), list(inputs), values, entering, emitted)
+        for number, (one, _) in enumerate(inner):
+            shared = [None if place is None else consts[place] for place in one.shared]
+            within[number] = within[number]._replace(consts=one.choose(shared, within[number].consts))
+        return results, Seen(list(consts), list(initial), list(inputs), values, entering, emitted), within
 
 
 def run(
@@ -212,12 +257,17 @@ def run(
     """Compute a program with zeros added to scans and, by key, values; return a reader, and what was seen."""
     of_scans, of_values = zeros
     numbers = {each.loop.op: number for number, each in enumerate(taps)}
+    outer = [each.loop.outer and each.loop.outer.op for each in taps]
     seen: dict[int, Seen] = {}
 
     def step(op: Op, values: list[Any]) -> Sequence[Any]:
         if op not in numbers:
             return bind(op, values)
-        results, seen[numbers[op]] = taps[numbers[op]].run(values, of_scans[numbers[op]])
+        number, within = numbers[op], [k for k, one in enumerate(outer) if one is op]
+        within.sort(key=lambda k: taps[number].loop.body.ops.index(taps[k].loop.op))
+        inner = [(taps[k], of_scans[k]) for k in within]
+        results, seen[number], found = taps[number].run(values, of_scans[number], inner)
+        seen.update(zip(within, found, strict=True))
         return results
 
     def change(key: int, value: Any) -> Any:
@@ -225,6 +275,21 @@ def run(
 
     read = evaluate(program, arguments, run=step, consts=consts, change=change)
     return read, [seen[number] for number in range(len(taps))]
+
+
+def _running(inner: Sequence[tuple[Taps, Zeros]], of_step: Sequence[Zeros], within: list[Seen]) -> Any:
+    """Run inner scans with their zeros of one outer step; `within` gets what is seen of each."""
+
+    def run(op: Op, values: list[Any]) -> Sequence[Any]:
+        for (one, zeros), own in zip(inner, of_step, strict=True):
+            if one.loop.op is op:
+                added = {**own, "consts": one.choose(zeros["consts"], own["consts"])}
+                results, seen, _ = one.run(values, added)
+                within.append(seen._replace(consts=one.choose(None, seen.consts)))
+                return results
+        return bind(op, values)
+
+    return run
 
 
 def _added(values: Sequence[Any], zeros: Sequence[Any]) -> list[Any]:
