@@ -13,10 +13,10 @@ from benchmarks import open_runs
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 
 MOST = 500e6  # bytes, libraries included
-SUMMARY = reduced_tree(testing.constant_gates(samples=16, steps=20, units=4), "summary")
+SUMMARY = reduce_tree(testing.constant_gates(samples=16, steps=20, units=4), "summary")
 
 
 @pytest.fixture(scope="module")
