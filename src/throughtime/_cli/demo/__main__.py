@@ -17,7 +17,7 @@ from rich.table import Table
 import throughtime as tt
 from throughtime._cli.demo.networks import HALF, STEPS, framework
 from throughtime._cli.demo.pictures import NOT_MIRRORED, draw
-from throughtime._cli.demo.training import JUDGED, SAMPLES, Trained, read_digits, train
+from throughtime._cli.demo.training import EARLY, JUDGED, SAMPLES, Trained, read_digits, train
 from throughtime.diagnosis.brief import facts, headline
 from throughtime.diagnosis.results import NOT_MEASURED
 
@@ -25,17 +25,18 @@ RUN = "demo_run.zarr"
 FILES = {
     "report.html": "the LSTM's report: verdict, next actions, training, layer by layer",
     RUN: "its run: throughtime watch, info, diagnose or plot reads it",
-    "1_early.png, 2_late.png": "gradient by timestep, before and after",
+    "1_early.png, 2_late.png": f"the LSTM's gradient by timestep, after {EARLY} iterations and at the end",
     "3_kinds.png": "LSTM, GRU and SimpleRNN on one digit",
     "4_bidirectional.png": NOT_MIRRORED,
     "5_overview.png": "the LSTM in one figure, after training",
-    "6_evolution.png": "a row for each recorded step",
+    "6_evolution.png": "the LSTM's reach by lag while it trained, a row for each record",
 }
 MEANING = (
-    f"All numbers are of the same {SAMPLES} test digits of {STEPS} pixels, one a step. Reach: share of the "
-    f"gradient that arrives {HALF} steps back, where half of the digit is. Use: share of the answer that "
-    "rests on pixels that old. Horizon: how many steps back 1 % of the gradient arrives, in the layer and "
-    "direction where that is fewest. Guessing gives 10 % right answers."
+    f"Measured on {SAMPLES} test digits. Reach: gradient {HALF} steps back, as a share of that at the last "
+    "step. Use: share of the answer that rests on pixels that old, which are exchanged between digits to "
+    "measure it. Horizon: largest lag at which 1 % of the gradient arrives, in the layer and direction where "
+    f"it is smallest; at most {STEPS - 1}. The networks train for different times: compare each with itself. "
+    "Guessing gives 10 % right answers."
 )
 ITERATIONS = {"LSTM": 1000, "GRU": 500, "SimpleRNN": 500, "Bidirectional GRU": 300}
 
@@ -59,7 +60,9 @@ def main(folder: Path, name: str, *, is_verbose: bool = False) -> None:
     console = Console()
     folder.mkdir(parents=True, exist_ok=True)
     title, build = framework(name)
-    console.print(f"Training in {title}.")
+    console.print(
+        f"Training in {title}, on digits of {STEPS} pixels, one a step: half lie {HALF} or more steps back."
+    )
     digits = read_digits()
     columns = (TextColumn("{task.description:>18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:

@@ -13,7 +13,6 @@ import throughtime as tt
 from throughtime._cli.demo.networks import UNITS
 from throughtime._cli.demo.training import (
     EARLY,
-    SAMPLES,
     SHOWN_SAMPLES,
     Trained,
     few_units,
@@ -58,8 +57,7 @@ def draw_overview(lstm: Trained, folder: Path) -> None:
 def draw_evolution(lstm: Trained, folder: Path) -> None:
     """Draw from the monitor's run how far the error came back while the network learned."""
     if lstm.run is not None:
-        title = f"‖dL/dhₜ‖ while it trains · {lstm.name} · upper layer · median over {SAMPLES} samples"
-        picture = tt.plots.evolution(lstm.run["upper"], title=title)
+        picture = tt.plots.evolution(lstm.run["lower"], "lag_ratio")
         tt.save(picture, folder / "6_evolution.png")
 
 
