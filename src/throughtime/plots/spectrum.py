@@ -133,7 +133,8 @@ def _circle(found: xr.Dataset, name: str) -> Panel:
 
 
 def _dots(numbers: Array, color: str, marker: str, edge: float, label: str = "") -> Dots:
-    """Draw eigenvalues; those beyond the edge lie on it."""
+    """Draw the eigenvalues that are finite; those beyond the edge lie on it."""
+    numbers = numbers[np.isfinite(numbers)]
     sizes = np.abs(numbers)
     drawn = numbers / np.maximum(1.0, sizes / edge)
     details = (("real", numbers.real), ("imaginary", numbers.imag), ("size", sizes))
