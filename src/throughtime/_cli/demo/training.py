@@ -44,7 +44,7 @@ class Trained:
 
     def title(self, layer: str, capture: xr.DataTree) -> str:
         iteration = next(step for step, tree in self.captures.items() if tree is capture)
-        return f"dL/d output · {self.name} · {layer} layer · after {iteration} iterations"
+        return f"∂L/∂out · {self.name} · {layer} layer · after {iteration} iterations"
 
 
 def read_digits() -> tuple[Batch, Batch]:
