@@ -56,7 +56,7 @@ _TORCH_BIAS_OF_1 = (
 )
 _KERAS = {
     "clipping": (
-        "settings = dict(model.optimizer.get_config(), clipnorm=1.0)  # about the usual norm of the gradient",
+        "settings = dict(model.optimizer.get_config(), clipnorm={limit})  # {origin}",
         "model.compile(type(model.optimizer).from_config(settings), model.loss)",
     ),
     "epsilon": (
@@ -69,7 +69,7 @@ _KERAS = {
 _TORCH = {
     "clipping": (
         "loss.backward()",
-        "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # about the usual norm of the gradient",
+        "torch.nn.utils.clip_grad_norm_(model.parameters(), {limit})  # {origin}",
         "optimizer.step()",
     ),
     "epsilon": ("optimizer = torch.optim.Adam(model.parameters(), eps=1e-10)",),
@@ -155,8 +155,7 @@ def _again(lag: int | None) -> str:
 
 def _conditional_remedies(found: Results) -> Iterator[Remedy]:
     """Yield remedies that apply if the task needs the requested lag and is not solved."""
-    lost = (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL, Verdict.CANNOT_SAY, Verdict.UNUSED)
-    if found.dependency_length is None or found.verdict not in lost:
+    if found.dependency_length is None or found.verdict in (Verdict.USES, Verdict.UNSTABLE):
         return
     for layer in found.layers.values():
         yield from _remedies_of(found, layer)
@@ -185,10 +184,8 @@ def _lines(found: Results, remedy: Remedy, framework: str) -> tuple[str, ...]:
     if framework not in ("keras", "torch"):
         return ()
     fixed = (_KERAS if framework == "keras" else _TORCH).get(remedy.name)
-    limits = [one.value for each in found.layers.values() for one in each.why if one.name == "clip_norm"]
-    if fixed is not None and remedy.name == "clipping" and limits:
-        limit = f"{min(limits):.15g})  # follows from your learning rate"
-        return tuple(line.replace("1.0)  # about the usual norm of the gradient", limit) for line in fixed)
+    if fixed is not None and remedy.name == "clipping":
+        return _clipping_lines(found, fixed)
     if fixed is not None and remedy.name == "ends":
         kinds = {each.kind for each in found.layers.values()}
         name = CLASSES.get(kinds.pop(), "LSTM") if len(kinds) == 1 else "LSTM"
@@ -204,6 +201,14 @@ def _lines(found: Results, remedy: Remedy, framework: str) -> tuple[str, ...]:
     of_layer = _keras_lines if framework == "keras" else _torch_lines
     lines = of_layer(path, layer, remedy.name, longest)
     return (*lines, f"# likewise {', '.join(others)}") if lines and others else lines
+
+
+def _clipping_lines(found: Results, lines: tuple[str, ...]) -> tuple[str, ...]:
+    limits = [one.value for each in found.layers.values() for one in each.why if one.name == "clip_norm"]
+    limit, origin = "1.0", "about the usual norm of the gradient"
+    if limits:
+        limit, origin = f"{min(limits):.15g}", "follows from your learning rate"
+    return tuple(line.format(limit=limit, origin=origin) for line in lines)
 
 
 def _keras_lines(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tuple[str, ...]:
