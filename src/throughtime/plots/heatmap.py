@@ -89,18 +89,19 @@ def heatmap(
     across = 1 if len(panels) == 1 or layout.cells else min(2, len(panels))
     frames = tuple(Slider(dim, tuple(_frame_words(source.values, dim))) for dim in layout.sliders)
     shown = _shown(source, layout)
-    found, noun = [*_found(source, layout)], _title(source, layout, captured, fit)
+    noun = _title(source, layout, captured, fit)
+    found = [] if look.get("title") else [*_found(source, layout)]  # sentences on all frames take time
     picture = Picture(
         panels,
         columns=across,
-        **titled(look, found[shown], noun),
+        **titled(look, found[shown] if found else "", noun),
         note=NOTE,
         linked="xy",
         sliders=frames,
         shown=shown,
         **size(look, 9.0, height_of(panels, across)),
     )
-    if picture.frames == 1 or look.get("title"):
+    if len(found) < 2:
         return picture
     named = tuple(f"{words or noun} ({picture.frame_words(frame)})" for frame, words in enumerate(found))
     return replace(picture, title=named[shown], titles=named)
