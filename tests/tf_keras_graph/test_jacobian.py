@@ -1,21 +1,7 @@
-"""Step Jacobians of custom cells in graph mode."""
+"""Step Jacobians of custom cells in graph mode: the tests of eager tf_keras."""
 
-from __future__ import annotations
-
-import pytest
-import tensorflow as ops
-from tests import keras_jacobians as jacobians
-from tests.tf_keras.legacy import keras
-
-
-@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
-def test_a_written_lstm_has_the_jacobians_of_the_closed_form(backwards: bool) -> None:
-    jacobians.check_closed_form(keras, ops, backwards=backwards)
-
-
-def test_finite_differences_give_the_same() -> None:
-    jacobians.check_differences(keras, ops)
-
-
-def test_stacked_cells_have_their_own() -> None:
-    jacobians.check_stacked(keras, ops)
+from tests.tf_keras.test_jacobian import (  # noqa: F401  pytest runs what a module imports
+    test_a_written_lstm_has_the_jacobians_of_the_closed_form,
+    test_finite_differences_give_the_same,
+    test_stacked_cells_have_their_own,
+)
