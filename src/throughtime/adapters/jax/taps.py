@@ -49,7 +49,7 @@ class Product:
         return jnp.tensordot(*both, axes=(-1, -1))
 
     def known(self, values: list[Any], found: Any, of_weight: Any, of_input: Any) -> Any:
-        """Go on with the product as found before; zeros along the directions are added to weight and input."""
+        """Go on with the product as found before; zeros along directions are added to weight and input."""
         weight, other = values[self.weight], values[1 - self.weight]
         still = jax.lax.stop_gradient(other)
         parts = [still if self.input is not None else other, jax.lax.stop_gradient(weight)]
