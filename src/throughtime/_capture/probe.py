@@ -272,7 +272,8 @@ class Probe:
         """Undo the batch mean and, if requested, solve the recurrent layers."""
         has_labels = record.loss is not None
         wanted = self._quantities if has_labels else self._quantities - _vocabulary.GRADIENT_QUANTITIES
-        leaves = [per_sample(leaf, record.reduction_factor) for leaf in record.layers]
+        factor = None if record.is_undone else record.reduction_factor
+        leaves = [per_sample(leaf, factor) for leaf in record.layers]
         record = replace(record, layers=())
         done: list[LayerRecord] = []
         while leaves:  # each is released after it is solved

@@ -195,20 +195,57 @@ def _certificate(
     if has_terms and "gate_gradient" in solved and not leaf.gates:
         states = map(solved.get, ("hidden_gradient", "cell_gradient"))
         sizes = cells.step_sizes(solved["gate_gradient"], *states)
+    of_steps, of_loop = _weight_gradients(leaf, direction, solved)
     weights = cells.certificate_weights(
-        solved, direction.weight_gradients, terms=_terms(direction, solved, sizes), dtype=dtype
+        of_steps, of_loop, terms=_terms(direction, solved, sizes), dtype=dtype
     )
     time = np.nan
-    if direction.input_gradient is not None and "input_gradient" in solved:
-        kernel = direction.kernel if isinstance(direction, SolvedRecord) else direction.weights.get("kernel")
+    kernel = direction.kernel if isinstance(direction, SolvedRecord) else direction.weights.get("kernel")
+    if both := _input_gradients(direction, solved):
         terms = None if kernel is None or sizes is None else cells.input_terms(sizes, kernel)
-        time = cells.certificate_time(
-            solved["input_gradient"], direction.input_gradient, terms=terms, dtype=dtype
-        )
+        time = cells.certificate_time(*both, terms=terms, dtype=dtype)
     found = {"certificate_weights": np.asarray(weights), "certificate_time": np.asarray(time)}
     if isinstance(direction, SolvedRecord) and direction.output_error is not None:
         found["certificate_output"] = np.asarray(direction.output_error)
     return found
+
+
+def _weight_gradients(
+    leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: Mapping[str, Array]
+) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+    """Return what the steps add up to, and what the framework's loop or kernel gave; of products along directions."""
+    if isinstance(direction, DirectionRecord) or not _is_product(direction, solved):
+        return solved, direction.weight_gradients
+    assert direction.hidden_before is not None
+    sums = cells.sums_along(
+        solved["input"],
+        direction.hidden_before,
+        solved["gate_gradient"],
+        solved.get("gate_activation"),
+        kind=leaf.kind,
+        reset_after=bool(leaf.flags.get("reset_after", 1)),
+    )
+    return sums, cells.weights_along(direction.weight_gradients)
+
+
+def _input_gradients(
+    direction: DirectionRecord | SolvedRecord, solved: Mapping[str, Array]
+) -> tuple[Array, Array] | None:
+    """Return dL/dx as the steps give it, and the framework's; None where there is none."""
+    if direction.input_gradient is None:
+        return None
+    if "input_gradient" in solved:
+        return solved["input_gradient"], direction.input_gradient
+    if isinstance(direction, DirectionRecord) or not _is_product(direction, solved):
+        return None
+    assert direction.kernel is not None
+    return cells.inputs_along(solved["gate_gradient"], direction.kernel, direction.input_gradient)
+
+
+def _is_product(direction: SolvedRecord, solved: Mapping[str, Array]) -> bool:
+    """Whether gradients of weights and input follow from those of gates."""
+    has_both = direction.kernel is not None and direction.hidden_before is not None
+    return has_both and "gate_gradient" in solved and "kernel_gradient" not in solved
 
 
 def _terms(

@@ -32,6 +32,28 @@ def to_numpy(value: Any) -> npt.NDArray[Any]:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
+class _Unlocked:
+    """Has the memory of an array that is read-only, and lets NumPy write there."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self._array = array  # keeps the memory
+        interface = array.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+
+
+def unlocked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a writable view of an array that is read-only, and whose memory nothing else refers to.
+
+    Examples
+    --------
+    >>> array = np.zeros(2)
+    >>> array.flags.writeable = False
+    >>> unlocked(array).flags.writeable
+    True
+    """
+    return np.asarray(_Unlocked(array))
+
+
 def mapped(change: Callable[[Any], Any], structure: Any) -> Any:
     """Apply a function to every leaf; torch's packed sequence, a named tuple, is a leaf.
 

@@ -105,6 +105,7 @@ class ModelRecord:
     loss: float | None = None  # of the batch; None without labels
     # what the loss multiplied each sample's gradient by: 1/B for a mean
     reduction_factor: float | None = None
+    is_undone: bool = False  # gradients are those of the loss of each sample, except those of weights
     weight: float = 1.0  # in a mean over several batches: its samples, or valid steps
     why_whole: str = ""  # why captures of parts would not add up; empty where they do
 

@@ -6,6 +6,7 @@ Adapters pass a `Layer` and a `Pass`; `solve` returns every state, gate and grad
 
 from .activations import ACTIVATIONS, Activation, activation
 from .adjoint import solve
+from .along import inputs_along, sums_along, weights_along
 from .certificate import (
     PRECISIONS,
     Precision,
@@ -40,6 +41,7 @@ __all__ = [
     "certificate_weights",
     "directions",
     "input_terms",
+    "inputs_along",
     "limit",
     "solve",
     "states_before",
@@ -47,4 +49,6 @@ __all__ = [
     "step_jacobians",
     "step_sizes",
     "summed_terms",
+    "sums_along",
+    "weights_along",
 ]

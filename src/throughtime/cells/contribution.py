@@ -30,9 +30,21 @@ def step_contribution(
 ) -> Floats:
     """‖dL/dU_(t)‖ (sample, time), from gate gradients (sample, time, [gate,] unit) of another source.
 
-    √(Σ_gates ‖h_{t-1}‖²·‖ρ‖²) with ρ = dz, but for a GRU's candidate ρ = r·dz, or h = r·h_{t-1} where it
-    resets before the product. With dropout `hidden_before` is another one for each gate, (sample, time, gate,
-    unit).
+    √(Σ_gates ‖h_{t-1}‖²·‖ρ‖²), see `on_recurrent_side`.
+    """
+    before, sides = on_recurrent_side(hidden_before, gate_gradient, gates, kind=kind, reset_after=reset_after)
+    squares = squared_norm(before) * squared_norm(sides)
+    contribution: Floats = np.sqrt(squares.sum(-1)).astype(gate_gradient.dtype)
+    return contribution
+
+
+def on_recurrent_side(
+    hidden_before: Floats, gate_gradient: Floats, gates: Floats | None, *, kind: str, reset_after: bool
+) -> tuple[Floats, Floats]:
+    """Return h_{t-1} and ρ of dL/dU_(t) = h_{t-1}ᵀ ρ_t, (sample, time, gate, unit); one h may serve all gates.
+
+    ρ = dz, but for a GRU's candidate ρ = r·dz, or h = r·h_{t-1} where it resets before the product. With dropout
+    `hidden_before` is another one for each gate, (sample, time, gate, unit).
     """
     if kind == "simple_rnn":
         hidden_before, gate_gradient = hidden_before[..., None, :], gate_gradient[..., None, :]
@@ -45,6 +57,4 @@ def step_contribution(
             gate_gradient = gate_gradient * reset
         else:
             hidden_before = hidden_before * reset
-    squares = squared_norm(hidden_before) * squared_norm(gate_gradient)
-    contribution: Floats = np.sqrt(squares.sum(-1)).astype(gate_gradient.dtype)
-    return contribution
+    return hidden_before, gate_gradient

@@ -20,7 +20,8 @@ from .dialect import Dialect
 from .library import RecurrentLayer, halves, is_a, is_own, is_recurrent, package_of_object, path_of
 
 CELL = "cell"
-_CLOSED = ("lstm", "gru", "simple_rnn")
+PRODUCTS = ("lstm", "gru", "simple_rnn")  # whose input and state enter by matrix products
+_COMPARED = 4  # samples that the layer's own loop runs on, where no sample can differ from the others
 GATED = {"lstm": 4, "gru": 3, "simple_rnn": 1, "conv_lstm": 4}
 _KINDS = {"LSTMCell": "lstm", "GRUCell": "gru", "SimpleRNNCell": "simple_rnn", "ConvLSTMCell": "conv_lstm"}
 # What a cell's step is made of; a class that has one of its own is no standard cell.
@@ -209,14 +210,29 @@ def _why_not(layer: Any) -> str:
 def is_closed(keras: Dialect, layer: RecurrentLayer, training: bool, activations: frozenset[str]) -> bool:
     """Whether the layer keeps its kernel and `cells` solves it: quicker where the loop is Python's."""
     cell = layer.cell
-    if training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout")):
-        return False
-    return keras.BACKEND == "torch" and has_closed_form(keras, cell, activations)
+    return (
+        keras.BACKEND == "torch" and has_closed_form(keras, cell, activations) and not drops(cell, training)
+    )
+
+
+def drops(cell: Any, training: bool) -> bool:
+    """Whether a standard cell drops inputs or states in this pass."""
+    return training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout"))
+
+
+def compared_samples(cell: Any, mask: Any, training: bool) -> int | None:
+    """Count the samples that the layer's own loop runs on: None for all.
+
+    Keras' own cells compute each sample alike. Masks and dropout differ between samples.
+    """
+    parts = inner_cells(cell)
+    alike = mask is None and all(standard_kind(part) and not drops(part, training) for part in parts)
+    return _COMPARED if alike else None
 
 
 def has_closed_form(keras: Dialect, cell: Any, activations: frozenset[str]) -> bool:
     """Whether `cells` knows the derivatives of a cell; `activations` are those that it knows."""
-    if standard_kind(cell) not in _CLOSED:
+    if standard_kind(cell) not in PRODUCTS:
         return False
     functions = [getattr(cell, name, None) for name in ("activation", "recurrent_activation")]
     return all(keras.activation_name(cell, each) in activations for each in functions if each is not None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from throughtime._data.structures import unlocked
 from throughtime._errors import LayerNotFoundError
 from throughtime.adapters import marking
 from throughtime.adapters.needs import INSIDE
@@ -45,7 +46,9 @@ class Pass:
     calls: Sequence[SeenCall]  # those of all outer steps of a TimeDistributed are one
     result: Result
     values: Callable[[Any], Any]  # variable -> its value as the framework has it
+    undone: int  # samples whose mean is undone in all gradients; 1 for none
     _arrays: dict[str, Array] = field(default_factory=dict)
+    _places: set[int] = field(default_factory=set)  # memory that arrays have for themselves
 
     @property
     def keras(self) -> Dialect:
@@ -68,20 +71,31 @@ class Pass:
 
     def variable_gradient(self, variable: Any) -> Array | None:
         """Bring the gradient of a weight, all its uses together, to NumPy; None where there is none."""
-        return self.gradient(self._keys.get(id(variable), ""))
+        gradient = self.gradient(self._keys.get(id(variable), ""))
+        return (
+            gradient if gradient is None or self.undone == 1 else gradient / gradient.dtype.type(self.undone)
+        )
 
     def tensor(self, key: str, *, copy: bool = False) -> Array:
         """Bring one tensor to NumPy, once."""
         if key not in self._arrays:
-            self._arrays[key] = numpy(self.result.tensors[key], copy=copy)
+            self._arrays[key] = self._own(numpy(self.result.tensors[key], copy=copy))
         return self._arrays[key]
 
     def gradient(self, key: str) -> Array | None:
         """Bring the gradient of one tensor to NumPy, once; None where there is none."""
         name, tensor = f"gradient.{key}", self.result.gradients.get(key)
         if tensor is not None and name not in self._arrays:
-            self._arrays[name] = numpy(tensor)
+            self._arrays[name] = self._own(numpy(tensor))
         return self._arrays.get(name)
+
+    def _own(self, array: Array) -> Array:
+        """Let an array be changed in place if no other one has its memory."""
+        place = array.__array_interface__["data"][0]
+        if not self.result.is_owned or array.dtype.kind != "f" or place in self._places:
+            return array
+        self._places.add(place)
+        return array if array.flags.writeable else unlocked(array)
 
     def value(self, variable: Any) -> Array:
         """Bring a weight to NumPy, once; a copy, since torch's arrays share memory with what trains."""
@@ -110,6 +124,7 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
         attributes=attributes.of_capture(done, reduced, called=paths, absent=absent),
         loss=float(done.tensor("loss")) if "loss" in done.result.tensors else None,
         reduction_factor=None if reduced is None else reduced[0],
+        is_undone=done.undone > 1,
     )
 
 

@@ -25,6 +25,7 @@ class Result:
 
     tensors: dict[str, Any]
     gradients: dict[str, Any]
+    is_owned: bool = False  # floats share memory with no tensor that is not in this result
 
 
 class Tensors(Protocol):

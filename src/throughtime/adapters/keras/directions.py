@@ -27,8 +27,6 @@ from .recorder import SeenCall, SeenInside
 if TYPE_CHECKING:
     from .collect import Pass
 
-_MATRIX_KINDS = ("lstm", "gru", "simple_rnn")
-
 
 def records(done: Pass, seen: SeenCall, part: int) -> tuple[DirectionRecord, ...] | tuple[SolvedRecord, ...]:
     """Make the record of a direction's cell, or one for each of its stacked cells, the lowest first."""
@@ -145,7 +143,7 @@ class _Cell:
             between = self._tap(BETWEEN) if place else one.gradient("within_input")
             arrays |= {} if between is None else {"input_gradient": between}
             arrays |= self._weights(lambda variable: one.of_weight(variable, "within_"))
-        is_product = cells.standard_kind(self.cell) in _MATRIX_KINDS
+        is_product = cells.standard_kind(self.cell) in cells.PRODUCTS
         marked = self._marked(has_gradients)
         return SolvedRecord(
             arrays={**arrays, **marked.arrays},
@@ -176,7 +174,7 @@ class _Cell:
             return one.done.tensor(one.call.key("input"), copy=True)
         source = one.known.handed_on[self.place - 1] if name == "input" else f"{self.place}.{name}"
         if source == one.known.output:
-            return one.in_input_time(one.done.tensor(one.call.key("output")).swapaxes(0, 1))
+            return one.in_input_time(one.done.tensor(one.call.key("output")).swapaxes(0, 1).copy(order="K"))
         return one.in_input_time(one.tensor(f"loop_{source}"))
 
     def _tap(self, name: str) -> Array | None:

@@ -43,19 +43,24 @@ class EveryStep:
     dropout: Any  # masks by inner cell; empty where none is active
     gradients: dict[str, Any]  # of `kept`, total, (time, sample, …), where there is one
 
-    @property
-    def _is_certified(self) -> bool:
-        return "certificate" in self.request.quantities
+    def _needs_all_gradients(self, part: Any) -> bool:
+        """Whether the certificate compares gradients of weights and input, which do not follow from those of gates."""
+        follows = cells.standard_kind(part) in cells.PRODUCTS and not cells.drops(part, self.request.training)
+        return "certificate" in self.request.quantities and not follows
 
     def weights(self) -> dict[str, Any]:
         """Return the variables whose gradients the certificate compares."""
-        own = enumerate(self.layer.weights if self._is_certified else ())
+        parts = cells.inner_cells(self.layer.cell)
+        needing = [part for part in parts if self._needs_all_gradients(part)]
+        known = {id(each) for part in parts if part not in needing for each in getattr(part, "weights", ())}
+        own = [each for each in enumerate(self.layer.weights if needing else ()) if id(each[1]) not in known]
         return {f"weight_{place}": each for place, each in own if is_float(dtype_of(each))}
 
     def __call__(self, mark: Mark) -> tuple[Any, dict[str, Any]]:
         """Run every step; return what is differentiated, and the gates (time, sample, gate, …)."""
         keras, ops, layer, x = self.keras, self.keras.ops, self.layer, self.input
-        if self._is_certified and is_float(dtype_of(x)):
+        first, *_ = cells.inner_cells(layer.cell)
+        if self._needs_all_gradients(first) and is_float(dtype_of(x)):
             x = mark("input", x)
         x, valid = self._processed(x), self._valid()
         steps = ops.shape(x)[0]

@@ -77,9 +77,10 @@ class Loop:
         self.kept = {name: self.kept[name] for name in [*tapped, *self.kept] if name in self.kept}
         last, outputs = self._output(list(final), list(last))
         if self.own is not None:
-            given = tree.map_structure(ops.stop_gradient, (sequences, initial_state))
-            known = self.own(*given, mask, training)
-            self.error = self._error((outputs if self.layer.return_sequences else last, *final), known)
+            some = slice(cells.compared_samples(self.layer.cell, mask, training))
+            given = tree.map_structure(lambda one: ops.stop_gradient(one[some]), (sequences, initial_state))
+            ours = outputs if self.layer.return_sequences else last, *final
+            self.error = self._error([one[some] for one in ours], self.own(*given, mask, training))
         return last, outputs, tree.pack_sequence_as(initial_state, list(final))
 
     def _output(self, final: list[Any], last: list[Any]) -> tuple[Any, Any]:

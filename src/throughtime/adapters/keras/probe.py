@@ -48,11 +48,11 @@ class Probe:
         batches.check_sizes(keras, *data)
         kept = keras.untouched(self.model)
         with batches.ragged_explained(keras, x), kept, kept:
-            program, result = self._pass(data, budget)
+            program, result, undone = self._pass(data, budget)
             reduced = self._how_reduced(program, result, data)
             weights = [weight for entry in self.found for weight in entry.watched.weights]
             values = keras.weight_values(self.model, weights)
-        done = Pass(program, *joined(program.calls, result), lambda variable: values[id(variable)])
+        done = Pass(program, *joined(program.calls, result), lambda variable: values[id(variable)], undone)
         record = records(done, reduced)
         if budget.part == budget.samples or reduced is None:
             return record
@@ -88,25 +88,29 @@ class Probe:
         """Refuse several layers where one is meant."""
         find.selection(self.keras, self.model).expect_one(self.found)
 
-    def _pass(self, data: Any, budget: Budget) -> tuple[Program, Result]:
-        """Run on a batch; without a loss where there are no labels and the model has none of its own."""
+    def _pass(self, data: Any, budget: Budget) -> tuple[Program, Result, int]:
+        """Run on a batch; without a loss where there are no labels and the model has none of its own.
+
+        The number is that of the samples whose mean is undone, 1 for none.
+        """
         layers = tuple(id(entry.watched) for entry in self.found)
         asked = layers, self.request.quantities, self.request.training
         program = _traces.get(self.keras, self.loss, data, asked, lambda: self._program(data, budget))
         program.serve(self, budget)
         try:
-            return program, self._run(program, data)
+            return program, *self._run(program, data)
         except LossError:
             if data[1] is not None:
                 raise
         program.do_without_loss()
-        return program, self._run(program, data)
+        return program, *self._run(program, data)
 
-    def _run(self, program: Program, data: Any) -> Result:
+    def _run(self, program: Program, data: Any) -> tuple[Result, int]:
         """Run on a batch; on the first one find out whether its samples are coupled."""
         size = self.samples(data[0])
         if not program.has_loss or size == 1 or program.is_coupled is not None:
-            return program.run(data)
+            undone = program.undone(size)
+            return program.run(data, undone), undone
         copies = None
         try:  # before the batch itself: what two runs return takes twice the memory
             copies = first_sample(program.run(batches.with_copies(self.keras, data, size)), size)
@@ -114,9 +118,10 @@ class Probe:
             raise
         except Exception:
             pass
-        result = program.run(data)
+        undone = program.undone(size)
+        result = program.run(data, undone)
         program.is_coupled = copies is None or couples(first_sample(result, size), copies)
-        return result
+        return result, undone
 
     def _program(self, data: Any, budget: Budget) -> Program:
         """Make a program with a loss, if there are labels or the model may need none."""

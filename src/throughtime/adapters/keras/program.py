@@ -13,6 +13,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+
 from throughtime._memory.budget import Budget, Need
 from throughtime.adapters.marking import listening
 from throughtime.adapters.needs import INSIDE, INSIDE_GRADIENTS
@@ -25,7 +27,7 @@ from .library import called, dtype_of, is_float, plain_settings
 from .loss import Loss
 from .meter import Meter
 from .recorder import CARRIED, Recorder, SeenCall, SeenInside
-from .reductions import Labels, Reductions
+from .reductions import Labels, Reductions, is_mean
 from .tap import watching
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ _NEEDED_FOR = {
     "weights": frozenset({"certificate"}),
 }
 Trace = TypeVar("Trace")
+_EXACT = 2**24  # whole numbers below are exact in float32
 _MOST = 8  # per model; a loop over many batch shapes must not pile up compiled programs
 
 
@@ -61,6 +64,7 @@ class Program:
         self.named: tuple[str, ...] = ()  # of what `throughtime.mark` names outside of every loop
         self.in_a_loop: set[int] = set()  # layers called in a loop of the user's, and not watched
         self.reductions = Reductions(None, is_certain=False)
+        self._scales_exactly = False  # the loss is in single or double precision
         self.adds_losses = False  # layers add to the loss by themselves
         self.masked: list[bool] = []  # whether a mask comes along with each prediction
         self.tried: tuple[float, str] | None = None  # what trying the loss has shown of its reduction
@@ -91,8 +95,14 @@ class Program:
         unknown: frozenset[str] = frozenset() if self.has_loss else asked.gradients
         return replace(asked, quantities=asked.quantities - unknown)
 
-    def run(self, data: Any) -> Result:
-        """Run on x, y and sample weights; the first batch is traced."""
+    def undone(self, samples: int) -> int:
+        """Count the samples whose mean the pass itself can undo: all or, where it is not known or not worth it, 1."""
+        is_worth_it = self.has_loss and self.request.quantities & INSIDE_GRADIENTS and not self._is_scaled
+        is_known = self.reductions.is_certain and self._scales_exactly and samples < _EXACT
+        return samples if is_worth_it and is_known and is_mean(self.reductions.declared) else 1
+
+    def run(self, data: Any, undone: int = 1) -> Result:
+        """Run on x, y and sample weights, with the loss times `undone`; the first batch is traced."""
 
         def run_at(scale: Any) -> Result:
             inputs = (*data, scale)
@@ -100,7 +110,9 @@ class Program:
                 self._traced = self.keras.traced(self.model, self, inputs, any_batch=True)
             return self._traced(inputs)
 
-        return loss_scale.run_scaled(run_at) if self.has_loss and self._is_scaled else run_at(None)
+        if self.has_loss and self._is_scaled:
+            return loss_scale.run_scaled(run_at)
+        return run_at(np.asarray(undone, np.float32) if self.has_loss else None)
 
     def do_without_loss(self) -> None:
         """Run without a loss from now on."""
@@ -117,7 +129,7 @@ class Program:
     def __call__(self, inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Run the pass; return the tensors asked for, and gradients.
 
-        `inputs` are x, y, sample weights and the factor by which the loss is scaled, None for 1.
+        `inputs` are x, y, sample weights and the factor by which the loss is scaled, None without a loss.
         """
         forward = partial(self._forward, inputs)
         (tensors, loops), gradients = self.keras.differentiated(self.model, forward, self.variables())
@@ -170,6 +182,7 @@ class Program:
             return None, (recorder.tensors, recorder.loops)
         own = Loss(keras, model, self.probe.loss.passed)
         loss = own.total(labels, predictions, training)
+        self._scales_exactly = dtype_of(loss) in ("float32", "float64")
         self.reductions = own.reductions()
         self.adds_losses = len(keras.added_losses(model)) > len(keras.regularised(model))
         tensors = {**recorder.tensors, "loss": loss}
@@ -177,8 +190,7 @@ class Program:
             tensors[VALID_STEPS] = keras.ops.sum(keras.ops.cast(masks[0], "float32"))
         if not self.reductions.is_certain:
             tensors |= {f"prediction.{index}": tensor for index, tensor in enumerate(flat)}
-        scaled = loss if scale is None else loss * keras.ops.cast(scale, loss.dtype)
-        return scaled, (tensors, recorder.loops)
+        return loss * keras.ops.cast(scale, loss.dtype), (tensors, recorder.loops)
 
     def _recorder(self, mark: Mark) -> Recorder:
         keras, request = self.keras, self.request

@@ -236,7 +236,7 @@ def joined(calls: Sequence[SeenCall], result: Result) -> tuple[list[SeenCall], R
             for name in names:
                 each = [found.get(start + name) for start in starts]
                 found[first + name] = _joined(name, [None if one is None else numpy(one) for one in each])
-    return [_call(group) for group in groups.values()], Result(tensors, gradients)
+    return [_call(group) for group in groups.values()], replace(result, tensors=tensors, gradients=gradients)
 
 
 def _call(group: Sequence[SeenCall]) -> SeenCall:

@@ -42,9 +42,14 @@ class Reductions:
     is_certain: bool
 
 
+def is_mean(declared: tuple[str, ...] | None) -> bool:
+    """Whether every part of a loss is declared a mean over samples."""
+    return declared is not None and all(one in _MEANS for one in declared)
+
+
 def factor(how: tuple[str, ...], sample_weight: Array | None, size: int) -> tuple[float, str]:
     """Find what a loss declared as `how` multiplies a sample's own gradient by, and how it reduces them."""
-    if all(one in _MEANS for one in how):
+    if is_mean(how):
         return 1.0 / size, MEAN
     if all(one in ("sum", "none") for one in how):
         return 1.0, SUM

@@ -58,7 +58,7 @@ def traced(model: Any, computation: Computation, inputs: Any, *, any_batch: bool
 
     def run_again(inputs: Any) -> Result:
         with random_states_restored():  # torch draws dropout from its global generator, pass by pass
-            return Result(*compiled(_values_of(held()), inputs))
+            return Result(*compiled(_values_of(held()), inputs), is_owned=BACKEND == "jax")
 
     return run_again
 

@@ -17,7 +17,11 @@ from .backend import Run
 
 def compiled(run: Run, values: Sequence[Any], inputs: Any, *, eager: bool, with_xla: bool) -> Run:
     """Trace `run` for these shapes; a JAX program is always compiled."""
-    executable: Run = jax.jit(run).lower(list(values), inputs).compile()
+
+    def apart(values: Sequence[Any], inputs: Any) -> Any:
+        return jax.lax.optimization_barrier(run(values, inputs))  # else JAX would return an input as it is
+
+    executable: Run = jax.jit(apart).lower(list(values), inputs).compile()
     return executable
 
 
