@@ -9,7 +9,6 @@ from typing import Any
 
 import typer.main
 from docutils import nodes
-from sphinx_gallery.scrapers import figure_rst
 
 import throughtime as tt
 from throughtime._cli import app
@@ -22,7 +21,9 @@ def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
         return ""
     path = Path(next(block_vars["image_path_iterator"]))
     tt.save(picture, path, theme=tt.Theme(dpi=150))
-    return str(figure_rst([str(path)], gallery_conf["src_dir"], picture.title))
+    place = path.relative_to(gallery_conf["src_dir"]).as_posix()
+    # With a width, Sphinx links to the whole image.
+    return f".. image:: /{place}\n   :alt: {' '.join(picture.title.split())}\n   :width: 100%\n\n"
 
 
 def describe_images(app: object, document: nodes.document) -> None:
