@@ -22,12 +22,17 @@ def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
     path = Path(next(block_vars["image_path_iterator"]))
     tt.save(picture, path, theme=tt.Theme(dpi=150))
     place = path.relative_to(gallery_conf["src_dir"]).as_posix()
-    # With a width, Sphinx links to the whole image.
-    return f".. image:: /{place}\n   :alt: {' '.join(picture.title.split())}\n   :width: 100%\n\n"
+    return f".. image:: /{place}\n   :alt: {' '.join(picture.title.split())}\n\n"
 
 
 def describe_images(app: object, document: nodes.document) -> None:
-    """Give each plot of an executed cell its title as alternative text, or the title of its section."""
+    """Give each plot of an executed cell its title as alternative text, or the title of its section.
+
+    Every image leads to its full size: Sphinx links those that have a scale or a width.
+    """
+    for image in document.findall(nodes.image):
+        if "width" not in image and "/thumb/" not in image["uri"]:
+            image["scale"] = 100
     for bundle in document.findall(nodes.container):
         if bundle.get("nb_element") != "mime_bundle":
             continue
