@@ -1,0 +1,1 @@
+"""Pages of a capture or a run: `report` is a file to send, `live` is served and follows a run."""
