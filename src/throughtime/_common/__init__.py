@@ -1,1 +1,1 @@
-"""What every room may use: text, the memory that is free, files that are written at once."""
+"""Texts and tables, files that are written at once, and the memory that is free: every room may use them."""

@@ -1,4 +1,4 @@
-"""What a user passes: `takes` checks the arguments of a public function once, before it runs.
+"""Everything that a user passes: `takes` checks the arguments of a public function once, before it runs.
 
 Most rules follow from the annotation or the name of a parameter, so that a new function needs none; only
 special rules are passed to `takes`.

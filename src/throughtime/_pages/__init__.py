@@ -1,1 +1,1 @@
-"""Pages of a capture or a run: `report` is a file to send, `live` is served and follows a run."""
+"""Pages: `report` writes a file of a capture or a run, `live` serves a page that follows a run."""
