@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from throughtime._errors import UnsupportedModelError
 
 if TYPE_CHECKING:
-    from throughtime._memory.budget import Budget
+    from throughtime._common.memory.budget import Budget
     from throughtime.adapters.records import Array, ModelRecord, Request
 
 _SUPPORTED = (

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from throughtime._common.memory.budget import Need
 from throughtime._errors import LossError, UnsupportedModelError
-from throughtime._memory.budget import Need
 from throughtime.adapters import loss_reduction
 from throughtime.adapters.loss_reduction import evaluated, weighted
 from throughtime.adapters.records import Array

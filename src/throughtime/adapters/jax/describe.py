@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from throughtime._data.structures import to_numpy
+from throughtime._inputs.structures import to_numpy
 from throughtime._vocabulary import DIRECTIONS
 from throughtime.adapters.records import Array, Attribute, LayerRecord, ModelRecord
 from throughtime.adapters.selection import Selection

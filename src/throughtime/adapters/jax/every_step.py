@@ -89,13 +89,13 @@ def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
 
 
 def _left(products: Any, factors: Sequence[Any]) -> dict[int, Any]:
-    """Make zeros for what is left of each factor along the direction."""
+    """Make zeros for what is left of each factor along the directions."""
     sides = products.items()
     return {k: jnp.zeros_like(one.along(factors[k], *of_side)) for k, (one, *of_side) in sides}
 
 
 def _pairs(products: Any, along: Any, ours: Sequence[Any], theirs: Sequence[Any]) -> Pairs:
-    """Pair gradients: those of factors of products along the direction, with what other operations add."""
+    """Pair gradients: those of factors of products along the directions, with what other operations add."""
     pairs = []
     for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
         if other is not None and number in products:

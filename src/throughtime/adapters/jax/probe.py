@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from throughtime._memory.budget import Amount, Budget, Need
+from throughtime._common.memory.budget import Amount, Budget, Need
 from throughtime.adapters.loss_reduction import TRAINING, Alike, of_loss, tried_factor
 from throughtime.adapters.records import ModelRecord, Request
 

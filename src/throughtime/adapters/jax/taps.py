@@ -1,8 +1,8 @@
 """Runs a program with zeros on the states of its loops, and keeps products of a step with weights.
 
 The gradient with respect to a zero added to a state is the state's total derivative. The gradients of weights
-and inputs are compared along one random direction a (Freivalds 1977), which takes no product of matrices:
-a·dW is the sum of (a·x_t) dz_t over all steps.
+and inputs are compared along a few random directions R, which takes thin products alone: R·dW is the sum of
+(R·x_t) dz_t over all steps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from throughtime.cells import directions
 
 from .loop import Loop
 from .program import Op, Program, Value, bind, evaluate
@@ -37,18 +38,18 @@ class Product:
         return tuple(self.op.eqn.params["dimension_numbers"][0][place])
 
     def along(self, factor: Any, place: int, before: int = 0) -> Any:
-        """Sum a factor, or its gradient, along the direction; `before` counts axes in front of its own."""
+        """Sum a factor, or its gradient, along the directions; `before` counts axes in front of its own."""
         axes = tuple(axis + before for axis in self.axes(place))
-        direction = np.random.default_rng(0).normal(size=[factor.shape[axis] for axis in axes])
-        return jnp.tensordot(factor, jnp.asarray(direction, factor.dtype), (axes, tuple(range(len(axes)))))
+        drawn = jnp.asarray(directions(*(factor.shape[axis] for axis in axes)), factor.dtype)
+        return jnp.tensordot(factor, drawn, (axes, tuple(range(len(axes)))))
 
     def outer(self, of_weight: Any, of_other: Any) -> Any:
-        """Join what is left of both factors as the product does."""
+        """Join what is left of both factors as the product does, and sum over the directions."""
         both = (of_weight, of_other) if self.weight == 0 else (of_other, of_weight)
-        return jnp.tensordot(*both, axes=0)
+        return jnp.tensordot(*both, axes=(-1, -1))
 
     def known(self, values: list[Any], found: Any, of_weight: Any, of_input: Any) -> Any:
-        """Go on with the product as found before; zeros along the direction are added to weight and input."""
+        """Go on with the product as found before; zeros along directions are added to weight and input."""
         weight, other = values[self.weight], values[1 - self.weight]
         still = jax.lax.stop_gradient(other)
         parts = [still if self.input is not None else other, jax.lax.stop_gradient(weight)]

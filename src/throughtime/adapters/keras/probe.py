@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from throughtime._common.memory.budget import Budget
 from throughtime._errors import LossError
-from throughtime._memory.budget import Budget
 from throughtime.adapters.loss_reduction import FAILS, Alike, tried_factor
 from throughtime.adapters.records import MEAN, ModelRecord, Request
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from throughtime._common.memory.budget import Budget, ExceededError
 from throughtime._errors import BatchError, ThroughTimeError
-from throughtime._memory.budget import Budget, ExceededError
 from throughtime.adapters.loss_reduction import Alike, of_loss
 from throughtime.adapters.marking import listening
 from throughtime.adapters.records import ModelRecord, Request
