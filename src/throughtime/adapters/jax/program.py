@@ -19,9 +19,9 @@ Value = Any  # the key of a value, an int, or a Literal
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """One equation; `body` is what a scan repeats, `has_custom_rule` says that a custom rule surrounds it."""
+    """One equation; `body` is what a scan repeats, `has_custom_rule` marks one within a custom rule."""
 
-    eqn: Any  # None for a value that is handed on under a key of its own
+    eqn: Any  # None for a value that passes under a new key
     inputs: tuple[Value, ...]
     outputs: tuple[int, ...]
     body: Program | None = None

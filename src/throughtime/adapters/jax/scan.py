@@ -18,7 +18,7 @@ import numpy as np
 from .gates import Body, Recognised, recognised
 from .program import Op, Program, Value, places_of_carries
 
-# What turns an array of the batch, a counter or a constant into a decision.
+# Operations that turn an array of the batch, a counter or a constant into a decision.
 _DECIDING = frozenset(
     {
         *("add", "sub", "mul", "neg", "not", "and", "or", "xor", "eq", "ne", "lt", "le", "gt", "ge", "rem"),
@@ -43,7 +43,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """Of one carry; `entered` and `made` are what a step takes the state for, and what it makes of it."""
+    """Changes of one carry; `entered` is the state that a step computes with, `made` the new one."""
 
     entered: Value
     made: Value
@@ -148,11 +148,11 @@ class Scan:
     axis: Axis
     is_single: bool  # the whole batch is one sample, and no value has an axis of samples
     is_flipped: bool  # the program turns the input around before the loop
-    lengths: Value = None  # steps of each sample that count, where the program says so
+    lengths: Value = None  # steps of each sample that count, where the program has them
 
     @property
     def body(self) -> Program:
-        """What a step computes."""
+        """The computation of a step."""
         assert self.op.body is not None
         return self.op.body
 

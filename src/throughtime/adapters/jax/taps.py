@@ -38,7 +38,7 @@ class Product:
         return tuple(self.op.eqn.params["dimension_numbers"][0][place])
 
     def along(self, factor: Any, place: int, before: int = 0) -> Any:
-        """Sum a factor, or its gradient, along the directions; `before` counts axes in front of its own."""
+        """Sum a factor, or its gradient, along the directions; `before` counts the axes in front."""
         axes = tuple(axis + before for axis in self.axes(place))
         drawn = jnp.asarray(directions(*(factor.shape[axis] for axis in axes)), factor.dtype)
         return jnp.tensordot(factor, drawn, (axes, tuple(range(len(axes)))))
@@ -71,7 +71,7 @@ def products(scan: Scan) -> list[Product]:
             weight, other = (op.inputs[place] for place in (places[0], 1 - places[0]))
             of_input = inputs.index(other) if other in inputs else None
             one = Product(op, places[0], consts.index(weight), of_input)
-            # What several products use is summed over the same axes in all of them.
+            # A factor of several products is summed over the same axes in all of them.
             same = axes.setdefault((0, one.const), one.axes(one.weight)) == one.axes(one.weight)
             if of_input is not None:
                 same &= axes.setdefault((1, of_input), one.axes(1 - one.weight)) == one.axes(1 - one.weight)
@@ -110,7 +110,7 @@ Zeros = dict[str, Any]  # of one scan, with None where there is no gradient
 
 
 class Seen(NamedTuple):
-    """What a scan was given and left: values as the program has them, (time, …) where they have a step.
+    """Inputs and results of a scan: values as the program has them, (time, …) where they have a step.
 
     `values` has states, products and decisions by their keys, `entering` the carries that are no states.
     """
@@ -124,7 +124,7 @@ class Seen(NamedTuple):
 
 
 class Taps:
-    """What is added to the scan of a layer, and what is kept of it, more if its steps run once more."""
+    """Zeros added to the scan of a layer, and values kept of it, more if its steps run once more."""
 
     def __init__(self, loop: Loop, *, runs_again: bool) -> None:
         self.loop, self.layers = loop, loop.parts_of_scan
