@@ -31,13 +31,7 @@ class AdapterProbe(Protocol):
     """Captures the same layers of one model on batch after batch."""
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget, /) -> ModelRecord:
-        """Capture one batch; y is None for a capture without gradients.
-
-        Raises
-        ------
-        ExceededError
-            The pass would take more than the budget.
-        """
+        """Capture one batch; y is None for a capture without gradients."""
 
     def samples(self, x: Any, /) -> int:
         """Count the samples of a batch."""
@@ -76,13 +70,7 @@ class Adapter(Protocol):
 
 
 def choose(model: Any) -> Adapter:
-    """Return the adapter for `model`.
-
-    Raises
-    ------
-    UnsupportedModelError
-        The object is no model, or one of a library that has no adapter.
-    """
+    """Return the adapter for `model`."""
     # Each loads the library of its models, and is imported when there is one.
     if any(f"{cls.__module__}.".startswith(_KERAS_2) for cls in type(model).__mro__) and _is_layer(model):
         from throughtime.adapters.keras import keras2  # noqa: PLC0415
