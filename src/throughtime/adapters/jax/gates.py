@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import Any
 
 import numpy as np
 
@@ -82,7 +81,7 @@ class Body:
         op = self.op(value, *_ACTIVATIONS, "custom_jvp_call")
         if op is None or len(op.inputs) != 1 or not isinstance(op.inputs[0], int):
             return None
-        name = _ACTIVATIONS.get(op.name) or str(op.eqn.params.get("name", "custom"))
+        name = _ACTIVATIONS.get(op.name) or str(op.params.get("name", "custom"))
         return Gate(op.inputs[0], value, name)
 
     def is_one_minus(self, value: Value, known: Value) -> bool:
@@ -153,7 +152,8 @@ def _gates_of_lstm(
         gates |= {"input": inputs[0], "candidate": candidates[0]}
     if len(gates) < 4 or None in gates.values():
         return Recognised("rnn", states)
-    named: dict[str, Any] = {name: gates[name] for name in ("input", "forget", "candidate", "output")}
+    order = ("input", "forget", "candidate", "output")
+    named = {name: gate for name in order if (gate := gates[name]) is not None}
     return _known("lstm", states, named, named["forget"].activation)
 
 
@@ -201,7 +201,7 @@ def _simple(body: Body) -> Iterator[Recognised]:
 
 
 def _known(
-    kind: str, states: tuple[int, ...], gates: Mapping[str, Any], recurrent: str = "", **flags: int
+    kind: str, states: tuple[int, ...], gates: Mapping[str, Gate], recurrent: str = "", **flags: int
 ) -> Recognised:
     activation = gates["gate" if kind == "simple_rnn" else "candidate"].activation
     named = {"activation": activation, **({"recurrent_activation": recurrent} if recurrent else {})}

@@ -6,18 +6,21 @@ Resets and masks select a state or multiply it by what no state decides: `where(
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
-from typing import Any
+from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from .gates import Body, Recognised, recognised
 from .program import Op, Program, Value, places_of_carries
 
+T = TypeVar("T")
+T = TypeVar("T")
 # What turns an array of the batch, a counter or a constant into a decision.
 _DECIDING = frozenset(
     {
@@ -36,7 +39,7 @@ class Change:
     case: int | None
     state: int
 
-    def keeps(self, decision: Any) -> Any:
+    def keeps(self, decision: Array) -> Array:
         """Give where the state stays, or what it is multiplied by."""
         return decision if self.case is None else decision == self.case
 
@@ -148,7 +151,7 @@ class Scan:
     axis: Axis
     is_single: bool  # the whole batch is one sample, and no value has an axis of samples
     is_flipped: bool  # the program turns the input around before the loop
-    lengths: Value = None  # steps of each sample that count, where the program says so
+    lengths: Value | None = None  # steps of each sample that count, where the program says so
 
     @property
     def body(self) -> Program:
@@ -159,12 +162,12 @@ class Scan:
     @property
     def length(self) -> int:
         """Number of steps."""
-        return int(self.op.eqn.params["length"])
+        return int(self.op.params["length"])
 
     @property
     def reverse(self) -> bool:
         """Whether the loop starts at its last step."""
-        return bool(self.op.eqn.params["reverse"])
+        return bool(self.op.params["reverse"])
 
     @property
     def runs_backward(self) -> bool:
@@ -173,9 +176,9 @@ class Scan:
 
     @cached_property
     def _split(self) -> tuple[int, int]:
-        return places_of_carries(self.op.eqn)
+        return places_of_carries(self.op.params)
 
-    def parts(self, values: Any) -> tuple[Any, Any, Any]:
+    def parts(self, values: Sequence[T]) -> tuple[Sequence[T], Sequence[T], Sequence[T]]:
         """Split what enters into constants, carries and what has a step each."""
         first, second = self._split
         return values[:first], values[first:second], values[second:]

@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -108,7 +107,7 @@ def named(arrays: Mapping[str, Array], states: Set[str], *, is_standard: bool) -
     return {f"{name}_parameter" if name in taken else name: array for name, array in plain.items()}
 
 
-def weights_of(model: Any) -> Any:
+def weights_of(model: object) -> object:
     """Copy the state of an NNX module; other models never change, and are returned."""
     if not is_nnx(model):
         return model
@@ -117,7 +116,7 @@ def weights_of(model: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf, nnx.to_pure_dict(nnx.state(model)))
 
 
-def load_weights(model: Any, source: Any) -> Any:
+def load_weights(model: object, source: object) -> object:
     """Put weights into a model: a state, a dict, another model, a folder of Orbax or a file of Equinox."""
     is_path = isinstance(source, (str, os.PathLike))
     if is_nnx(model):
@@ -143,7 +142,7 @@ def load_weights(model: Any, source: Any) -> Any:
     return equinox.tree_deserialise_leaves(os.fspath(source), model)
 
 
-def _restored(path: Path, like: Any) -> Any:
+def _restored(path: Path, like: object) -> object:
     try:
         import orbax.checkpoint as orbax  # noqa: PLC0415 - optional
     except ImportError as error:
