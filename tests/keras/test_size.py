@@ -19,8 +19,8 @@ from tests.keras.test_untouched import (
 from tests.keras.test_untouched import data as stateful_data
 
 import throughtime as tt
-from throughtime._memory import free as memory
-from throughtime._memory.budget import Budget
+from throughtime._common.memory import free as memory
+from throughtime._common.memory.budget import Budget
 
 layers = keras.layers
 SAMPLES, STEPS, FEATURES = 12, 6, 2

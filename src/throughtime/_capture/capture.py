@@ -8,12 +8,12 @@ from typing import Any
 import xarray as xr
 
 from throughtime import _vocabulary
-from throughtime._arguments import rules, takes
 from throughtime._capture.label import label_axes
 from throughtime._capture.lag_matrix import lag_matrix
 from throughtime._capture.probe import Probe
-from throughtime._data.batch import take
 from throughtime._errors import SchemaError, warn
+from throughtime._inputs import rules, takes
+from throughtime._inputs.batch import take
 from throughtime._vocabulary import LOSSES
 
 _NO_LABELS = (

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import whole
 from throughtime._capture.probe import Probe
-from throughtime._data.batch import Batch, take
-from throughtime._data.structures import is_packed, mapped, to_numpy
 from throughtime._errors import BatchError, LossError, NoGradientError
+from throughtime._inputs import takes
+from throughtime._inputs.batch import Batch, take
+from throughtime._inputs.rules import whole
+from throughtime._inputs.structures import is_packed, mapped, to_numpy
 from throughtime._tree import states
 from throughtime._vocabulary import DIRECTIONS, LAGS, VARIABLES
 from throughtime.adapters.records import Array

@@ -8,9 +8,9 @@ from typing import Any
 import xarray as xr
 
 from throughtime import adapters
-from throughtime._arguments import layers, rules, takes
 from throughtime._capture.label import label
 from throughtime._errors import AmbiguousLayerError, SchemaError
+from throughtime._inputs import layers, rules, takes
 from throughtime._vocabulary import WEIGHTS
 
 PENALTY = "_penalty"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from warnings import warn
 
-from throughtime._arguments import takes
 from throughtime._errors import MonitorError
+from throughtime._inputs import takes
 from throughtime.diagnostics.alarm import Alarm
 
 from . import schedules, settings

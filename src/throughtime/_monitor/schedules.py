@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import floor, log10
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import whole
 from throughtime._errors import MonitorError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import whole
 
 Schedule = Callable[[int], bool]
 

@@ -19,7 +19,7 @@ from zipfile import BadZipFile
 import numcodecs
 import numpy as np
 
-from throughtime._atomic import replace_file
+from throughtime._common.atomic import replace_file
 from throughtime._errors import StoreError, SweepError, ThroughTimeError
 from throughtime._monitor.part import Part
 from throughtime._monitor.sketch import Sketch

@@ -10,9 +10,9 @@ from typing import Any
 
 import cloudpickle
 
-from throughtime._data import structures
-from throughtime._data.batch import Batch, each_batch, take
 from throughtime._errors import SweepError
+from throughtime._inputs import structures
+from throughtime._inputs.batch import Batch, each_batch, take
 from throughtime._monitor.provenance import fingerprint
 
 from .parts import DATA, written

@@ -18,8 +18,8 @@ import numpy as np
 from throughtime import __version__
 from throughtime._capture.label import Captured
 from throughtime._capture.probe import Probe
-from throughtime._data.batch import Batch
 from throughtime._errors import DiagnosticError, LossError, SweepError
+from throughtime._inputs.batch import Batch
 from throughtime._monitor.part import Part, part_of
 from throughtime.adapters import choose
 from throughtime.diagnosis.layers import has_loss_per_step, reading_of, recurrent_layers, why_not_swapped

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from throughtime._errors import UnsupportedModelError
 
 if TYPE_CHECKING:
-    from throughtime._memory.budget import Budget
+    from throughtime._common.memory.budget import Budget
     from throughtime.adapters.records import Array, ModelRecord, Request
 
 Batch = TypeVar("Batch")
@@ -69,10 +69,10 @@ class Adapter(Protocol):
     ) -> Array:
         """Evaluate what each sample loses alone, in float64."""
 
-    def weights_of(self, model: object, /) -> object:
+    def weights_of(self, model: Any, /) -> object:
         """Copy all weights of a model, for `load_weights`."""
 
-    def load_weights(self, model: object, source: object, /) -> object:
+    def load_weights(self, model: Any, source: Any, /) -> object:
         """Put weights, or those in a file, into a model; return it, or the model that has them."""
 
 

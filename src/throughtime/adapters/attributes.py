@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from throughtime._data.restoring import Restorer
+from throughtime._inputs.restoring import Restorer
 
 _ABSENT = object()
 

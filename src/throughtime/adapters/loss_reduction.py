@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import isfinite
 from typing import Any, Generic, TypeVar
+
 from throughtime._errors import LossError, ThroughTimeError
 from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, Attribute
 

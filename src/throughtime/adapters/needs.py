@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from throughtime._memory.budget import NOTHING, Amount, Need
+from throughtime._common.memory.budget import NOTHING, Amount, Need
 
 INSIDE = frozenset(
     {

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar
 
-from throughtime._arguments.rules import describe
 from throughtime._errors import AmbiguousLayerError, LayerNotFoundError, did_you_mean
+from throughtime._inputs.rules import describe
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.stats import theilslopes
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import number, whole
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import number, whole
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified, precision
 from throughtime.diagnostics.labelled import apply

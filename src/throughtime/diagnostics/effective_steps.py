@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.labelled import apply

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError, SchemaError
+from throughtime._inputs import takes
 from throughtime._tree import Layer, states
 from throughtime._vocabulary import WEIGHTS, as_known
 from throughtime.diagnostics.labelled import apply

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes, tree
-from throughtime._arguments.rules import number, several, whole
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes, tree
+from throughtime._inputs.rules import number, several, whole
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.labelled import apply

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._arguments import captured, takes
-from throughtime._arguments.rules import number
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import captured, takes
+from throughtime._inputs.rules import number
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.labelled import apply

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import array, whole
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import array, whole
 from throughtime._tree import Layer, require
 from throughtime._vocabulary import STANDARD_KINDS
 from throughtime.diagnostics.checks import certified, require_unprojected

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime import cells
-from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
 from throughtime._tree import Layer, require
 from throughtime._vocabulary import STANDARD_KINDS
 from throughtime.diagnostics.checks import certified, require_unchanged, require_unprojected

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import number
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import number
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified, precision
 from throughtime.diagnostics.lags import exclusions, has_underflowed, signals

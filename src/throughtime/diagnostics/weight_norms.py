@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import xarray as xr
 
-from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
 from throughtime._tree import Layer
 from throughtime._tree import layer as layer_of
 

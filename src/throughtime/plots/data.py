@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime._drawing.scale import Scale
 from throughtime._errors import PictureError, SchemaError
 from throughtime._tree import Layer, keeps_norms, require, states
 from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import LAGS, VARIABLES, label_of, words
+from throughtime.picture._drawing.scale import Scale
 from throughtime.plots.axes import labels, texts
 
 Captured = Layer | xr.DataArray

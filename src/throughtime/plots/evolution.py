@@ -8,14 +8,14 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._drawing.colors import Colors
-from throughtime._drawing.scale import FLOOR
 from throughtime._errors import PictureError
+from throughtime._inputs import takes
 from throughtime._tree import layer as one_layer
 from throughtime._tree import states
 from throughtime.diagnostics.statistics import quantiles
 from throughtime.picture import Axis, Panel, Picture
+from throughtime.picture._drawing.colors import Colors
+from throughtime.picture._drawing.scale import FLOOR
 from throughtime.plots.axes import labels, thinned, time_axis
 from throughtime.plots.colored import colors, own_scale
 from throughtime.plots.curves import norms, whole_image

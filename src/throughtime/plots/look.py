@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sized
 from typing import TypedDict, cast
 
-from throughtime._arguments.rules import choice, flag, interval, number, text
-from throughtime._drawing.scale import SCALES
 from throughtime._errors import PictureError, did_you_mean
+from throughtime._inputs.rules import choice, flag, interval, number, text
+from throughtime.picture._drawing.scale import SCALES
 
 
 class Look(TypedDict, total=False):

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import choice, several, whole
+from throughtime._inputs import takes
+from throughtime._inputs.rules import choice, several, whole
 from throughtime._vocabulary import DIRECTIONS
 from throughtime.testing._closed_forms import (
     captured_tree,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import choice, number, whole
+from throughtime._inputs import takes
+from throughtime._inputs.rules import choice, number, whole
 from throughtime._vocabulary import GATES
 from throughtime.testing._closed_forms import Floats, captured_tree, direction_of_loss, sums, unit_vectors
 

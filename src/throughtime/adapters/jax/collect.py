@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from throughtime._data.structures import to_numpy
+from throughtime._inputs.structures import to_numpy
 from throughtime.adapters.axes import AXES, of_series, of_state
 from throughtime.adapters.loss_reduction import attributes_of
 from throughtime.adapters.marking import Marked, MarkedSteps, leaves, of_steps

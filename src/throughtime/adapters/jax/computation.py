@@ -13,15 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from throughtime._common.memory.budget import Need
 from throughtime._errors import LossError, UnsupportedModelError
-from throughtime._memory.budget import Need
 from throughtime.adapters import loss_reduction, records
 from throughtime.adapters.loss_reduction import Loss, evaluated, weighted
+
 from . import models
 from .every_step import before, carried, every_step, jacobians, on_exit, transitions
 from .find import Found
 from .loop import Loop, marked
 from .models import Traced, shapes_of, traced
+from .program import Value
 from .taps import Seen, Taps, Zeros, run
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from jax.typing import ArrayLike
 
 Arrays = Sequence[Array]
-Within = Mapping[int, Array]  # gates, marks and entries of a step, by their keys
+Within = Mapping[Value, Array]  # gates, marks and entries of a step, by their keys
 _MOST = 8  # compiled programs that are kept
 _known: OrderedDict[Hashable, Callable[..., Array]] = OrderedDict()
 
@@ -45,7 +47,8 @@ def total(loss: Loss, output: object, y: object, sample_weight: ArrayLike | None
         raise LossError(f"The loss must return a real floating-point array; it returned {found}.")
     if sample_weight is not None:
         value = weighted(value, jnp.asarray(sample_weight, value.dtype))
-    return value.mean()
+    mean: Array = value.mean()
+    return mean
 
 
 def _shapes(structure: object) -> str:
@@ -163,7 +166,7 @@ class Computation:
         def forward(zeros: tuple[list[Zeros], dict[int, Array]], parameters: Arrays) -> tuple[Array, Any]:
             known = dict(zip(program.consts, consts, strict=True))
             read, seen = run(program, known, [*parameters, *others, *x], self.taps, zeros)
-            output = structure.unflatten([read(value) for value in program.outputs])
+            output = jax.tree.unflatten(structure, [read(value) for value in program.outputs])
             value = jnp.zeros(()) if self.loss is None else total(self.loss, output, y, sample_weight)
             lengths = [None if one.lengths is None else read(one.lengths) for one in self.layers]
             return value, (output, seen, [read(key) for _, key in self.marks], lengths)
@@ -198,7 +201,8 @@ class Computation:
     ) -> list[dict[str, Any]]:
         """Choose what is brought to NumPy of each layer."""
         found: dict[int, dict[str, Any]] = {}
-        for taps, one, back in zip(self.taps, seen, gradients or [None] * len(seen), strict=True):
+        backs = [None] * len(seen) if gradients is None else gradients
+        for taps, one, back in zip(self.taps, seen, backs, strict=True):
             own = [number for number, layer in enumerate(self.layers) if layer.op is taps.loop.op]
             layers = [(self.layers[number], lengths[number]) for number in own]
             made = taps.of_outer_steps(partial(self._of_scan, taps, layers), one, back) if own else []
@@ -218,7 +222,7 @@ class Computation:
         self, loop: Loop, seen: Seen, gradients: Zeros | None, within: Mapping[str, Any]
     ) -> dict[str, Any]:
         key = loop.shown[0].key
-        found = {
+        found: dict[str, Any] = {
             "states": [seen.values[state.key] for state in loop.shown],
             "initial": [seen.initial[state.place] for state in loop.shown],
             "input": _input(loop, seen.inputs, within.get("values")),
@@ -246,7 +250,7 @@ class Computation:
         return found
 
 
-def _own(loop: Loop, within: Within | None, gates: Sequence[int]) -> dict[int, Array]:
+def _own(loop: Loop, within: Within | None, gates: Sequence[Value]) -> dict[Value, Array]:
     """Take a layer's gates and marks from what lies within its scan."""
     return {} if within is None else {key: within[key] for key in (*gates, *loop.marks.values())}
 
@@ -255,7 +259,7 @@ def _input(loop: Loop, inputs: Sequence[Array | None], within: Within | None) ->
     """Take a layer's input from the scan's, or from the cell below."""
     if loop.input is not None:
         return inputs[loop.input]
-    return None if loop.below is None else within[loop.entry]
+    return None if loop.below is None or within is None else within[loop.entry]
 
 
 def _output_gradient(loop: Loop, seen: Seen, gradients: Zeros, within: Within | None) -> Array:
@@ -266,12 +270,13 @@ def _output_gradient(loop: Loop, seen: Seen, gradients: Zeros, within: Within | 
     else:
         key = loop.emitted[loop.output]
         both = zip(loop.emitted, gradients["emitted"], strict=True)
-        found = sum(one for value, one in both if value == key and one is not None)
+        nothing = jnp.zeros_like(seen.emitted[loop.output])
+        found = sum((one for value, one in both if value == key and one is not None), nothing)
     if state is None:
         return found
     for one in loop.parts_of_scan:
-        if one.below is not None and one.below.place == state.place:
+        if one.below is not None and one.below.place == state.place and within is not None:
             found = found + within[one.entry]
     last = 0 if loop.reverse else -1
     final = gradients["final"][state.place]
-    return found.at[last].add(final * on_exit(seen, state)[last])
+    return found if final is None else found.at[last].add(final * on_exit(seen, state)[last])

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import jax
 import numpy as np
 
-from throughtime._data.structures import to_numpy
+from throughtime._inputs.structures import to_numpy
 from throughtime._vocabulary import DIRECTIONS
 from throughtime.adapters.records import Array, Attribute, LayerRecord, ModelRecord
 from throughtime.adapters.selection import Entry, Selection
+
 from . import find, models, weights
 from .find import Found
 

@@ -17,11 +17,11 @@ import numpy as np
 from jax import Array
 
 from .loop import Loop
-from .program import Op, bind, evaluate
+from .program import Op, Value, bind, evaluate
 from .scan import Change, State
 from .taps import Pairs, Product, Seen, Taps, Zeros, deviation
 
-Sides = Mapping[int, tuple[Product, int, int]]  # by a factor's number: its product, its place there, axes before
+Sides = Mapping[int, tuple[Product, int, int]]  # by a factor's number: product, place there, axes before
 
 
 def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any]:
@@ -58,11 +58,9 @@ def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any
 
 def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
     """Compute one step; return the sum whose gradients are those of the loop, and values within."""
-    (consts, of_weights), (inputs, states, zeros, of_inputs), (others, found, asked) = (
-        of_scan,
-        of_step,
-        known,
-    )
+    found: dict[Value, Array]
+    (consts, of_weights), (inputs, states, zeros, of_inputs) = of_scan, of_step
+    others, found, asked = known
     made: dict[int, Array] = {}
 
     def change(key: int, value: Array) -> Array:
@@ -92,7 +90,7 @@ def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
 
 
 def _left(products: Sides, factors: Sequence[Array]) -> dict[int, Array]:
-    """Make zeros for what is left of each factor along the direction."""
+    """Make zeros for what is left of each factor along the directions."""
     sides = products.items()
     return {k: jnp.zeros_like(one.along(factors[k], *of_side)) for k, (one, *of_side) in sides}
 
@@ -100,7 +98,7 @@ def _left(products: Sides, factors: Sequence[Array]) -> dict[int, Array]:
 def _pairs(
     products: Sides, along: Mapping[int, Array], ours: Sequence[Array], theirs: Sequence[Array | None]
 ) -> Pairs:
-    """Pair gradients: those of factors of products along the direction, with what other operations add."""
+    """Pair gradients: those of factors of products along the directions, with what other operations add."""
     pairs = []
     for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
         if other is not None and number in products:
@@ -165,7 +163,8 @@ def jacobians(loop: Loop, seen: Seen) -> Array:
     kept = [
         _enters(loop, jnp.ones_like(factor[:1]), factor) for factor in map(partial(on_exit, seen), loop.shown)
     ]
-    return jax.lax.map(one, (states, seen.entering, seen.inputs, kept))
+    found: Array = jax.lax.map(one, (states, seen.entering, seen.inputs, kept))
+    return found
 
 
 def transitions(loop: Loop, seen: Seen, lengths: Array | None) -> dict[str, Array]:

@@ -11,7 +11,7 @@ from throughtime.adapters.selection import Entry, Selection
 
 from . import weights
 from .loop import Loop
-from .program import Program, places_of_carries
+from .program import Program, Value, places_of_carries
 
 _HINT = (
     "; a JAX program's layers are its loops: jax.lax.scan with a floating carry that has a sample axis. A "
@@ -57,7 +57,7 @@ def entries(
     return _paired(found)
 
 
-def _given(loop: Loop) -> list[Any]:
+def _given(loop: Loop) -> list[Value]:
     """List what a layer is given once: of one cell among several, what its gates and its states use."""
     consts, initial, _ = loop.parts(loop.op.inputs)
     if loop.only is None:
@@ -148,10 +148,10 @@ def _path(loop: Loop, place: Sequence[str]) -> str:
     """Name a loop by its module, else by its named scope, else by its function and line."""
     if path := path_of(place):
         return path
-    scopes = [_plain(scope) for scope in str(loop.op.eqn.source_info.name_stack).split("/")]
+    scopes = [_plain(scope) for scope in loop.op.name_stack.split("/")]
     if any(scopes):
         return "/".join(escape(scope) for scope in scopes if scope)
-    info: Any = loop.op.params["jaxpr"].jaxpr.debug_info
+    info = loop.op.params["jaxpr"].jaxpr.debug_info
     line = f":{info.func_lineno}" if getattr(info, "func_lineno", None) else ""
     return escape(f"{_function(loop)}{line}")
 
@@ -163,5 +163,5 @@ def _plain(scope: str) -> str:
 
 
 def _function(loop: Loop) -> str:
-    info: Any = loop.op.params["jaxpr"].jaxpr.debug_info
+    info = loop.op.params["jaxpr"].jaxpr.debug_info
     return str(getattr(info, "func_name", "") or "scan").replace("<lambda>", "lambda").rpartition(".")[2]

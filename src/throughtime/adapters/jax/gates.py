@@ -24,7 +24,7 @@ class Gate:
     """Where a gate's activation is computed: the keys of what enters it and of its value; its name."""
 
     before: int
-    value: int
+    value: Value
     activation: str
 
 
@@ -41,7 +41,7 @@ class Recognised:
 class Body:
     """Reads backwards what a loop's body computes from the states `before` it, by place, to those `after`."""
 
-    def __init__(self, program: Program, before: Mapping[int, int], after: Mapping[int, Value]) -> None:
+    def __init__(self, program: Program, before: Mapping[int, Value], after: Mapping[int, Value]) -> None:
         self._made = {key: op for op in program.ops for key in op.outputs}
         self._program = program
         self.before = before
@@ -112,7 +112,7 @@ class Body:
                 op = None if value in stops else self.op(value)
                 waiting += op.inputs if op is not None else ()
 
-    def readers(self, key: int) -> Iterator[Op]:
+    def readers(self, key: Value) -> Iterator[Op]:
         """Yield the operations that read a value, past those that change nothing."""
         for op in self._program.ops:
             if key in map(self.source, op.inputs) and op.name not in _SAME:

@@ -199,7 +199,7 @@ def loops(program: Program, axis: Axis, *, is_single: bool, outer: Loop | None =
         if op.name == "scan":
             is_turned = lengths is not None and lengths.params["name"] == LENGTHS[1]
             loop = Loop(op, axis, is_single, is_turned or _is_flipped(op, made), outer=outer)
-            loop.lengths, lengths = lengths and lengths.outputs[0], None
+            loop.lengths, lengths = None if lengths is None else lengths.outputs[0], None
             found += loop.parts_of_scan if loop.shown and (outer is None or loop.lengths is None) else []
             if outer is None:
                 found += loops(loop.body, axis, is_single=is_single, outer=loop)

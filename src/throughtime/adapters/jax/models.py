@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from throughtime._errors import UnsupportedModelError
 
-from .program import Program, flat
+from .program import Program, Value, flat
 
 if TYPE_CHECKING:
     from jax.core import ShapedArray
@@ -33,13 +33,6 @@ Function = Callable[..., object]
 Path = tuple[str, ...]
 # Marks of the lengths that `nnx.RNN` is given, where it reads forward and where it turns sequences around.
 LENGTHS = ("throughtime lengths", "throughtime lengths of sequences that are turned around")
-
-
-class Shaped(Protocol):
-    """An array, of NumPy or JAX, or its shape alone."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,7 @@ def _of_nnx(model: Function, *, training: bool) -> Model:
     kept, of_others = jax.tree_util.tree_flatten(others)
 
     def call(parameters: Sequence[Array], others: Sequence[Array], x: object) -> object:
-        trees = of_parameters.unflatten(parameters), of_others.unflatten(others)
+        trees = jax.tree.unflatten(of_parameters, parameters), jax.tree.unflatten(of_others, others)
         merged = nnx.merge(graph, *trees)
         for _, module in nnx.iter_modules(merged):
             if isinstance(module, nnx.RNN):
@@ -124,7 +117,7 @@ def _of_tree(model: Function, *, is_of_one_sample: bool) -> Model:
 
     def call(parameters: Sequence[Array], others: Sequence[Array], x: object) -> object:
         arrays = dict(zip([*trained, *rest], [*parameters, *others], strict=True))
-        rebuilt = structure.unflatten([{**fixed, **arrays}[k] for k in range(len(leaves))])
+        rebuilt = jax.tree.unflatten(structure, [{**fixed, **arrays}[k] for k in range(len(leaves))])
         return _mapped(rebuilt, x) if is_of_one_sample else _called(rebuilt, x)
 
     # What a function closes over is not in the tree, and may be another array at the next call.
@@ -196,9 +189,11 @@ class Samples:
     count: int
     first: int = 0  # axis of samples of the batch where both would do
     is_single: bool = False  # the whole batch is one sample, a series alone
-    grown: Mapping[int, ShapedArray] | None = None  # shapes of all values with one sample more; None if it cannot run so
+    grown: Mapping[Value, ShapedArray] | None = (
+        None  # shapes of all values with one sample more; None if it cannot run so
+    )
 
-    def of_data(self, leaf: Shaped) -> int | None:
+    def of_data(self, leaf: Array) -> int | None:
         """Find the axis of samples of an array of the batch."""
         order = (self.first, 1 - self.first)
         fitting = [axis for axis in order if len(leaf.shape) > axis and leaf.shape[axis] == self.count]
@@ -232,12 +227,12 @@ class Traced:
     samples: Samples
     text: str
 
-    def axis(self, key: int) -> int | None:
+    def axis(self, key: Value) -> int | None:
         """Find the axis of samples of a value of the program."""
         return self._axes.get(key)
 
     @cached_property
-    def _axes(self) -> dict[int, int]:
+    def _axes(self) -> dict[Value, int]:
         return _axes(self.program, self.samples)
 
 
@@ -250,7 +245,7 @@ def traced(model: Model, x: object) -> Traced:
 
 
 def _jaxpr(model: Model, x: object) -> tuple[ClosedJaxpr, object]:
-    return jax.make_jaxpr(model.call, return_shape=True)(model.parameters, model.others, x)  # type: ignore[no-any-return]
+    return jax.make_jaxpr(model.call, return_shape=True)(model.parameters, model.others, x)
 
 
 def _samples(model: Model, x: object, program: Program) -> Samples:
@@ -291,14 +286,14 @@ def _lengths(program: Program) -> list[int]:
     return [op.params["length"] for op in program.walk() if op.name == "scan"]
 
 
-def _shapes(program: Program) -> dict[int, ShapedArray]:
+def _shapes(program: Program) -> dict[Value, ShapedArray]:
     found = dict(program.shapes)
     for op in program.walk():
         found.update({} if op.body is None else op.body.shapes)
     return found
 
 
-def _axes(program: Program, samples: Samples) -> dict[int, int]:
+def _axes(program: Program, samples: Samples) -> dict[Value, int]:
     """Find the axis of samples of every value that has one."""
     found = {}
     for key, value in _shapes(program).items():

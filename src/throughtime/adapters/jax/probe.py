@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from throughtime._memory.budget import Amount, Budget, Need
+from throughtime._common.memory.budget import Amount, Budget, Need
 from throughtime.adapters.loss_reduction import TRAINING, Alike, Loss, of_loss, tried_factor
 from throughtime.adapters.records import ModelRecord, Request
 

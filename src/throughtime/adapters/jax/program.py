@@ -62,8 +62,12 @@ class Program:
     consts: dict[int, Array] = field(default_factory=dict)
     inputs: tuple[int, ...] = ()
     outputs: tuple[Value, ...] = ()
-    shapes: dict[int, ShapedArray] = field(default_factory=dict)  # of every value
+    shapes: dict[Value, ShapedArray] = field(default_factory=dict)  # of every value
     checkpoint: Params | None = None  # params of a remat whose content is inlined
+
+    def shape_of(self, value: Value) -> ShapedArray:
+        """Return shape and dtype of a value."""
+        return self.shapes[value] if isinstance(value, int) else cast("ShapedArray", value.aval)
 
     def walk(self) -> Iterator[Op]:
         """Yield every operation, those of loops' bodies included."""
@@ -99,11 +103,14 @@ class _Flattening:
         outputs, taken = list(program.outputs), set(program.inputs)
         for place, given in enumerate(program.inputs[first:last]):
             value = outputs[place]
-            if value != given and isinstance(value, int) and value in taken:
-                outputs[place] = next(self._keys)
-                program.shapes[outputs[place]] = program.shapes[value]
-                program.ops.append(Op(None, (value,), (outputs[place],)))
-            taken.update([outputs[place]] if isinstance(outputs[place], int) else [])
+            if not isinstance(value, int):
+                continue
+            if value != given and value in taken:
+                outputs[place] = key = next(self._keys)
+                program.shapes[key] = program.shapes[value]
+                program.ops.append(Op(None, (value,), (key,)))
+                value = key
+            taken.add(value)
         program.outputs = tuple(outputs)
         return program
 
@@ -112,7 +119,9 @@ class _Flattening:
         program.shapes[key] = cast("ShapedArray", variable.aval)
         return key
 
-    def _inline(self, jaxpr: Jaxpr, names: dict[Var, Value], program: Program, *, is_custom: bool = False) -> None:
+    def _inline(
+        self, jaxpr: Jaxpr, names: dict[Var, Value], program: Program, *, is_custom: bool = False
+    ) -> None:
         for eqn in jaxpr.eqns:
             inputs = tuple(_read(v, names) for v in eqn.invars)
             primitive = eqn.primitive.name

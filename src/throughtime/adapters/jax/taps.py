@@ -1,23 +1,25 @@
 """Runs a program with zeros on the states of its loops, and keeps products of a step with weights.
 
 The gradient with respect to a zero added to a state is the state's total derivative. The gradients of weights
-and inputs are compared along one random direction a (Freivalds 1977), which takes no product of matrices:
-a·dW is the sum of (a·x_t) dz_t over all steps.
+and inputs are compared along a few random directions R, which takes thin products alone: R·dW is the sum of
+(R·x_t) dz_t over all steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, TypedDict, TypeVar
+from typing import Any, NamedTuple, TypedDict, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
+from throughtime.cells import directions
+
 from .loop import Loop
+from .models import tree_map
 from .program import Op, Program, Value, bind, evaluate
 from .scan import Scan
 
@@ -39,18 +41,18 @@ class Product:
         return tuple(self.op.params["dimension_numbers"][0][place])
 
     def along(self, factor: Array, place: int, before: int = 0) -> Array:
-        """Sum a factor, or its gradient, along the direction; `before` counts axes in front of its own."""
+        """Sum a factor, or its gradient, along the directions; `before` counts axes in front of its own."""
         axes = tuple(axis + before for axis in self.axes(place))
-        direction = np.random.default_rng(0).normal(size=[factor.shape[axis] for axis in axes])
-        return jnp.tensordot(factor, jnp.asarray(direction, factor.dtype), (axes, tuple(range(len(axes)))))
+        drawn = jnp.asarray(directions(*(factor.shape[axis] for axis in axes)), factor.dtype)
+        return jnp.tensordot(factor, drawn, (axes, tuple(range(len(axes)))))
 
     def outer(self, of_weight: Array, of_other: Array) -> Array:
-        """Join what is left of both factors as the product does."""
+        """Join what is left of both factors as the product does, and sum over the directions."""
         both = (of_weight, of_other) if self.weight == 0 else (of_other, of_weight)
-        return jnp.tensordot(*both, axes=0)
+        return jnp.tensordot(*both, axes=(-1, -1))
 
     def known(self, values: list[Array], found: Array, of_weight: Array, of_input: Array | None) -> Array:
-        """Go on with the product as found before; zeros along the direction are added to weight and input."""
+        """Go on with the product as found before; zeros along directions are added to weight and input."""
         weight, other = values[self.weight], values[1 - self.weight]
         still = jax.lax.stop_gradient(other)
         parts = [still if self.input is not None else other, jax.lax.stop_gradient(weight)]
@@ -63,7 +65,7 @@ class Product:
 
 def products(scan: Scan) -> list[Product]:
     """List the products of a step with the scan's constants."""
-    consts, _, inputs = map(list, scan.parts(scan.body.inputs))
+    consts, _, inputs = scan.parts(list[Value](scan.body.inputs))
     found: list[Product] = []
     axes: dict[tuple[int, int], tuple[int, ...]] = {}
     for op in scan.body.ops:
@@ -80,7 +82,7 @@ def products(scan: Scan) -> list[Product]:
     return found
 
 
-@jax.custom_vjp  # type: ignore[untyped-decorator]
+@jax.custom_vjp
 def _replaced(made: Array, found: Array) -> Array:
     """Go on with what was found before; the gradient is that of what was made."""
     del made
@@ -113,7 +115,7 @@ class Zeros(TypedDict):
     consts: list[Array | None]
     initial: list[Array | None]
     inputs: list[Array | None]
-    states: dict[int, Array]
+    states: dict[int, Array | None]
     emitted: list[Array | None]
     final: list[Array | None]
 
@@ -127,9 +129,12 @@ class Seen(NamedTuple):
     consts: list[Array]
     initial: list[Array]
     inputs: list[Array]
-    values: dict[int, Array]
+    values: dict[Value, Array]
     entering: dict[int, Array]
     emitted: list[Array]
+
+
+OfSeen = Callable[[Seen, Zeros | None], list[dict[str, Any]]]
 
 
 class Taps:
@@ -139,14 +144,14 @@ class Taps:
         self.loop, self.layers = loop, loop.parts_of_scan
         self.products = products(loop) if runs_again else []
         self.known = {one.op: one for one in self.products}
-        self.keys = {state.key: state.place for state in loop.states}
+        self.keys: dict[Value, int] = {state.key: state.place for state in loop.states}
 
         self.gates = [gate for one in self.layers for gate in one.gates.values()]
         self.marks = [key for one in self.layers for key in one.marks.values()]
 
     def zeros_within(self) -> dict[int, Array | None]:
         """Make zeros for gates, marks, and what cells are given by others, when steps run once more."""
-        keys = {key: key for key in (*(gate.before for gate in self.gates), *self.marks)}
+        keys: dict[int, Value] = {key: key for key in (*(gate.before for gate in self.gates), *self.marks)}
         keys |= {one.entry: one.below.key for one in self.layers if one.below is not None}
         return {name: self._zeros(key, self.loop.length) for name, key in keys.items()}
 
@@ -159,8 +164,8 @@ class Taps:
         return found
 
     @cached_property
-    def _kept(self) -> list[int]:
-        keys: list[int] = [op.outputs[0] for op in self.known]
+    def _kept(self) -> list[Value]:
+        keys: list[Value] = [op.outputs[0] for op in self.known]
         for state in self.loop.states:
             changes = state.changes
             each = (changes.on_entry, changes.on_exit, changes.mask)
@@ -182,7 +187,7 @@ class Taps:
         outer = self.loop.outer
         if outer is None:
             return found
-        each = jax.tree.map(lambda one: jnp.zeros((outer.length, *one.shape), one.dtype), found)
+        each = tree_map(lambda one: jnp.zeros((outer.length, *one.shape), one.dtype), found)
         return {**each, "consts": self.choose(found["consts"], each["consts"])}
 
     @cached_property
@@ -193,12 +198,12 @@ class Taps:
         known = list(self.loop.outer.parts(self.loop.outer.body.inputs)[0])
         return [known.index(key) if key in known else None for key in self.loop.parts(self.loop.op.inputs)[0]]
 
-    def choose(self, shared: Sequence[Array | None] | None, own: Sequence[T]) -> list[Array | None | T]:
+    def choose(self, shared: Sequence[T] | None, own: Sequence[T]) -> list[T]:
         """Take shared constants from one list, by default None, and others from the other."""
-        both = zip(self.shared, shared or [None] * len(own), own, strict=True)
+        both = zip(self.shared, shared or cast("list[T]", [None] * len(own)), own, strict=True)
         return [mine if place is None else one for place, one, mine in both]
 
-    def of_outer_steps(self, function: Callable[[Seen, Zeros | None], T], seen: Seen, back: Zeros | None) -> T:
+    def of_outer_steps(self, function: OfSeen, seen: Seen, back: Zeros | None) -> list[dict[str, Any]]:
         """Call a function of what was seen: if there is an outer loop, for all of its steps at once."""
         if self.loop.outer is None:
             return function(seen, back)
@@ -209,14 +214,14 @@ class Taps:
             parts = [one if one is None else one / steps for one in back["consts"]]
             back = {**back, "consts": self.choose(parts, back["consts"])}
             of_back = {**dict.fromkeys(back, 0), "consts": axes}
-        of_seen: Any = Seen(axes, 0, 0, 0, 0, 0)  # type: ignore[arg-type]
+        of_seen = Seen(*cast("Iterable[Any]", (axes, 0, 0, 0, 0, 0)))  # axes, as vmap takes them
         found = jax.vmap(function, (of_seen, of_back), axis_size=steps)(seen, back)
         for one in found:
             one["weights"] = jax.tree.map(lambda each: each.sum(0), one.get("weights", []))
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _zeros(self, key: Value, *steps: int) -> Array | None:
-        shape = self.loop.body.shapes[key] if isinstance(key, int) else key.aval
+        shape = self.loop.body.shape_of(key)
         return jnp.zeros((*steps, *shape.shape), shape.dtype) if self.loop.is_floating(key) else None
 
     def run(
@@ -224,8 +229,8 @@ class Taps:
     ) -> tuple[list[Array], Seen, list[Seen]]:
         """Run the scan with zeros added; return its results, and what was seen of it and of inner scans."""
         loop = self.loop
-        names = ("consts", "initial", "inputs")
-        consts, initial, inputs = map(_added, loop.parts(given), (zeros[name] for name in names))
+        of_given = zeros["consts"], zeros["initial"], zeros["inputs"]
+        consts, initial, inputs = map(_added, loop.parts(given), of_given)
         others = [k for k in loop.changing if k not in self.keys.values()]
 
         def step(carry: Any, now: Any) -> tuple[Any, Any]:
@@ -299,7 +304,7 @@ def _running(
     def run(op: Op, values: list[Array]) -> Sequence[Array]:
         for (one, zeros), own in zip(inner, of_step, strict=True):
             if one.loop.op is op:
-                added = {**own, "consts": one.choose(zeros["consts"], own["consts"])}
+                added: Zeros = {**own, "consts": one.choose(zeros["consts"], own["consts"])}
                 results, seen, _ = one.run(values, added)
                 within.append(seen._replace(consts=one.choose(None, seen.consts)))
                 return results

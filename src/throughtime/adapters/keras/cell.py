@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from throughtime._data.structures import leaves
+from throughtime._inputs.structures import leaves
 from throughtime.adapters.attributes import replaced
 
 from .dialect import Dialect

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from throughtime.adapters.records import Attribute
 
 if TYPE_CHECKING:
-    from throughtime._data.restoring import Restored
+    from throughtime._inputs.restoring import Restored
 
     from .loop import Loop
     from .reductions import Labels

@@ -12,8 +12,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Protocol
 
-from throughtime._data.structures import to_numpy
 from throughtime._errors import UnbuiltModelError
+from throughtime._inputs.structures import to_numpy
 from throughtime.adapters.records import Array
 
 # What Keras and torch merely note down; the mode of a pass is an argument of its call.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from throughtime._memory.budget import NOTHING, Budget, Need
+from throughtime._common.memory.budget import NOTHING, Budget, Need
 from throughtime.adapters.needs import (
     COLUMNS,
     Asked,

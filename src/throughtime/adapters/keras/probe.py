@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from throughtime._common.memory.budget import Budget
 from throughtime._errors import LossError
-from throughtime._memory.budget import Budget
 from throughtime.adapters.loss_reduction import FAILS, Alike, tried_factor
 from throughtime.adapters.records import MEAN, ModelRecord, Request
 
@@ -38,7 +38,7 @@ class Probe:
         self.keras, self.model, self.request = keras, model, request
         self.loss = Loss(keras, model, loss)
         self.found = find.select(keras, model, layers)
-        self._alike: Alike | None = None  # while a batch is captured in parts
+        self._alike: Alike[Any] | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
         """Capture one batch, without gradients where y is None; ExceededError if it takes too much memory."""

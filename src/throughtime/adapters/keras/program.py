@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from throughtime._memory.budget import Budget, Need
+from throughtime._common.memory.budget import Budget, Need
 from throughtime.adapters.marking import listening
 from throughtime.adapters.needs import INSIDE, INSIDE_GRADIENTS
 from throughtime.adapters.records import Request

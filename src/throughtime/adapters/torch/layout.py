@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from throughtime._memory.budget import Amount, Budget, Need
+from throughtime._common.memory.budget import Amount, Budget, Need
 from throughtime.adapters.needs import COLUMNS, Asked, Direction, Overhead, estimate, estimate_outputs
 from throughtime.adapters.records import Array
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from throughtime._common.memory.budget import Budget
 from throughtime._errors import LossError
-from throughtime._memory.budget import Budget
 from throughtime.adapters import loss_reduction
 from throughtime.adapters.loss_reduction import evaluated, weighted
 from throughtime.adapters.records import ONE_SAMPLE, Array

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from throughtime._data.restoring import Restored, Restorer, random_state_restorers
+from throughtime._inputs.restoring import Restored, Restorer, random_state_restorers
 from throughtime.adapters.attributes import attributes_restorer
 
 from .structure import ordinary

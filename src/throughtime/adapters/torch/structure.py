@@ -11,7 +11,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.utils import _pytree
 
-from throughtime._data.structures import to_numpy
+from throughtime._inputs.structures import to_numpy
 from throughtime.adapters.loss_reduction import TRAINING
 from throughtime.adapters.records import Array
 

@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from throughtime._data.restoring import Restored, Restorer, random_state_restorers
+from throughtime._inputs.restoring import Restored, Restorer, random_state_restorers
 from throughtime.adapters.attributes import attributes_restorer, replaced
 from throughtime.adapters.keras.library import every_layer, internal
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
-from throughtime._data.restoring import random_states_restored
+from throughtime._inputs.restoring import random_states_restored
 from throughtime.adapters.keras.dialect import Computation, Mark, Result, Step, Traced
 from throughtime.adapters.keras.library import numpy
 

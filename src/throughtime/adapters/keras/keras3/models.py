@@ -9,8 +9,8 @@ import keras
 from keras.src.backend.common import global_state
 from keras.src.backend.common.tensor_attributes import get_tensor_attr, set_tensor_attr
 
-from throughtime._data.restoring import Restored, random_state_restorers
 from throughtime._errors import BatchError
+from throughtime._inputs.restoring import Restored, random_state_restorers
 from throughtime.adapters.attributes import attributes_restorer
 from throughtime.adapters.keras.batches import PAD, is_ragged
 from throughtime.adapters.keras.library import check_built, dtype_of, every_layer
