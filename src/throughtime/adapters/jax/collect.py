@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from throughtime._inputs.structures import to_numpy
 from throughtime.adapters.axes import AXES, of_series, of_state
@@ -23,9 +24,6 @@ from .gates import Gate
 from .loop import Loop
 from .models import Model
 from .scan import State
-
-if TYPE_CHECKING:
-    from jax.typing import ArrayLike
 
 Results = Mapping[str, Any]  # of `Computation`: of the whole program, or of one layer
 _NO_INPUT = "no floating-point array with a sample axis enters this loop step by step"
@@ -261,12 +259,8 @@ class _Leaf:
     def _stacked(self, values: Sequence[ArrayLike], gate: Gate) -> Array:
         """Put gates side by side, in the order in which the program has samples and steps."""
         axis, each = self.loop.axis(gate.value), list(map(np.asarray, values))
-        one = (
-            each[0]
-            if len(each) == 1
-            else np.stack(each, bool(self.outer) + (1 if axis is None else axis + 2))
-        )
-        return self._series(one, axis)
+        place = bool(self.outer) + (1 if axis is None else axis + 2)
+        return self._series(each[0] if len(each) == 1 else np.stack(each, place), axis)
 
 
 def _is_of(name: str, states: int) -> bool:

@@ -6,12 +6,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.stages import Compiled
+from jax.typing import ArrayLike
 
 from throughtime._common.memory.budget import Need
 from throughtime._errors import LossError, UnsupportedModelError
@@ -22,13 +24,10 @@ from . import models
 from .every_step import before, carried, every_step, jacobians, on_exit, transitions
 from .find import Found
 from .loop import Loop, marked
-from .models import Traced, shapes_of, traced
+from .models import Traced, traced
 from .program import Value
+from .samples import shapes_of
 from .taps import Seen, Taps, Zeros, run
-
-if TYPE_CHECKING:
-    from jax.stages import Compiled
-    from jax.typing import ArrayLike
 
 Arrays = Sequence[Array]
 Within = Mapping[Value, Array]  # gates, marks and entries of a step, by their keys

@@ -17,9 +17,10 @@ import numpy as np
 from jax import Array
 
 from .loop import Loop
+from .products import Pairs, Product, deviation
 from .program import Op, Value, bind, evaluate
 from .scan import Change, State
-from .taps import Pairs, Product, Seen, Taps, Zeros, deviation
+from .taps import Seen, Taps, Zeros
 
 Sides = Mapping[int, tuple[Product, int, int]]  # by a factor's number: product, place there, axes before
 

@@ -11,10 +11,9 @@ import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
@@ -22,13 +21,12 @@ from jax.ad_checkpoint import checkpoint_name
 from throughtime._errors import UnsupportedModelError
 
 from .program import Program, Value, flat
+from .samples import Samples
 
 if TYPE_CHECKING:
     from jax.core import ShapedArray
     from jax.extend.core import ClosedJaxpr
-    from jax.typing import ArrayLike
 
-T = TypeVar("T")
 Function = Callable[..., object]
 Path = tuple[str, ...]
 # Marks of the lengths that `nnx.RNN` is given, where it reads forward and where it turns sequences around.
@@ -177,47 +175,6 @@ def _path(keys: Sequence[object], ends: tuple[str, ...] = ()) -> Path:
     return tuple(names[:-1] if len(names) > 1 and names[-1] in ends else names)
 
 
-def tree_map(function: Callable[..., object], tree: T, *others: T) -> T:
-    """Apply a function to the leaves of structures of one kind."""
-    return cast("T", jax.tree.map(function, tree, *others))
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Where the samples stand."""
-
-    count: int
-    first: int = 0  # axis of samples of the batch where both would do
-    is_single: bool = False  # the whole batch is one sample, a series alone
-    grown: Mapping[Value, ShapedArray] | None = (
-        None  # shapes of all values with one sample more; None if it cannot run so
-    )
-
-    def of_data(self, leaf: Array) -> int | None:
-        """Find the axis of samples of an array of the batch."""
-        order = (self.first, 1 - self.first)
-        fitting = [axis for axis in order if len(leaf.shape) > axis and leaf.shape[axis] == self.count]
-        return None if self.is_single else next(iter(fitting), None)
-
-    def rows(self, data: T, *rows: ArrayLike) -> T:
-        """Take some samples of every array that has them."""
-
-        def taken(leaf: Array) -> Array:
-            axis = self.of_data(leaf) if getattr(leaf, "shape", ()) else None
-            return leaf if axis is None else jnp.take(leaf, jnp.stack(rows), axis)
-
-        return tree_map(taken, data)
-
-    def joined(self, first: T, second: T) -> T:
-        """Put two single samples together."""
-
-        def both(one: Array, other: Array) -> Array:
-            axis = next((axis for axis in (self.first, 1 - self.first) if axis < one.ndim), 0)
-            return jnp.concatenate([one, other], axis) if one.ndim else one
-
-        return tree_map(both, first, second)
-
-
 @dataclass(frozen=True)
 class Traced:
     """A model's program on batches of one shape; `output` is the structure of what it returns."""
@@ -307,9 +264,3 @@ def _axes(program: Program, samples: Samples) -> dict[Value, int]:
         if axes:
             found[key] = axes[0]
     return found
-
-
-def shapes_of(structure: object) -> Hashable:
-    """Describe a structure of arrays, as a key."""
-    leaves, tree = jax.tree.flatten(structure)
-    return tree, tuple((tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves)

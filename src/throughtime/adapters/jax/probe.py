@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.stages import Compiled
 
 from throughtime._common.memory.budget import Amount, Budget, Need
 from throughtime.adapters.loss_reduction import TRAINING, Alike, Loss, of_loss, tried_factor
@@ -17,12 +17,9 @@ from throughtime.adapters.records import ModelRecord, Request
 from . import collect, find, models
 from .computation import Computation, check_loss, total
 from .loop import loops, marked
-from .models import Samples, Traced, shapes_of, traced, tree_map
+from .models import Traced, traced
+from .samples import Samples, T, shapes_of, tree_map
 
-if TYPE_CHECKING:
-    from jax.stages import Compiled
-
-T = TypeVar("T")
 Judged = tuple[object, object, Array | None]  # output, labels and weights
 
 _SHAPE = "an array of shape {shape} has no axis of the {samples} samples"

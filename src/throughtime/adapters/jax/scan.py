@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
-from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,8 +17,8 @@ from jax import Array
 
 from .gates import Body, Recognised, recognised
 from .program import Op, Program, Value, places_of_carries
+from .samples import T
 
-T = TypeVar("T")
 # What turns an array of the batch, a counter or a constant into a decision.
 _DECIDING = frozenset(
     {
