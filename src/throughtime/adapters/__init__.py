@@ -47,14 +47,14 @@ class AdapterProbe(Protocol):
         """Take some of the samples of x, y and sample weights."""
 
     def why_whole(self, data: object, /) -> str:
-        """Return why parts of a batch would not add up to it; empty where nothing known yet says so."""
+        """Return why parts of a batch would not add up to it; empty where no reason is known yet."""
 
     def expect_one_layer(self) -> None:
         """Raise AmbiguousLayerError where several layers answer to what was asked for."""
 
 
 class Adapter(Protocol):
-    """What looks into the models of one library."""
+    """The code that captures the models of one library."""
 
     def Probe(  # noqa: N802 - a class or what makes its instances
         self, model: object, *, loss: Any, layers: object, request: Request

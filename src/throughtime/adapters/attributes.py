@@ -39,7 +39,7 @@ class replaced:  # noqa: N801 - a context, called like a function
 
     def __exit__(self, *_: object) -> None:
         if self._attributes.get(self._name) is not self._value:
-            return  # put back already, by whoever puts back all of them
+            return  # already restored, together with all others
         if self._before is _ABSENT:
             self._attributes.pop(self._name, None)
         else:

@@ -1,6 +1,6 @@
 """Losses that are functions (output, y), and how they reduce samples, found by trying a few of them.
 
-A mean over the steps that are valid, say, is no mean over samples: captures of parts would not add up.
+A mean over the valid steps, for example, is no mean over samples: captures of parts would not add up.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def _refused(name: object) -> CellError:
 def listening(listener: Listener | None) -> Iterator[None]:
     """Hear every mark that this thread makes in the block, in this very trace; None hears nothing.
 
-    The listener takes a name and a tensor, and returns what the code goes on with.
+    The listener takes a name and a tensor, and returns the tensor that the code continues with.
     """
     before = getattr(_local, "listening", None)
     _local.listening = listener, _place()
@@ -124,7 +124,7 @@ def unique(name: str, taken: Collection[str]) -> str:
 
 @dataclass(frozen=True)
 class MarkedSteps:
-    """What was marked inside a recurrence, as variables of its leaf, (sample, time, …).
+    """Tensors that were marked inside a recurrence, as variables of its leaf, (sample, time, …).
 
     `gates` stand along the axis `gate` of `gate_activation`, `names` are those of all other variables.
     """

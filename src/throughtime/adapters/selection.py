@@ -1,6 +1,6 @@
 """Finds the layers a caller means among those an adapter has named: by index, name, path, object, predicate.
 
-Touches no framework: an adapter lists its layers as entries, and says which objects are layers at all.
+Touches no framework: an adapter lists its layers as entries, and decides which objects are layers at all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from throughtime._inputs.rules import describe
 class Entry:
     """A layer that a caller can mean.
 
-    `path` says where its leaf stands in the tree, `encoder/lstm`, and `name` what its framework calls it. A
+    `path` is the path of its leaf in the tree, `encoder/lstm`, and `name` its name in the framework. A
     container computes by its own layers alone; in a recurrent layer something flows through time; a part
     belongs to a layer that has a separate entry.
     """

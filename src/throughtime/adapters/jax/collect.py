@@ -213,7 +213,7 @@ class _Leaf:
         self.dims |= {name: ("sample", "time", *axes) for name, axes in dims.items()}
         weights = self.own.get("weights", [])
         steps = None if self.own.get("steps") is None else self._samples_first(self.own["steps"], None)
-        # What is compared are norms: the loop's at each step, and that of the difference.
+        # Norms are compared: the loop's at each step, and that of the difference.
         back = {} if steps is None else {"input_gradient": steps}
         if "jacobian" in self.own:
             arrays["state_jacobian"] = self._series(self.own["jacobian"], 0)

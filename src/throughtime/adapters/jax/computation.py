@@ -91,7 +91,7 @@ def _of_each(
     return each
 
 
-# What a step has to be run once more for.
+# Quantities for which each step runs once more.
 _WITHIN = frozenset(
     {"gate_activation", "gate_gradient", "step_contribution", "certificate", "carried_gradient"}
 )
@@ -111,7 +111,7 @@ class Computation:
 
     @property
     def marks(self) -> list[tuple[str, int]]:
-        """What `tt.mark` names outside of every loop."""
+        """Values that `tt.mark` names outside of every loop."""
         program = self.traced.program
         floating = jnp.inexact
         return [each for each in marked(program) if jnp.issubdtype(program.shapes[each[1]].dtype, floating)]
@@ -123,7 +123,7 @@ class Computation:
 
     @cached_property
     def taps(self) -> list[Taps]:
-        """What is added to each scan."""
+        """The taps of each scan."""
         outer = {one.outer.op: one.outer for one in self.layers if one.outer is not None}
         first = outer | {one.op: one for one in reversed(self.layers)}
         return [Taps(one, runs_again=self._runs_again(one)) for one in first.values()]

@@ -1,6 +1,6 @@
 """Runs each step of a loop once more, all steps at once, from what the loop has found.
 
-Each state goes on as the loop has found it, so that every term counts once; products with weights are the
+Each state continues as the loop has found it, so that every term counts once; products with weights are the
 loop's, too. Gates, marks and their gradients follow, and a second time the gradients of inputs and weights,
 which the certificate compares with those of the loop. Resets, masks and what goes back follow as well.
 """

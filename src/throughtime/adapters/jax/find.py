@@ -109,7 +109,7 @@ def selection(found: Sequence[Found], *, has_marks: bool) -> Selection[Found]:
 
 
 def _origins(program: Program) -> Mapping[int, frozenset[int]]:
-    """Of every value, the numbers of the inputs that it is computed from."""
+    """Map every value to the numbers of the inputs that it is computed from."""
     found = {key: frozenset({k}) for k, key in enumerate(program.inputs)}
     for op in program.walk():  # a loop before its body
         given = [

@@ -30,7 +30,7 @@ class Gate:
 
 @dataclass(frozen=True, eq=False)
 class Recognised:
-    """What a body computes; states are places among the carries, `hidden` first."""
+    """The cell that a body computes; states are places among the carries, `hidden` first."""
 
     kind: str
     states: tuple[int, ...]

@@ -1,6 +1,6 @@
 """A layer of the program: a scan, or one of several known cells that a scan steps together.
 
-Cells of one scan share what it computes; each has states, gates, an input and an output of its own.
+Cells of one scan share what it computes; each has separate states, gates, input and output.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Loop(Scan):
 
     @property
     def cell(self) -> Recognised | None:
-        """What the body is recognised as, or the layer's part of it."""
+        """The cell as which the body, or the layer's part of it, is recognised."""
         return self.only or (self.cells[0] if len(self.cells) == 1 else None)
 
     @property

@@ -1,6 +1,6 @@
 """A model, of Flax NNX, a pytree such as Equinox's or a function, as a function of its arrays; its trace.
 
-The caller's object is only read: what runs is made anew from its arrays, within the trace. A second trace,
+The caller's object is only read: a copy made from its arrays runs within the trace. A second trace,
 with one sample more, shows the axis of samples: it is the one that grows.
 """
 
@@ -118,7 +118,7 @@ def _of_tree(model: Function, *, is_of_one_sample: bool) -> Model:
         rebuilt = jax.tree.unflatten(structure, [{**fixed, **arrays}[k] for k in range(len(leaves))])
         return _mapped(rebuilt, x) if is_of_one_sample else _called(rebuilt, x)
 
-    # What a function closes over is not in the tree, and may be another array at the next call.
+    # An array in a function's closure is not in the tree, and may be another one at the next call.
     known = (structure, tuple(fixed.items()), tuple(trained)) if trained else None
     return Model(
         parameters=[leaves[k] for k in trained],
@@ -258,7 +258,7 @@ def _axes(program: Program, samples: Samples) -> dict[Value, int]:
         grown = shape if samples.grown is None else getattr(samples.grown[key], "shape", shape)
         axes = [axis for axis, (now, then) in enumerate(zip(shape, grown, strict=False)) if now != then]
         if samples.grown is None:
-            # Of one series an axis of length 1 that comes first, if any; the units are not meant.
+            # One series may have a first axis of length 1; the axis of units is not meant.
             last = len(shape) - samples.is_single
             axes = [axis for axis, length in enumerate(shape[:last]) if length == samples.count]
         if axes:

@@ -72,7 +72,7 @@ class Probe:
         self.model = model
 
     def samples(self, x: object) -> int:
-        """Count the first axis of a batch: samples, unless a pass says otherwise."""
+        """Count the first axis of a batch: samples, unless a pass finds another axis."""
         leaves = [leaf for leaf in jax.tree.leaves(x) if getattr(leaf, "shape", ())]
         return int(leaves[0].shape[0]) if leaves else 1
 

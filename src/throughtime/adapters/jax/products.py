@@ -34,7 +34,7 @@ class Product:
         return tuple(self.op.params["dimension_numbers"][0][place])
 
     def along(self, factor: Array, place: int, before: int = 0) -> Array:
-        """Sum a factor, or its gradient, along the directions; `before` counts axes in front of its own."""
+        """Sum a factor, or its gradient, along the directions; `before` counts the axes in front."""
         axes = tuple(axis + before for axis in self.axes(place))
         drawn = jnp.asarray(directions(*(factor.shape[axis] for axis in axes)), factor.dtype)
         return jnp.tensordot(factor, drawn, (axes, tuple(range(len(axes)))))
@@ -67,7 +67,7 @@ def products(scan: Scan) -> list[Product]:
             weight, other = (op.inputs[place] for place in (places[0], 1 - places[0]))
             of_input = inputs.index(other) if other in inputs else None
             one = Product(op, places[0], consts.index(weight), of_input)
-            # What several products use is summed over the same axes in all of them.
+            # A factor of several products is summed over the same axes in all of them.
             same = axes.setdefault((0, one.const), one.axes(one.weight)) == one.axes(one.weight)
             if of_input is not None:
                 same &= axes.setdefault((1, of_input), one.axes(1 - one.weight)) == one.axes(1 - one.weight)

@@ -25,9 +25,9 @@ Params = Mapping[str, Any]  # of a primitive, each with its own
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """One equation; `body` is what a scan repeats, `has_custom_rule` says that a custom rule surrounds it."""
+    """One equation; `body` is what a scan repeats, `has_custom_rule` marks one within a custom rule."""
 
-    eqn: JaxprEqn | None  # None for a value that is handed on under a key of its own
+    eqn: JaxprEqn | None  # None for a value that passes under a new key
     inputs: tuple[Value, ...]
     outputs: tuple[int, ...]
     body: Program | None = None

@@ -19,7 +19,7 @@ from .gates import Body, Recognised, recognised
 from .program import Op, Program, Value, places_of_carries
 from .samples import T
 
-# What turns an array of the batch, a counter or a constant into a decision.
+# Operations that turn an array of the batch, a counter or a constant into a decision.
 _DECIDING = frozenset(
     {
         *("add", "sub", "mul", "neg", "not", "and", "or", "xor", "eq", "ne", "lt", "le", "gt", "ge", "rem"),
@@ -44,7 +44,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """Of one carry; `entered` and `made` are what a step takes the state for, and what it makes of it."""
+    """Changes of one carry; `entered` is the state that a step computes with, `made` the new one."""
 
     entered: Value
     made: Value
@@ -151,11 +151,11 @@ class Scan:
     axis: Axis
     is_single: bool  # the whole batch is one sample, and no value has an axis of samples
     is_flipped: bool  # the program turns the input around before the loop
-    lengths: Value | None = None  # steps of each sample that count, where the program says so
+    lengths: Value | None = None  # steps of each sample that count, where the program has them
 
     @property
     def body(self) -> Program:
-        """What a step computes."""
+        """The computation of a step."""
         assert self.op.body is not None
         return self.op.body
 

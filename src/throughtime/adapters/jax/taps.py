@@ -31,7 +31,7 @@ class Zeros(TypedDict):
 
 
 class Seen(NamedTuple):
-    """What a scan was given and left: values as the program has them, (time, …) where they have a step.
+    """Inputs and results of a scan: values as the program has them, (time, …) where they have a step.
 
     `values` has states, products and decisions by their keys, `entering` the carries that are no states.
     """
@@ -48,7 +48,7 @@ OfSeen = Callable[[Seen, Zeros | None], list[dict[str, Any]]]
 
 
 class Taps:
-    """What is added to the scan of a layer, and what is kept of it, more if its steps run once more."""
+    """Zeros added to the scan of a layer, and values kept of it, more if its steps run once more."""
 
     def __init__(self, loop: Loop, *, runs_again: bool) -> None:
         self.loop, self.layers = loop, loop.parts_of_scan

@@ -72,7 +72,7 @@ def _joined(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _apart(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Flax' cells with products of their own for every gate: `ii`, `hi`."""
+    """Flax' cells with separate products for every gate: `ii`, `hi`."""
     letters = _LETTERS.get(kind, ("",))
     found = {}
     for side, name in (("i", "kernel"), ("h", "recurrent_kernel")):

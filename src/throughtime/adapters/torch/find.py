@@ -1,6 +1,6 @@
 """Names every layer inside a torch module by a path; touches no tensor.
 
-What wraps a module without computing anything itself (`torch.compile`, DistributedDataParallel) has no
+A wrapper that computes nothing itself (`torch.compile`, DistributedDataParallel) has no
 name in a path.
 """
 

@@ -52,7 +52,7 @@ class Probe:
             return self._captured(x, y, sample_weight, budget)
 
     def samples(self, x: Any) -> int:
-        """Count the first axis of a batch: samples, unless a pass says otherwise."""
+        """Count the first axis of a batch: samples, unless a pass finds another axis."""
         for leaf in structure.leaves(x):
             if structure.is_packed(leaf):
                 return int(leaf.batch_sizes[0])
