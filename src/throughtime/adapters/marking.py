@@ -21,7 +21,7 @@ from .axes import AXES
 from .records import UNREACHED, Array, LayerRecord
 
 Tensor = TypeVar("Tensor")
-Listener = Callable[[str, Any], Any]
+Listener = Callable[[str, Any], Any]  # on a name and a tensor of its framework
 
 PREFIX = "throughtime/"  # of a mark's name in a JAX program
 GATE_NAMES = frozenset(gate for gates in GATES.values() for gate in gates)
@@ -79,7 +79,7 @@ def _is_free(name: str) -> bool:
     return name in GATE_NAMES or (plain == name and name not in RESERVED)
 
 
-def _refused(name: Any) -> CellError:
+def _refused(name: object) -> CellError:
     if isinstance(name, str) and name.isidentifier():
         return CellError(
             f"A mark cannot be called {name!r}, which has another meaning in a tree. Choose another name, "
@@ -102,9 +102,9 @@ def listening(listener: Listener | None) -> Iterator[None]:
         _local.listening = before
 
 
-def _place() -> tuple[Any, ...]:
+def _place() -> tuple[object, ...]:
     """Name the trace or graph that code runs in: a tensor must not leave that of a loop or branch."""
-    place: list[Any] = []
+    place: list[object] = []
     if "jax" in sys.modules:
         from jax.extend import core  # noqa: PLC0415 - as above
 

@@ -38,7 +38,7 @@ class Probe:
         self.keras, self.model, self.request = keras, model, request
         self.loss = Loss(keras, model, loss)
         self.found = find.select(keras, model, layers)
-        self._alike: Alike | None = None  # while a batch is captured in parts
+        self._alike: Alike[Any] | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
         """Capture one batch, without gradients where y is None; ExceededError if it takes too much memory."""

@@ -30,6 +30,7 @@ _PARTS = "parametrizations"  # torch's own child, whose result is the layer's we
 class Found(Entry):
     """A module; `inner` for one of the layers inside an `nn.LSTM`."""
 
+    layer: nn.Module
     inner: int | None = None
 
 

@@ -41,7 +41,7 @@ class Probe:
         self._is_open = is_open(layers)
         self._candidates = find.candidates(self.model, self.found, is_open=self._is_open)
         self._samples = structure.Samples(0)
-        self._alike: Alike | None = None  # while a batch is captured in parts
+        self._alike: Alike[Any] | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
         """Capture one batch, without gradients if y is None; ExceededError if the budget is too small."""
