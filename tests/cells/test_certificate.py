@@ -14,6 +14,7 @@ from throughtime.cells import (
     bar,
     certificate_time,
     certificate_weights,
+    directions,
     solve,
     step_sizes,
     summed_terms,
@@ -172,3 +173,21 @@ def test_planted_error_in_the_layer_itself_is_seen():
     found = solve(replace(case.layer, recurrent_kernel=recurrent), case.passed, QUANTITIES)
     assert certificate_weights(weights_of(found), weights_of(truth)) > 1e-5
     assert certificate_time(found["input_gradient"], truth["input_gradient"]) > 1e-5
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 64])
+def test_directions_show_an_error_wherever_it_is(length):
+    """An error in one place keeps its size within a factor of 2, and no two rows are alike."""
+    drawn = directions(length)
+    sizes = np.linalg.norm(drawn, axis=1)
+    assert (sizes > 0.48).all()
+    assert (sizes < 1.45).all()
+    apart = np.linalg.norm(drawn[:, None] - drawn, axis=-1)[~np.eye(length, dtype=bool)]
+    assert (apart > 0.05).all()
+    assert np.array_equal(drawn, directions(length))
+
+
+def test_directions_keep_the_size_of_an_error_on_average():
+    errors = np.random.default_rng(1).normal(size=(2000, 3, 4))
+    ratio = np.linalg.norm(np.tensordot(errors, directions(3, 4), 2)) / np.linalg.norm(errors)
+    assert ratio == pytest.approx(1, rel=0.1)

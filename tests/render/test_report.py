@@ -352,6 +352,19 @@ def test_certificate_that_is_not_defined_is_no_nan(tmp_path):
     assert "nan" not in table
 
 
+@pytest.mark.parametrize("names", [("certificate_time",), ("certificate_time", "certificate_output")])
+def test_each_certificate_stands_below_its_own_heading(tmp_path, names):
+    leaf = testing.decaying(samples=2)["rnn"].to_dataset().drop_vars("certificate_weights", errors="ignore")
+    values = dict(zip(names, (1.1e-14, 2.2e-14), strict=False))
+    text = tt.report(leaf.assign(values), tmp_path / "own.html").read_text(encoding="utf-8")
+    table = re.search(r"<caption>Certificate.*?</table>", text, re.DOTALL)[0]
+    cells = [re.sub("<.*?>", "", each) for each in re.findall(r"<t[hd][ >].*?</t[hd]>", table, re.DOTALL)]
+    row = dict(zip(cells[:6], cells[6:], strict=True))
+    assert row["weight gradients"] == "not compared"
+    assert row["input gradients, step by step"].startswith("1.1")
+    assert row["output"].startswith("2.2" if len(names) > 1 else "not compared")
+
+
 def test_large_capture_is_sampled_and_shrunk_and_says_so(tmp_path):
     tree = testing.decaying(samples=40, steps=300, units=200)
     file = tt.report(tree, tmp_path / "large.html")

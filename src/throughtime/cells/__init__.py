@@ -19,6 +19,7 @@ from .certificate import (
     summed_terms,
 )
 from .contribution import step_contribution
+from .directions import directions
 from .jacobians import step_jacobians
 from .layer import Layer, Pass
 from .quantities import DEFINITIONS, QUANTITIES, WEIGHT_GRADIENTS
@@ -37,6 +38,7 @@ __all__ = [
     "bar",
     "certificate_time",
     "certificate_weights",
+    "directions",
     "input_terms",
     "limit",
     "solve",
