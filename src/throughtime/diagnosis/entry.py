@@ -117,7 +117,7 @@ def diagnose(
     >>> model = keras.Sequential(layers)
     >>> model.compile(loss="mse")
     >>> found = diagnose(model, x, y=x[:, 0], dependency_length=38)
-    >>> print(str(found.brief).partition("\\n")[0])  # print(found.brief) has numbers and a remedy, with code
+    >>> print(str(found.brief).splitlines()[0])  # print(found.brief) has numbers and a remedy, with code
     The gradient vanishes before lag 38.
     >>> found.verdict, found.layers["lstm"].reach.answer
     (<Verdict.NO_EVIDENCE: 'no_evidence'>, 'no')
