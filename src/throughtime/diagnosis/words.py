@@ -215,8 +215,7 @@ SENTENCES: Mapping[str, str] = {
     "remedy_window": "train on windows longer than {lag} steps",
     "remedy_epsilon": "lower the optimizer's epsilon",
     "remedy_ends": (
-        "read each direction where it ends: the forward half at the last step, the backward half at the "
-        "first"
+        "read each direction where it ends: the forward half at the last step, the backward half at the first"
     ),
     "remedy_last_step": "read the layer's last step, out[:, -1] of a forward layer",
 }
