@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from throughtime import _vocabulary, cells
-from throughtime._data.structures import mapped
+from throughtime._inputs.structures import mapped
 from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
 
 Warn = Callable[[str], object]
@@ -213,7 +213,7 @@ def _certificate(
 def _weight_gradients(
     leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: Mapping[str, Array]
 ) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
-    """Return what the steps add up to, and what the framework's loop or kernel gave; of products along directions."""
+    """Return what the steps add up to, and what the framework gave; kernels along directions where they can be."""
     if isinstance(direction, DirectionRecord) or not _is_product(direction, solved):
         return solved, direction.weight_gradients
     assert direction.hidden_before is not None

@@ -41,10 +41,10 @@ def step_contribution(
 def on_recurrent_side(
     hidden_before: Floats, gate_gradient: Floats, gates: Floats | None, *, kind: str, reset_after: bool
 ) -> tuple[Floats, Floats]:
-    """Return h_{t-1} and ρ of dL/dU_(t) = h_{t-1}ᵀ ρ_t, (sample, time, gate, unit); one h may serve all gates.
+    """Return h_{t-1} and ρ of dL/dU_(t) = h_{t-1}ᵀ ρ_t, (sample, time, gate, unit).
 
-    ρ = dz, but for a GRU's candidate ρ = r·dz, or h = r·h_{t-1} where it resets before the product. With dropout
-    `hidden_before` is another one for each gate, (sample, time, gate, unit).
+    ρ = dz, but for a GRU's candidate ρ = r·dz, or h = r·h_{t-1} where it resets before the product. One
+    h_{t-1} serves all gates, but with dropout `hidden_before` has another one for each.
     """
     if kind == "simple_rnn":
         hidden_before, gate_gradient = hidden_before[..., None, :], gate_gradient[..., None, :]

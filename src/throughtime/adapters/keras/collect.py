@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from throughtime._data.structures import unlocked
 from throughtime._errors import LayerNotFoundError
 from throughtime.adapters import marking
 from throughtime.adapters.needs import INSIDE
@@ -46,13 +46,12 @@ class Pass:
     calls: Sequence[SeenCall]  # those of all outer steps of a TimeDistributed are one
     result: Result
     values: Callable[[Any], Any]  # variable -> its value as the framework has it
-    undone: int  # samples whose mean is undone in all gradients; 1 for none
     _arrays: dict[str, Array] = field(default_factory=dict)
     _places: set[int] = field(default_factory=set)  # memory that arrays have for themselves
 
     @property
     def keras(self) -> Dialect:
-        """Of the model."""
+        """The Keras of the model."""
         return self.program.keras
 
     @property
@@ -71,10 +70,8 @@ class Pass:
 
     def variable_gradient(self, variable: Any) -> Array | None:
         """Bring the gradient of a weight, all its uses together, to NumPy; None where there is none."""
-        gradient = self.gradient(self._keys.get(id(variable), ""))
-        return (
-            gradient if gradient is None or self.undone == 1 else gradient / gradient.dtype.type(self.undone)
-        )
+        gradient, undone = self.gradient(self._keys.get(id(variable), "")), self.program.undone
+        return gradient if gradient is None or undone == 1 else gradient / gradient.dtype.type(undone)
 
     def tensor(self, key: str, *, copy: bool = False) -> Array:
         """Bring one tensor to NumPy, once."""
@@ -90,12 +87,14 @@ class Pass:
         return self._arrays.get(name)
 
     def _own(self, array: Array) -> Array:
-        """Let an array be changed in place if no other one has its memory."""
-        place = array.__array_interface__["data"][0]
-        if not self.result.is_owned or array.dtype.kind != "f" or place in self._places:
+        """Let JAX's memory be written to, which nothing has but one array of this pass."""
+        memory = array.__array_interface__
+        place = memory["data"][0]
+        if self.keras.BACKEND != "jax" or array.flags.writeable or place in self._places:
             return array
         self._places.add(place)
-        return array if array.flags.writeable else unlocked(array)
+        unlocked = {**memory, "data": (place, False)}
+        return np.asarray(SimpleNamespace(__array_interface__=unlocked, keeps=array))
 
     def value(self, variable: Any) -> Array:
         """Bring a weight to NumPy, once; a copy, since torch's arrays share memory with what trains."""
@@ -124,7 +123,7 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
         attributes=attributes.of_capture(done, reduced, called=paths, absent=absent),
         loss=float(done.tensor("loss")) if "loss" in done.result.tensors else None,
         reduction_factor=None if reduced is None else reduced[0],
-        is_undone=done.undone > 1,
+        is_undone=done.program.undone > 1,
     )
 
 

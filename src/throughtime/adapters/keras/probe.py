@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from throughtime._common.memory.budget import Budget
 from throughtime._errors import LossError
-from throughtime._memory.budget import Budget
 from throughtime.adapters.loss_reduction import FAILS, Alike, tried_factor
 from throughtime.adapters.records import MEAN, ModelRecord, Request
 
@@ -38,7 +38,7 @@ class Probe:
         self.keras, self.model, self.request = keras, model, request
         self.loss = Loss(keras, model, loss)
         self.found = find.select(keras, model, layers)
-        self._alike: Alike | None = None  # while a batch is captured in parts
+        self._alike: Alike[Any] | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
         """Capture one batch, without gradients where y is None; ExceededError if it takes too much memory."""
@@ -48,11 +48,11 @@ class Probe:
         batches.check_sizes(keras, *data)
         kept = keras.untouched(self.model)
         with batches.ragged_explained(keras, x), kept, kept:
-            program, result, undone = self._pass(data, budget)
+            program, result = self._pass(data, budget)
             reduced = self._how_reduced(program, result, data)
             weights = [weight for entry in self.found for weight in entry.watched.weights]
             values = keras.weight_values(self.model, weights)
-        done = Pass(program, *joined(program.calls, result), lambda variable: values[id(variable)], undone)
+        done = Pass(program, *joined(program.calls, result), lambda variable: values[id(variable)])
         record = records(done, reduced)
         if budget.part == budget.samples or reduced is None:
             return record
@@ -81,36 +81,32 @@ class Probe:
         return replace(record, weight=batches.weight(program, result, samples), why_whole=why)
 
     def why_whole(self, data: Any) -> str:
-        """Tell why parts of a batch would not add up to it; empty where nothing known yet says so."""
+        """Return why parts of a batch would not add up to it; empty where no reason is known yet."""
         return batches.why_whole(self.keras, self.model, data[0], self.request.training)
 
     def expect_one_layer(self) -> None:
         """Refuse several layers where one is meant."""
         find.selection(self.keras, self.model).expect_one(self.found)
 
-    def _pass(self, data: Any, budget: Budget) -> tuple[Program, Result, int]:
-        """Run on a batch; without a loss where there are no labels and the model has none of its own.
-
-        The number is that of the samples whose mean is undone, 1 for none.
-        """
+    def _pass(self, data: Any, budget: Budget) -> tuple[Program, Result]:
+        """Run on a batch; without a loss where neither labels nor the model's added losses exist."""
         layers = tuple(id(entry.watched) for entry in self.found)
         asked = layers, self.request.quantities, self.request.training
         program = _traces.get(self.keras, self.loss, data, asked, lambda: self._program(data, budget))
         program.serve(self, budget)
         try:
-            return program, *self._run(program, data)
+            return program, self._run(program, data)
         except LossError:
             if data[1] is not None:
                 raise
         program.do_without_loss()
-        return program, *self._run(program, data)
+        return program, self._run(program, data)
 
-    def _run(self, program: Program, data: Any) -> tuple[Result, int]:
+    def _run(self, program: Program, data: Any) -> Result:
         """Run on a batch; on the first one find out whether its samples are coupled."""
         size = self.samples(data[0])
         if not program.has_loss or size == 1 or program.is_coupled is not None:
-            undone = program.undone(size)
-            return program.run(data, undone), undone
+            return program.run(data)
         copies = None
         try:  # before the batch itself: what two runs return takes twice the memory
             copies = first_sample(program.run(batches.with_copies(self.keras, data, size)), size)
@@ -118,10 +114,9 @@ class Probe:
             raise
         except Exception:
             pass
-        undone = program.undone(size)
-        result = program.run(data, undone)
+        result = program.run(data)
         program.is_coupled = copies is None or couples(first_sample(result, size), copies)
-        return result, undone
+        return result
 
     def _program(self, data: Any, budget: Budget) -> Program:
         """Make a program with a loss, if there are labels or the model may need none."""
@@ -131,7 +126,7 @@ class Probe:
         return Program(self, budget, has_loss=True)
 
     def _how_reduced(self, program: Program, result: Result, data: Any) -> tuple[float, str] | None:
-        """Find what the loss puts on each sample's gradient, and say in words what was done about it."""
+        """Find the factor of the loss on each sample's gradient, and describe in words how it was used."""
         if not program.has_loss:
             return None
         reduced, told = self._factor(program, result, data, self.samples(data[0]))

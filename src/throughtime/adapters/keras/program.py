@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from throughtime._memory.budget import Budget, Need
+from throughtime._common.memory.budget import Budget, Need
 from throughtime.adapters.marking import listening
 from throughtime.adapters.needs import INSIDE, INSIDE_GRADIENTS
-from throughtime.adapters.records import Request
+from throughtime.adapters.records import MEAN, Request
 
 from . import loss_scale
 from .dialect import Dialect, Mark, Result, Traced
@@ -27,7 +27,7 @@ from .library import called, dtype_of, is_float, plain_settings
 from .loss import Loss
 from .meter import Meter
 from .recorder import CARRIED, Recorder, SeenCall, SeenInside
-from .reductions import Labels, Reductions, is_mean
+from .reductions import Labels, Reductions, factor
 from .tap import watching
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ _NEEDED_FOR = {
     "weights": frozenset({"certificate"}),
 }
 Trace = TypeVar("Trace")
-_EXACT = 2**24  # whole numbers below are exact in float32
 _MOST = 8  # per model; a loop over many batch shapes must not pile up compiled programs
 
 
@@ -64,7 +63,8 @@ class Program:
         self.named: tuple[str, ...] = ()  # of what `throughtime.mark` names outside of every loop
         self.in_a_loop: set[int] = set()  # layers called in a loop of the user's, and not watched
         self.reductions = Reductions(None, is_certain=False)
-        self._scales_exactly = False  # the loss is in single or double precision
+        self.undone = 1  # samples whose mean the last run has undone in all gradients
+        self._is_exact = False  # the loss can be multiplied without rounding
         self.adds_losses = False  # layers add to the loss by themselves
         self.masked: list[bool] = []  # whether a mask comes along with each prediction
         self.tried: tuple[float, str] | None = None  # what trying the loss has shown of its reduction
@@ -78,7 +78,7 @@ class Program:
 
     @property
     def probe(self) -> Probe:
-        """What the program runs for."""
+        """The probe that the program runs for."""
         probe = self._probe()
         assert probe is not None
         return probe
@@ -90,19 +90,13 @@ class Program:
 
     @property
     def request(self) -> Request:
-        """What is asked for; without a loss no gradients."""
+        """The quantities that the probe requests; without a loss no gradients."""
         asked = self.probe.request
         unknown: frozenset[str] = frozenset() if self.has_loss else asked.gradients
         return replace(asked, quantities=asked.quantities - unknown)
 
-    def undone(self, samples: int) -> int:
-        """Count the samples whose mean the pass itself can undo: all or, where it is not known or not worth it, 1."""
-        is_worth_it = self.has_loss and self.request.quantities & INSIDE_GRADIENTS and not self._is_scaled
-        is_known = self.reductions.is_certain and self._scales_exactly and samples < _EXACT
-        return samples if is_worth_it and is_known and is_mean(self.reductions.declared) else 1
-
-    def run(self, data: Any, undone: int = 1) -> Result:
-        """Run on x, y and sample weights, with the loss times `undone`; the first batch is traced."""
+    def run(self, data: Any) -> Result:
+        """Run on x, y and sample weights; the first batch is traced."""
 
         def run_at(scale: Any) -> Result:
             inputs = (*data, scale)
@@ -112,7 +106,10 @@ class Program:
 
         if self.has_loss and self._is_scaled:
             return loss_scale.run_scaled(run_at)
-        return run_at(np.asarray(undone, np.float32) if self.has_loss else None)
+        is_mean = self._is_exact and factor(self.reductions.declared or ("",), None, 1)[1] == MEAN
+        has_many = self.has_loss and self.request.quantities & INSIDE_GRADIENTS
+        self.undone = self._budget.part if has_many and is_mean else 1
+        return run_at(np.asarray(self.undone, np.float32) if self.has_loss else None)
 
     def do_without_loss(self) -> None:
         """Run without a loss from now on."""
@@ -182,8 +179,8 @@ class Program:
             return None, (recorder.tensors, recorder.loops)
         own = Loss(keras, model, self.probe.loss.passed)
         loss = own.total(labels, predictions, training)
-        self._scales_exactly = dtype_of(loss) in ("float32", "float64")
         self.reductions = own.reductions()
+        self._is_exact = self.reductions.is_certain and dtype_of(loss) in ("float32", "float64")
         self.adds_losses = len(keras.added_losses(model)) > len(keras.regularised(model))
         tensors = {**recorder.tensors, "loss": loss}
         if self.masked == [True]:  # the steps over which the mean is taken

@@ -1,4 +1,4 @@
-"""What a loss does to each sample's share, and whether samples are coupled: declared, or found by trying.
+"""How a loss scales each sample's share, and whether samples are coupled: declared, or found by trying.
 
 Only the mean over samples is undone later, by the factor found here.
 """
@@ -23,7 +23,7 @@ _TOLERANCE = {"float16": 2e-2, "bfloat16": 1e-1}
 
 @dataclass(frozen=True)
 class Labels:
-    """What the loss compares predictions with: structures of arrays, or of the framework's tensors."""
+    """The targets of a loss: structures of arrays, or of the framework's tensors."""
 
     x: Any
     y: Any
@@ -42,14 +42,9 @@ class Reductions:
     is_certain: bool
 
 
-def is_mean(declared: tuple[str, ...] | None) -> bool:
-    """Whether every part of a loss is declared a mean over samples."""
-    return declared is not None and all(one in _MEANS for one in declared)
-
-
 def factor(how: tuple[str, ...], sample_weight: Array | None, size: int) -> tuple[float, str]:
     """Find what a loss declared as `how` multiplies a sample's own gradient by, and how it reduces them."""
-    if is_mean(how):
+    if all(one in _MEANS for one in how):
         return 1.0 / size, MEAN
     if all(one in ("sum", "none") for one in how):
         return 1.0, SUM
