@@ -174,11 +174,25 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
         needed |= {"input_gradient", "gate_gradient", "step_contribution", *direction.weight_gradients}
         needed |= {"hidden_gradient", "cell_gradient"}
     needed |= _carrying(leaf, direction).difference(_absent(leaf))
+    direction = _along(direction)
     solved = _closed(leaf, direction, needed)
     arrays = {name: solved[name] for name in kept} | _carried(leaf, direction, solved)
     if "certificate" in wanted:
         arrays.update(_certificate(leaf, direction, solved))
     return arrays
+
+
+def _along(direction: DirectionRecord) -> DirectionRecord:
+    """Compare gradients of kernels and inputs along directions; the framework's come summed."""
+    given, weights = direction.input_gradient, direction.weight_gradients.items()
+    return replace(
+        direction,
+        weight_gradients={
+            name: cells.along_directions(one) if "kernel" in name else one for name, one in weights
+        },
+        input_gradient=None if given is None else cells.along_directions(given, 2),
+        along_directions=True,
+    )
 
 
 def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str]) -> dict[str, Array]:
