@@ -14,9 +14,9 @@ from blocks import Row, block, emit
 from matplotlib import pyplot as plt
 
 import throughtime as tt
-from throughtime._drawing.theme import Theme
-from throughtime.render.matplotlib import encoded
-from throughtime.render.page import page
+from throughtime.picture._drawing.theme import Theme
+from throughtime.picture._render.matplotlib import encoded
+from throughtime.picture._render.page import page
 
 THEME = Theme(dpi=100)
 SIZE = (11, 9)  # inches, as ours

@@ -23,9 +23,9 @@ from torch import nn
 
 import throughtime as tt
 from throughtime import plots
-from throughtime._drawing.colors import TOP
 from throughtime.picture import Image as Drawn
-from throughtime.render.matplotlib import encoded
+from throughtime.picture._drawing.colors import TOP
+from throughtime.picture._render.matplotlib import encoded
 
 BATCH = 16
 

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 import throughtime as tt
-from throughtime._report.answer import measured, reach_picture
+from throughtime._pages.report.answer import measured, reach_picture
 
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 SMALL = {"reach": "lag_profile", "contributions": "contributions", "gates": "gates", "heatmap": "heatmap"}

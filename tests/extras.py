@@ -65,7 +65,7 @@ def logger(extra):
 
 def no_framework(extra):
     tt.report(tt.testing.decaying(samples=4), "report.html")
-    import_module("throughtime._live.page")
+    import_module("throughtime._pages.live.page")
     with import_module("throughtime._store").Run("run.zarr") as run:
         run.append(tt.testing.decaying(samples=4), 0)
     export = ["export", "run.zarr", "-o", "run.nc" if extra == "netcdf" else "run.npz"]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from throughtime._memory.budget import Budget, Need
+from throughtime._common.memory.budget import Budget, Need
 
 
 def highest() -> int:

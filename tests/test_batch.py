@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from throughtime import BatchError, ThroughTimeWarning
-from throughtime._data.batch import running_on, take
+from throughtime._inputs.batch import running_on, take
 
 X, Y = np.ones((4, 3, 2), "float32"), np.zeros((4, 1), "float32")
 

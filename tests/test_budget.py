@@ -6,8 +6,8 @@ import psutil
 import pytest
 
 import throughtime as tt
-from throughtime._memory import free
-from throughtime._memory.budget import Amount, Budget, ExceededError, Need, allowed, too_large
+from throughtime._common.memory import free
+from throughtime._common.memory.budget import Amount, Budget, ExceededError, Need, allowed, too_large
 
 LAYER = Need(
     kept={"hidden": Amount(100.0), "weights": Amount(once=50.0)},

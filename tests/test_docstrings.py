@@ -18,7 +18,7 @@ import pytest
 
 import throughtime as tt
 from throughtime import _errors
-from throughtime._arguments import takes
+from throughtime._inputs import takes
 
 ERRORS = {name for name, each in vars(_errors).items() if isinstance(each, type) and name.endswith("Error")}
 HOMES = {f"{name}.": getattr(tt, name) for name in ("plots", "diagnostics", "picture", "loggers", "testing")}

@@ -14,9 +14,14 @@ from matplotlib import colors as mcolors
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from throughtime._classic import show_features_0D, show_features_1D, show_features_2D, show_features_hist
-from throughtime._drawing.palettes import palette
 from throughtime._errors import FeatureError, ThroughTimeWarning
+from throughtime.compat._classic import (
+    show_features_0D,
+    show_features_1D,
+    show_features_2D,
+    show_features_hist,
+)
+from throughtime.picture._drawing.palettes import palette
 
 ALL = (show_features_0D, show_features_1D, show_features_2D, show_features_hist)
 

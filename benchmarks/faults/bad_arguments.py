@@ -38,7 +38,7 @@ from throughtime._store import Run
 from .odd_values import AskedError, odd_values
 
 HOMES = {f"{name}.": getattr(tt, name) for name in ("plots", "diagnostics", "testing", "picture")} | {"": tt}
-NOT_PUBLIC = ("_arguments", "rules", "closed_forms", "_vocabulary", "_tree")
+NOT_PUBLIC = ("_inputs", "rules", "closed_forms", "_vocabulary", "_tree")
 NOT_CALLED = ("Look", "NonFinite", "Leak", "Interactive")
 TREES = ("captured", "layer", "run", "first", "second", "tree_or_run")
 LOOK = tuple(tt.plots.Look.__annotations__)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from throughtime._data.batch import Batch
+from throughtime._inputs.batch import Batch
 from throughtime.diagnosis.measure import share
 from throughtime.diagnosis.swap import Reading, prefix_swap
 from throughtime.diagnosis.use import use

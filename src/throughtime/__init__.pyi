@@ -11,12 +11,6 @@ from ._capture.lag_matrix import lag_matrix as lag_matrix
 from ._capture.probe import Probe as Probe
 from ._capture.summary import summary as summary
 from ._capture.weights import weights as weights
-from ._classic import get_rnn_gradients as get_rnn_gradients
-from ._classic import show_features_0D as show_features_0D
-from ._classic import show_features_1D as show_features_1D
-from ._classic import show_features_2D as show_features_2D
-from ._classic import show_features_hist as show_features_hist
-from ._drawing.theme import Theme as Theme
 from ._errors import AmbiguousLayerError as AmbiguousLayerError
 from ._errors import ArgumentError as ArgumentError
 from ._errors import BatchError as BatchError
@@ -42,14 +36,20 @@ from ._monitor import Monitor as Monitor
 from ._monitor import every as every
 from ._monitor import logarithmic as logarithmic
 from ._monitor.watching import watch as watch
-from ._report import report as report
+from ._pages.report import report as report
 from ._store.open_run import open_run as open_run
 from ._sweep import open_sweep as open_sweep
 from ._sweep import sweep as sweep
 from .adapters.marking import mark as mark
+from .compat._classic import get_rnn_gradients as get_rnn_gradients
+from .compat._classic import show_features_0D as show_features_0D
+from .compat._classic import show_features_1D as show_features_1D
+from .compat._classic import show_features_2D as show_features_2D
+from .compat._classic import show_features_hist as show_features_hist
 from .diagnosis import compare as compare
 from .diagnosis import diagnose as diagnose
 from .diagnosis import read_verdict as read_verdict
-from .render.save import save as save
+from .picture._drawing.theme import Theme as Theme
+from .picture._render.save import save as save
 
 __version__: str

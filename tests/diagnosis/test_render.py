@@ -15,7 +15,7 @@ from rich.console import Console
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._text.tables import Part, Shown, Table
+from throughtime._common.text.tables import Part, Shown, Table
 from throughtime.diagnosis import Diagnosis
 from throughtime.diagnostics import lags
 

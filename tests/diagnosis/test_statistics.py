@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from throughtime._data.batch import Batch
+from throughtime._inputs.batch import Batch
 from throughtime.diagnosis.swap import Reading, prefix_swap
 from throughtime.diagnosis.use import use
 from throughtime.diagnostics import lag_profile, rules

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from throughtime._data.batch import Batch
+from throughtime._inputs.batch import Batch
 from throughtime.diagnosis.swap import Leaves, Reading, ages, losses_with_shared_inputs, passes, prefix_swap
 from throughtime.diagnosis.use import largest_used, pool, use, use_curve
 from throughtime.diagnostics.statistics import interval

@@ -19,8 +19,8 @@ from tests.keras.test_untouched import (
 from tests.keras.test_untouched import data as stateful_data
 
 import throughtime as tt
-from throughtime._memory import free as memory
-from throughtime._memory.budget import Budget
+from throughtime._common.memory import free as memory
+from throughtime._common.memory.budget import Budget
 
 layers = keras.layers
 SAMPLES, STEPS, FEATURES = 12, 6, 2
@@ -384,7 +384,7 @@ MODELS = {
     "the layer 'gru' is stateful": stateful,
     f"fixed batch size of {SAMPLES}": fixed_batch,
     "regularisers are added once for each batch": regularised_sum,
-    "losses of their own": adding,
+    "layers add losses": adding,
     "masks reach the loss": masks_of_two_outputs,
 }
 

@@ -18,7 +18,7 @@ from tests.monitor.test_monitor import BATCH, MSE, made, train
 from tests.render.browser import Page, chromium, visited
 
 import throughtime as tt
-from throughtime._live import Server, words
+from throughtime._pages.live import Server, words
 from throughtime._store import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::throughtime.ThroughTimeWarning")

@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from throughtime import testing
-from throughtime._drawing.theme import Theme
-from throughtime._live import panels as panels_module
-from throughtime._live.evolution import MOST_ROWS, Evolution
-from throughtime._live.follower import Follower
-from throughtime._live.kept import Kept
-from throughtime._live.page import Page
-from throughtime._live.profile import MOST_LINES, Profile
-from throughtime._live.records import View, losses, read, views
 from throughtime._monitor.levels import reduce_tree
+from throughtime._pages.live import panels as panels_module
+from throughtime._pages.live.evolution import MOST_ROWS, Evolution
+from throughtime._pages.live.follower import Follower
+from throughtime._pages.live.kept import Kept
+from throughtime._pages.live.page import Page
+from throughtime._pages.live.profile import MOST_LINES, Profile
+from throughtime._pages.live.records import View, losses, read, views
 from throughtime._store import Run
+from throughtime.picture._drawing.theme import Theme
 
 RATES = (0.5, 0.7, 0.9)
 

@@ -17,7 +17,7 @@ import pytest
 from tests.monitor.test_monitor import BATCH, MSE
 
 import throughtime as tt
-from throughtime._live import Server
+from throughtime._pages.live import Server
 
 PLACES = ("/", "/static/js/bokeh.min.js", "/autoload.js?bokeh-autoload-element=x", "/metadata", "/nowhere")
 HANDSHAKE = {

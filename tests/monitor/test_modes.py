@@ -294,7 +294,7 @@ class TestVanishing:
 
 
 def alarms_on_page(run: object) -> str:
-    from throughtime._live.words import alarms
+    from throughtime._pages.live.words import alarms
 
     return alarms(run.attrs)
 

@@ -9,10 +9,10 @@ from PIL import Image as Pixels
 from tests.plots.trees import TREES
 
 from throughtime import Theme, plots, testing
-from throughtime._drawing.colors import TOP
-from throughtime._drawing.scale import FLOOR, scale_for
 from throughtime.picture import Image
-from throughtime.render.dark import on_paper
+from throughtime.picture._drawing.colors import TOP
+from throughtime.picture._drawing.scale import FLOOR, scale_for
+from throughtime.picture._render.dark import on_paper
 
 DARK = Theme(paper="#16181d", ink="#e6e6e6", faint="#3a3d45")
 # Zero, one value below the floor, then eight decades down from the largest.

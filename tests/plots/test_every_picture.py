@@ -10,9 +10,9 @@ from bokeh.embed import components
 from tests.plots.trees import TREES
 
 from throughtime import PictureError, SchemaError, plots
-from throughtime._drawing.theme import Theme
 from throughtime.picture import Picture
-from throughtime.render import matplotlib
+from throughtime.picture._drawing.theme import Theme
+from throughtime.picture._render import matplotlib
 
 
 def last_step(tree: xr.DataTree) -> xr.DataArray:

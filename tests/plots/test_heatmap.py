@@ -10,11 +10,11 @@ from scipy import ndimage
 from tests.plots.trees import heading, with_steps
 
 from throughtime import PictureError, SchemaError, plots, testing
-from throughtime._drawing.colors import CODE, SPECIALS, TOP, Colors, counted
-from throughtime._drawing.palettes import palette
-from throughtime._drawing.scale import FLOOR
 from throughtime.picture import Image, Picture, Text
-from throughtime.render.keys import keys, masked_boxes, nonfinite
+from throughtime.picture._drawing.colors import CODE, SPECIALS, TOP, Colors, counted
+from throughtime.picture._drawing.palettes import palette
+from throughtime.picture._drawing.scale import FLOOR
+from throughtime.picture._render.keys import keys, masked_boxes, nonfinite
 
 
 def images(picture: Picture) -> list[Image]:

@@ -9,9 +9,9 @@ import xarray as xr
 import throughtime as tt
 from throughtime import plots, testing
 from throughtime._capture.label import label_axes
-from throughtime._drawing.theme import Theme
 from throughtime.picture import Image
-from throughtime.render import matplotlib
+from throughtime.picture._drawing.theme import Theme
+from throughtime.picture._render import matplotlib
 
 DATES = np.array(["2024-02-27", "2024-02-28", "2024-03-04", "2024-03-05", "2024-03-06"], "datetime64[ns]")
 ODD = {

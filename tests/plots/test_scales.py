@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from throughtime._drawing.colors import TOP, Colors
-from throughtime._drawing.palettes import palette
-from throughtime._drawing.pooling import pooled, pooled_flags
-from throughtime._drawing.scale import FLOOR, Scale, scale_for
 from throughtime.diagnostics.statistics import quantiles
+from throughtime.picture._drawing.colors import TOP, Colors
+from throughtime.picture._drawing.palettes import palette
+from throughtime.picture._drawing.pooling import pooled, pooled_flags
+from throughtime.picture._drawing.scale import FLOOR, Scale, scale_for
 
 NUMBERS = st.floats(-1e6, 1e6, allow_subnormal=False)
 

@@ -10,8 +10,8 @@ import xarray as xr
 from tests.plots.trees import TREES, heading, with_steps
 
 from throughtime import plots, testing
+from throughtime.picture._render.alt import alt
 from throughtime.plots import sentences
-from throughtime.render.alt import alt
 
 NOTHING = re.compile(r"^(lag profile|step contributions|gates|weights|spectrum|gradient flow|\|dL|dL)")
 

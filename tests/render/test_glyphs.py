@@ -9,11 +9,11 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.font_manager import fontManager
 
-from throughtime._drawing.theme import Theme
 from throughtime.picture import Axis, Line, Panel, Picture, Slider
-from throughtime.render import glyphs
-from throughtime.render.glyphs import drawable, named, texts
-from throughtime.render.matplotlib import encoded
+from throughtime.picture._drawing.theme import Theme
+from throughtime.picture._render import glyphs
+from throughtime.picture._render.glyphs import drawable, named, texts
+from throughtime.picture._render.matplotlib import encoded
 
 SMILE, HAN = "\N{SLIGHTLY SMILING FACE}", "\N{CJK UNIFIED IDEOGRAPH-4E2D}"
 

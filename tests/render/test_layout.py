@@ -11,7 +11,7 @@ from tests.plots.trees import with_steps
 
 import throughtime as tt
 from throughtime import plots, testing
-from throughtime.render.matplotlib_layout import stacked
+from throughtime.picture._render.matplotlib_layout import stacked
 
 PICTURES = {
     "gates": lambda: plots.gates(testing.constant_gates(samples=3, steps=30)),

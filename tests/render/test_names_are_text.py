@@ -18,12 +18,12 @@ from tests.render.hostile import Trap, called, check, elements, names, trap
 
 import throughtime as tt
 from throughtime import plots, testing
-from throughtime._live import Server
+from throughtime._common.text.printable import printable
 from throughtime._monitor.levels import reduce_tree
+from throughtime._pages.live import Server
 from throughtime._store import Run
-from throughtime._text.printable import printable
 from throughtime.diagnostics.alarm import Alarm, as_attribute
-from throughtime.render.report import Opening, Section, report_page
+from throughtime.picture._render.report import Opening, Section, report_page
 
 ALL = tuple(names(""))
 OTHERS = ("compare", "lag_matrix", "scatter")  # than those of a report of an LSTM and its run

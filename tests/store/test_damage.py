@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 import throughtime as tt
 from throughtime import testing
 from throughtime._cli import app
-from throughtime._live.follower import Follower
+from throughtime._pages.live.follower import Follower
 from throughtime._store import Run, damage, pack, remove_run, without_checksums
 
 SMALL = testing.constant_gates(samples=2, steps=6)

@@ -195,12 +195,12 @@ class FullDisk:
     """Lets one of the next writes find no space half way through: the `left`-th, counted from 0."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from throughtime import _atomic
+        from throughtime._common import atomic
         from throughtime._store import stored_array
 
         self.left = -1
-        self._write, self._write_into = _atomic._write_bytes, stored_array.write_into
-        monkeypatch.setattr(_atomic, "_write_bytes", self.write)
+        self._write, self._write_into = atomic._write_bytes, stored_array.write_into
+        monkeypatch.setattr(atomic, "_write_bytes", self.write)
         monkeypatch.setattr(stored_array, "write_into", self.write_into)
 
     def write(self, file: str, content: bytes, durable: bool) -> None:

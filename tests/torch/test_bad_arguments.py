@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import throughtime as tt
-from throughtime._arguments import takes
-from throughtime._arguments.departures import departures
-from throughtime._arguments.rules import choice, describe, number, several, whole
+from throughtime._inputs import takes
+from throughtime._inputs.departures import departures
+from throughtime._inputs.rules import choice, describe, number, several, whole
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 bounded = settings(max_examples=4, derandomize=True, deadline=None)

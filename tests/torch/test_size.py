@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import throughtime as tt
-from throughtime._memory import free as memory
-from throughtime._memory.budget import Budget, Need
+from throughtime._common.memory import free as memory
+from throughtime._common.memory.budget import Budget, Need
 
 SAMPLES, STEPS, FEATURES, UNITS = 12, 7, 2, 3
 RNG = np.random.default_rng(0)

@@ -8,12 +8,12 @@ from typing import Any
 import xarray as xr
 
 from throughtime import _vocabulary
-from throughtime._arguments import rules, takes
 from throughtime._capture.label import label_axes
 from throughtime._capture.lag_matrix import lag_matrix
 from throughtime._capture.probe import Probe
-from throughtime._data.batch import take
 from throughtime._errors import SchemaError, warn
+from throughtime._inputs import rules, takes
+from throughtime._inputs.batch import take
 from throughtime._vocabulary import LOSSES
 
 _NO_LABELS = (
@@ -105,8 +105,6 @@ def capture(
         The loss does not depend on a named layer, or on any layer.
     TooLargeError
         The capture needs more memory than `budget`; the message names how much, and what would fit.
-    ArgumentError
-        An argument is not as described above.
 
     Warns
     -----

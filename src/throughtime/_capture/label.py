@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from throughtime._common.text.printable import printable
 from throughtime._errors import SchemaError
-from throughtime._text.printable import printable
 from throughtime._tree import Tree
 from throughtime._vocabulary import DIRECTIONS, GATES, STANDARD_KINDS, WEIGHTS, label_of, words
 from throughtime.adapters.records import Array, LayerRecord, ModelRecord

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import whole
 from throughtime._capture.probe import Probe
-from throughtime._data.batch import Batch, take
-from throughtime._data.structures import is_packed, mapped, to_numpy
 from throughtime._errors import BatchError, LossError, NoGradientError
+from throughtime._inputs import takes
+from throughtime._inputs.batch import Batch, take
+from throughtime._inputs.rules import whole
+from throughtime._inputs.structures import is_packed, mapped, to_numpy
 from throughtime._tree import states
 from throughtime._vocabulary import DIRECTIONS, LAGS, VARIABLES
 from throughtime.adapters.records import Array
@@ -77,14 +77,8 @@ def lag_matrix(
     ------
     LossError
         There is no loss per step, or the loss couples samples.
-    ArgumentError
-        An argument is not as described above.
     BatchError
         The data contain no batch, or the model refuses it.
-    LayerNotFoundError
-        The model has no such layer.
-    UnsupportedModelError
-        No adapter knows the model, or `adapter` has no `Probe`.
 
     References
     ----------

@@ -13,16 +13,16 @@ import numpy as np
 import xarray as xr
 
 from throughtime import _vocabulary, adapters, cells
-from throughtime._arguments import rules, takes
 from throughtime._capture.complete import check_named, check_reached
 from throughtime._capture.label import Captured, Labeller
 from throughtime._capture.locks import lock_of
 from throughtime._capture.solve import Warn, apart, certified, per_sample, with_inside
 from throughtime._capture.splitting import capture_split
-from throughtime._data.batch import Batch, running_on, take
+from throughtime._common.memory import free
+from throughtime._common.memory.budget import Budget, ExceededError, Need, allowed
 from throughtime._errors import LossError, SchemaError, UnsupportedModelError, warn
-from throughtime._memory import free
-from throughtime._memory.budget import Budget, ExceededError, Need, allowed
+from throughtime._inputs import rules, takes
+from throughtime._inputs.batch import Batch, running_on, take
 from throughtime.adapters.records import (
     Array,
     DirectionRecord,
@@ -47,12 +47,8 @@ class Probe:
 
     Raises
     ------
-    ArgumentError
-        An argument is not as described above.
     BatchError
         The data contain no batch, or the model refuses it.
-    LayerNotFoundError
-        The model has no such layer.
     LossError
         Gradients are requested without a loss or labels, or these do not fit.
     NoGradientError
@@ -61,8 +57,6 @@ class Probe:
         `quantities` contains an unknown name.
     TooLargeError
         The capture needs more memory than is available.
-    UnsupportedModelError
-        No adapter knows the model, or `adapter` has no `Probe`.
 
     Examples
     --------

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from throughtime import _vocabulary, cells
-from throughtime._data.structures import mapped
+from throughtime._inputs.structures import mapped
 from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
 
 Warn = Callable[[str], object]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from throughtime import _vocabulary
+from throughtime._common.memory.budget import Budget, ExceededError, Need, too_large
 from throughtime._errors import ThroughTimeError
-from throughtime._memory.budget import Budget, ExceededError, Need, too_large
 from throughtime.adapters.records import ONE_SAMPLE, SUM, Array, LayerRecord, ModelRecord
 
 Capture = Callable[[slice, Budget], ModelRecord]

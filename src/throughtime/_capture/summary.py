@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import xarray as xr
 
-from throughtime._arguments import takes
 from throughtime._capture.weights import PENALTY, described, in_order, weight_names
-from throughtime._text.tables import Paragraph, Part, Shown, Table
+from throughtime._common.text.tables import Paragraph, Part, Shown, Table
+from throughtime._inputs import takes
 from throughtime._tree import recorded_steps
 from throughtime._vocabulary import CLASSES, GATES
 
@@ -135,10 +135,6 @@ def summary(model_or_tree: Any, *, layers: Any = "recurrent") -> Summary | Overv
 
     Raises
     ------
-    LayerNotFoundError
-        The model has no such layer.
-    UnsupportedModelError
-        No adapter knows the model, or `adapter` has no `Probe`.
     StoreError
         The run is damaged.
 

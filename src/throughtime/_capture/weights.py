@@ -8,9 +8,9 @@ from typing import Any
 import xarray as xr
 
 from throughtime import adapters
-from throughtime._arguments import layers, rules, takes
 from throughtime._capture.label import label
 from throughtime._errors import AmbiguousLayerError, SchemaError
+from throughtime._inputs import layers, rules, takes
 from throughtime._vocabulary import WEIGHTS
 
 PENALTY = "_penalty"
@@ -44,12 +44,8 @@ def weights(model: Any, layer: Any = None, *, omit: str | Collection[str] | None
         With the indexed list of layers.
     UnbuiltModelError
         The model has no weights yet.
-    ArgumentError
-        An argument is not as described above.
     SchemaError
         A capture has no such layer.
-    UnsupportedModelError
-        No adapter knows the model, or `adapter` has no `Probe`.
 
     Examples
     --------

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.text import Text
 
 import throughtime as tt
-from throughtime._text.printable import printable
-from throughtime._text.tables import Table, as_rich
+from throughtime._common.text.printable import printable
+from throughtime._common.text.tables import Table, as_rich
 from throughtime._tree import at_place, place_of, recorded_steps
 from throughtime.diagnosis.fail_on import UNDECIDED, exit_code, names_of
 from throughtime.diagnostics.alarm import alarms_of_run
@@ -33,7 +33,7 @@ from .overview import overview, runs_below
 from .runs import attributes_of_run, complaints, in_words, remarks
 
 if TYPE_CHECKING:
-    from throughtime._live import Server
+    from throughtime._pages.live import Server
 
 PORT = 5006
 _LONG = ("model_summary", "model_config", "model_layers")  # attributes of a run
@@ -172,7 +172,7 @@ def watch(
     opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
 ) -> None:
     """Follow a run on a page while it grows, until Ctrl-C; wait for a run that does not exist yet."""
-    from throughtime._live import Server  # noqa: PLC0415 - drawing libraries load late
+    from throughtime._pages.live import Server  # noqa: PLC0415 - drawing libraries load late
 
     with printed_errors():
         server = Server(run, port) if port is not None else _at_next_port(run)
@@ -184,7 +184,7 @@ def watch(
 
 def _at_next_port(run: Path) -> Server:
     """Serve at the first free port from 5006."""
-    from throughtime._live import Server  # noqa: PLC0415 - drawing libraries load late
+    from throughtime._pages.live import Server  # noqa: PLC0415 - drawing libraries load late
 
     for port in range(PORT, PORT + 20):
         try:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from throughtime._common.text.tables import Paragraph, Part, Table
 from throughtime._monitor.provenance import version_of
-from throughtime._text.tables import Paragraph, Part, Table
 
 LIBRARIES = ("numpy", "xarray", "scipy", "matplotlib", "bokeh", "zarr", "dask")
 FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "tf_keras")

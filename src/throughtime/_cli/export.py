@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 import throughtime as tt
-from throughtime._atomic import replace_file
+from throughtime._common.atomic import replace_file
 from throughtime._monitor.provenance import version_of
 from throughtime._store import pack
 from throughtime._tree import recorded_steps

@@ -8,9 +8,9 @@ from pathlib import Path
 import xarray as xr
 
 import throughtime as tt
+from throughtime._common.text.tables import Part, Table
 from throughtime._monitor.overview import first_to_last
 from throughtime._monitor.overview import overview as summary
-from throughtime._text.tables import Part, Table
 from throughtime._tree import recorded_steps
 from throughtime.diagnosis.training import losses
 from throughtime.diagnostics.alarm import alarms_of_run

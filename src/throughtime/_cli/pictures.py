@@ -9,8 +9,8 @@ from typing import Any
 import xarray as xr
 
 import throughtime as tt
+from throughtime._common.text.tables import Table
 from throughtime._errors import did_you_mean
-from throughtime._text.tables import Table
 from throughtime._tree import at_place, keeps_norms, place_of, recorded_steps
 
 from .runs import layer_of, quantity_of

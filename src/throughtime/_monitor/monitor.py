@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from warnings import warn
 
-from throughtime._arguments import takes
 from throughtime._errors import MonitorError
+from throughtime._inputs import takes
 from throughtime.diagnostics.alarm import Alarm
 
 from . import schedules, settings
@@ -78,8 +78,6 @@ class Monitor(Callbacks):
         Gradients are requested, and the loss or the targets are missing, or the targets do not fit.
     MissingDependencyError
         A required library is not installed.
-    MonitorError
-        An argument is not as described above.
 
     Examples
     --------

@@ -14,9 +14,9 @@ import xarray as xr
 from markupsafe import Markup
 from rich.filesize import decimal
 
+from throughtime._common.text.tables import Items, Paragraph, Part, Shown, Table, as_notebook
 from throughtime._errors import ThroughTimeError
 from throughtime._store.open_run import open_run
-from throughtime._text.tables import Items, Paragraph, Part, Shown, Table, as_notebook
 from throughtime._tree import at_place, evenly, recorded_steps
 from throughtime.diagnosis import Diagnosis, diagnose
 from throughtime.diagnosis.brief import headline

@@ -19,7 +19,7 @@ from .arrays import Array
 from .provenance import check_continues
 
 if TYPE_CHECKING:
-    from throughtime._live import Server
+    from throughtime._pages.live import Server
 
 
 MODES = ("auto", "new", "continue", "overwrite")
@@ -136,7 +136,7 @@ class ServedPage:
         if self._shown != self._place.path:  # another process took the folder first
             self.close()
         if self._server is None:
-            from throughtime._live import Server  # noqa: PLC0415 - imports drawing libraries
+            from throughtime._pages.live import Server  # noqa: PLC0415 - imports drawing libraries
 
             self._shown = self._place.path
             self._server = Server(self._shown)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from throughtime._capture.label import Captured
-from throughtime._data.structures import to_numpy
 from throughtime._errors import StoreError
+from throughtime._inputs.structures import to_numpy
 from throughtime.diagnostics.alarm import OFF
 
 from .levels import weights_of

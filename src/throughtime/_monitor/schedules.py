@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import floor, log10
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import whole
 from throughtime._errors import MonitorError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import whole
 
 Schedule = Callable[[int], bool]
 
@@ -24,11 +24,6 @@ def every(steps: int) -> Schedule:
     Returns
     -------
     callable (int) -> bool
-
-    Raises
-    ------
-    MonitorError
-        An argument is not as described above.
 
     Examples
     --------
@@ -51,11 +46,6 @@ def logarithmic(per_decade: int = 10) -> Schedule:
     Returns
     -------
     callable (int) -> bool
-
-    Raises
-    ------
-    MonitorError
-        An argument is not as described above.
 
     Examples
     --------

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._arguments import rules
+from throughtime._common.memory.budget import as_bytes
 from throughtime._errors import MonitorError
-from throughtime._memory.budget import as_bytes
+from throughtime._inputs import rules
 
 from .alarms import NAMES
 from .guards import LoggerGroup

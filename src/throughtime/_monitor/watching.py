@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from throughtime import loggers
-from throughtime._data.batch import take
-from throughtime._data.structures import mapped
 from throughtime._errors import MonitorError
+from throughtime._inputs.batch import take
+from throughtime._inputs.structures import mapped
 from throughtime.adapters import choose
 
 from .guards import LoggerGroup

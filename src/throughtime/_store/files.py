@@ -10,7 +10,7 @@ from typing import Protocol
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo, is_zipfile
 from zlib import error as ZlibError  # noqa: N812
 
-from throughtime._atomic import put
+from throughtime._common.atomic import put
 
 _MOST_FILES = 2**22
 _MOST_INFLATED, _MOST_RATIO = 2**28, 200  # bytes up to which a zip may have any ratio; largest ratio beyond

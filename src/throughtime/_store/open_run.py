@@ -14,8 +14,8 @@ import xarray as xr
 from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
-from throughtime._arguments import takes
 from throughtime._errors import StoreError, warn
+from throughtime._inputs import takes
 from throughtime._store.codecs import MOST_TEXT, Array, decode, is_text
 from throughtime._store.files import DamageError, Files, Zip, files_at
 from throughtime._store.schema import COMMIT, DIGEST, NAME, STEP, SUMS, ArrayLayout

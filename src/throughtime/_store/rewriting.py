@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from throughtime._atomic import put, replace_folder
+from throughtime._common.atomic import put, replace_folder
 from throughtime._errors import StoreError
 from throughtime._store.files import Files
 from throughtime._store.layout import Commit, node_of

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from throughtime._atomic import put
+from throughtime._common.atomic import put
 from throughtime._errors import StoreError
 from throughtime._store.checksums import Sums
 from throughtime._store.files import DamageError, Folder

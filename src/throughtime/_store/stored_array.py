@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._atomic import put
+from throughtime._common.atomic import put
 from throughtime._errors import StoreError
 from throughtime._store.codecs import (
     COMPRESSED,

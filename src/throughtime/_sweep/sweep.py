@@ -13,10 +13,10 @@ from typing import Any
 import xarray as xr
 
 from throughtime import __version__
-from throughtime._arguments import takes
-from throughtime._arguments.rules import choice, whole
 from throughtime._capture.probe import Probe
 from throughtime._errors import SweepError, warn
+from throughtime._inputs import takes
+from throughtime._inputs.rules import choice, whole
 from throughtime._store.open_run import open_run
 from throughtime.diagnosis.progress import Passes
 

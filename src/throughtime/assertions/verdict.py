@@ -6,9 +6,9 @@ import warnings
 from typing import Any
 
 import throughtime as tt
-from throughtime._arguments import takes
-from throughtime._arguments.rules import whole
 from throughtime._errors import DiagnosticError, LayerNotFoundError, VerdictError, did_you_mean
+from throughtime._inputs import takes
+from throughtime._inputs.rules import whole
 from throughtime.diagnosis.diagnosis import cell
 from throughtime.diagnosis.fail_on import best
 from throughtime.diagnosis.results import NO, YES

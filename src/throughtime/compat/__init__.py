@@ -1,1 +1,1 @@
-"""Names of older tools, thin over the public functions, with docstrings that lead to the new names."""
+"""Functions of older tools: `see_rnn` has their names, `_classic` those that throughtime still exports."""

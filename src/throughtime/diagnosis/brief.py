@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
+from throughtime._common.text.tables import Items, Paragraph, Part, Shown, Table
 
 from .actions import Action, actions
 from .results import NO, NOT_MEASURED, UNCLEAR, YES, Answer, LayerDiagnosis, Results, Verdict

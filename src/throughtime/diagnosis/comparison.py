@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from throughtime._common.text.tables import Paragraph, Part, Shown, Table
 from throughtime._errors import DiagnosticError
-from throughtime._text.tables import Paragraph, Part, Shown, Table
 
 from .diagnosis import Diagnosis
 from .results import NAN, NO, UNCLEAR, YES, Answer

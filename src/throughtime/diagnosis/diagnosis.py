@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
+from throughtime._common.text.tables import Items, Paragraph, Part, Shown, Table
 
 from .brief import Brief
 from .fail_on import findings

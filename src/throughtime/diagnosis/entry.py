@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import model_or_tree, takes
-from throughtime._arguments.rules import number, whole
 from throughtime._capture.lag_matrix import lag_matrix
 from throughtime._capture.probe import Probe
-from throughtime._data.batch import Batch, take_several
 from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, warn
+from throughtime._inputs import model_or_tree, takes
+from throughtime._inputs.batch import Batch, take_several
+from throughtime._inputs.rules import number, whole
 from throughtime._tree import recorded_steps
 from throughtime.adapters.optimizer import optimizer_step
 

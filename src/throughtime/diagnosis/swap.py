@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from throughtime._data import structures
-from throughtime._data.batch import Batch
+from throughtime._inputs import structures
+from throughtime._inputs.batch import Batch
 
 from .words import phrase
 

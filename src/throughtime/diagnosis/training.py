@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from throughtime._drawing.scale import FLOOR
-from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
+from throughtime._common.text.tables import Items, Paragraph, Part, Shown, Table
 from throughtime._tree import at_place, evenly, place_of, recorded_steps
 from throughtime.diagnostics.alarm import alarms_of_run
 from throughtime.diagnostics.labelled import remember
 from throughtime.diagnostics.thresholds import REACHES, USED
+from throughtime.picture._drawing.scale import FLOOR
 
 from . import integrity, measure, summarized
 from .diagnosis import QUESTIONS, Diagnosis, cell, layer_at_step, plain

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import either, mapping, path
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import either, mapping, path
 
 from .diagnosis import FORMAT, QUESTIONS, SCHEMA, VERSION, Diagnosis
 from .results import NAN, Answer, Evidence, LayerDiagnosis, Remedy, Verdict

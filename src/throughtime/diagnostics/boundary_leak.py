@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.stats import theilslopes
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import number, whole
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import number, whole
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified, precision
 from throughtime.diagnostics.labelled import apply
@@ -47,13 +47,6 @@ def decay_rate(
         `rate`, `low`, `high`: per timestep, NaN with fewer than 3 lags; `lags`: number of lags in the fit;
         `residual`: median distance of ln R from the line; `exponential`: False if that exceeds 5 % of the
         line's fall and 0.05, so that no rate describes the decay. Excluded samples are counted by reason.
-
-    Raises
-    ------
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.labelled import apply
@@ -34,13 +34,6 @@ def effective_steps(layer: Layer) -> xr.Dataset:
         `k50`, `k90`: the smallest lag k such that lags 0 to k hold that share; `n_eff`: 1 if one step
         contributes everything, T if all contribute equally. NaN for a sample whose contributions are all 0 or
         not finite.
-
-    Raises
-    ------
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
 from throughtime._tree import Layer, require, states
 from throughtime.diagnostics.checks import certified, require_unchanged
 from throughtime.diagnostics.labelled import apply
@@ -44,8 +44,6 @@ def gradient_instability(layer: Layer) -> xr.DataArray:
     DiagnosticError
         `output_gradient` has a time axis and cannot be subtracted, as in an LSTM or with two directions; or
         the state of the cell is changed between its calls.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes, tree
-from throughtime._arguments.rules import number, several, whole
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes, tree
+from throughtime._inputs.rules import number, several, whole
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.labelled import apply
@@ -43,13 +43,6 @@ def lag_profile(layer: Layer, *, lags: Iterable[int] | None = None, confidence: 
         `ratio`, `low`, `high`; `samples`: number measured at the lag; `censored`: the lag is beyond the
         longest sample; `no_steps`, `no_signal`, `non_finite`: samples excluded for that reason. See
         `ratio_text`.
-
-    Raises
-    ------
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------
@@ -97,8 +90,6 @@ def ratio_text(profile: xr.Dataset, lag: int) -> str:
     ------
     DiagnosticError
         The profile has directions or training steps, or does not contain this lag.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------

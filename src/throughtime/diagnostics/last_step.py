@@ -15,8 +15,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime import cells
-from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
 from throughtime._tree import Layer, require, states
 from throughtime.diagnostics.checks import certified, require_vectors
 from throughtime.diagnostics.lags import runs_backward, valid_steps
@@ -58,8 +58,6 @@ def from_last_step(layer: Layer) -> xr.Dataset:
     DiagnosticError
         The certificate fails, the cell has neither a closed form nor a captured `state_jacobian`, or there
         are several directions or training steps.
-    SchemaError
-        A variable is missing.
 
     References
     ----------

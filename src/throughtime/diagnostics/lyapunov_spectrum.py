@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import array, whole
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import array, whole
 from throughtime._tree import Layer
 from throughtime.cells.parallel import one_thread
 from throughtime.diagnostics.checks import certified
@@ -45,8 +45,6 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     ------
     DiagnosticError
         `transient` is negative, or as `state_jacobian`.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------

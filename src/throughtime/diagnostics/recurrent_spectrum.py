@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import array, whole
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import array, whole
 from throughtime._tree import Layer, require
 from throughtime._vocabulary import STANDARD_KINDS
 from throughtime.diagnostics.checks import certified, require_unprojected
@@ -44,13 +44,6 @@ def recurrent_spectrum(layer: Layer) -> xr.Dataset:
         ‖UᵀU − I‖_F / √n, 0 for an orthogonal and 1 for a zero matrix; `non_normality`, Henrici's
         √(‖U‖_F² − Σ|λ|²) / ‖U‖_F, 0 for a normal matrix, NaN for a zero one; `eigenvalues` (mode), complex,
         largest first. All NaN for weights that are not finite.
-
-    Raises
-    ------
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import array
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import array
 
 Floats = npt.NDArray[np.float64]
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import number
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import number
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.labelled import apply
@@ -45,13 +45,6 @@ def saturation(layer: Layer, *, low: float = GATE_LOW, high: float = GATE_HIGH) 
     Dataset ([direction,] gate, unit)
         `left`, `right`: shares over all valid steps of all samples. NaN for an activation without two ends
         (relu), and if no step is valid.
-
-    Raises
-    ------
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------

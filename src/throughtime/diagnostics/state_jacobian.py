@@ -14,8 +14,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime import cells
-from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
 from throughtime._tree import Layer, require
 from throughtime._vocabulary import STANDARD_KINDS
 from throughtime.diagnostics.checks import certified, require_unchanged, require_unprojected
@@ -55,8 +55,6 @@ def state_jacobian(layer: Layer) -> xr.DataArray:
     DiagnosticError
         The certificate of the layer exceeds its limit, the loop changes the state between the steps, or the
         cell has no closed form and was captured without `state_jacobian`.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------

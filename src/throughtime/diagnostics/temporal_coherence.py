@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import require_vectors
 from throughtime.diagnostics.labelled import apply
@@ -37,13 +37,6 @@ def temporal_coherence(layer: Layer) -> xr.Dataset:
         `coherence` (sample, [direction]): over steps; `kappa` ([direction]): over samples;
         `noise_floor`: 1/√B for the B samples with a gradient, the value of κ for random directions.
         NaN if there is no gradient.
-
-    Raises
-    ------
-    DiagnosticError
-        An argument is not as described above.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------

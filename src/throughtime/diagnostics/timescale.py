@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.labelled import apply
@@ -44,8 +44,6 @@ def timescale(layer: Layer) -> xr.DataArray:
     ------
     DiagnosticError
         The layer has neither a forget nor an update gate, nor a captured `state_jacobian`.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------

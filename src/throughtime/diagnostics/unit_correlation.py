@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.labelled import apply
@@ -35,13 +35,6 @@ def unit_correlation(layer: Layer, *, variable: str = "hidden") -> xr.DataArray:
     -------
     DataArray ([direction,] [gate,] unit, unit_from), −1 to 1
         NaN for a unit that never changes, and if fewer than 2 steps are valid.
-
-    Raises
-    ------
-    SchemaError
-        The layer has no such variable.
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
 
     Examples
     --------

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import number
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import number
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified, precision
 from throughtime.diagnostics.lags import exclusions, has_underflowed, signals
@@ -36,13 +36,6 @@ def vanishing_fraction(layer: Layer, *, threshold: float = REACHES) -> xr.Datase
         `vanished`: below `threshold`; `below_precision`: below eps/2; `underflow`: below the smallest normal
         number of the dtype, or 0 directly after such a value; `zero`: exactly 0 without underflow.
         `no_steps`, `no_signal`, `non_finite` count excluded samples.
-
-    Raises
-    ------
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import xarray as xr
 
-from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._inputs import takes
 from throughtime._tree import Layer
 from throughtime._tree import layer as layer_of
 
@@ -32,8 +32,6 @@ def weight_norms(layer: Layer, *, gradients: bool = False) -> xr.Dataset:
     ------
     DiagnosticError
         The layer has no kernel.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from throughtime._atomic import replace_file
+from throughtime._common.atomic import replace_file
 from throughtime._errors import MonitorError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from throughtime._atomic import replace_file
+from throughtime._common.atomic import replace_file
 from throughtime._errors import MonitorError
 from throughtime.loggers.csv import check_columns
 from throughtime.loggers.library import library

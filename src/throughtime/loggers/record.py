@@ -142,8 +142,8 @@ def images(capture: xr.DataTree) -> dict[str, bytes]:
     """Draw each layer and direction that has a gradient over time."""
     # Drawing libraries are imported here because most loggers read no image.
     plots: Any = import_module("throughtime.plots")
-    renderer: Any = import_module("throughtime.render.matplotlib")
-    theme: Any = import_module("throughtime._drawing.theme").Theme()
+    renderer: Any = import_module("throughtime.picture._render.matplotlib")
+    theme: Any = import_module("throughtime.picture._drawing.theme").Theme()
     found = {}
     for leaf in capture.leaves:
         for direction, part in _ways(leaf.to_dataset()):

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime._drawing.scale import Array, Ticks
 from throughtime._vocabulary import label_of
 from throughtime.picture import Axis
+from throughtime.picture._drawing.scale import Array, Ticks
 
 LONGEST = 18  # letters of a label at an axis
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime._drawing.scale import Array, Scale, Ticks, number
 from throughtime.picture import Line, Mark, Text
+from throughtime.picture._drawing.scale import Array, Scale, Ticks, number
 
 FLOOR = "#c0447a"
 MOST_TICKS = 8

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime._drawing.colors import SPECIALS, Colors
-from throughtime._drawing.palettes import DIVERGING, SEQUENTIAL, palette
-from throughtime._drawing.scale import Array, Scale, largest_magnitude, scale_for
+from throughtime.picture._drawing.colors import SPECIALS, Colors
+from throughtime.picture._drawing.palettes import DIVERGING, SEQUENTIAL, palette
+from throughtime.picture._drawing.scale import Array, Scale, largest_magnitude, scale_for
 from throughtime.plots.data import Source
 from throughtime.plots.look import Look
 

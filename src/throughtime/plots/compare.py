@@ -7,13 +7,13 @@ from typing import Unpack
 
 import numpy as np
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import choice
-from throughtime._drawing.colors import Colors
-from throughtime._drawing.scale import Array, Scale
-from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import choice
 from throughtime.picture import Axis, Mark, Panel, Picture
+from throughtime.picture._drawing.colors import Colors
+from throughtime.picture._drawing.scale import Array, Scale
+from throughtime.picture._drawing.theme import DISTINCT
 from throughtime.plots.arrange import arranged
 from throughtime.plots.axes import time_axis
 from throughtime.plots.colored import OWN, colors, fitted, own_scale

@@ -7,15 +7,15 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._drawing.colors import Colors
-from throughtime._drawing.scale import Array
-from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
+from throughtime._inputs import takes
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.statistics import quantiles
 from throughtime.picture import Axis, Panel, Picture
+from throughtime.picture._drawing.colors import Colors
+from throughtime.picture._drawing.scale import Array
+from throughtime.picture._drawing.theme import DISTINCT
 from throughtime.plots.axes import ticks_along, time_axis
 from throughtime.plots.colored import colors
 from throughtime.plots.curves import median_band, whole_image
@@ -68,12 +68,8 @@ def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
 
     Raises
     ------
-    SchemaError
-        The layer has no such variable, or there are several layers.
     DiagnosticError
         The certificate of the layer is above its bar, or an argument is not as described above.
-    PictureError
-        An argument is not as described above.
 
     Examples
     --------

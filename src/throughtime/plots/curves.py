@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from throughtime._drawing.colors import Colors
-from throughtime._drawing.scale import Array, Scale
 from throughtime.diagnostics.lags import log_norm
 from throughtime.picture import Band, Image, Line, Mark
+from throughtime.picture._drawing.colors import Colors
+from throughtime.picture._drawing.scale import Array, Scale
 
 Details = tuple[tuple[str, Array], ...]
 

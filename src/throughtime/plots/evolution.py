@@ -8,14 +8,14 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._drawing.colors import Colors
-from throughtime._drawing.scale import FLOOR
 from throughtime._errors import PictureError
+from throughtime._inputs import takes
 from throughtime._tree import layer as one_layer
 from throughtime._tree import states
 from throughtime.diagnostics.statistics import quantiles
 from throughtime.picture import Axis, Panel, Picture
+from throughtime.picture._drawing.colors import Colors
+from throughtime.picture._drawing.scale import FLOOR
 from throughtime.plots.axes import labels, thinned, time_axis
 from throughtime.plots.colored import colors, own_scale
 from throughtime.plots.curves import norms, whole_image
@@ -65,8 +65,6 @@ def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[L
 
     Raises
     ------
-    SchemaError
-        The layer lacks the quantity, or there are several layers.
     PictureError
         There is no dim `step`, or neither `time` nor `lag`.
 

@@ -8,16 +8,16 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import number
-from throughtime._drawing.colors import Colors
-from throughtime._drawing.scale import Array
-from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import number
 from throughtime._tree import Layer
 from throughtime._tree import layer as one_layer
 from throughtime.diagnostics.saturation import ends
 from throughtime.picture import Axis, Mark, Panel, Picture
+from throughtime.picture._drawing.colors import Colors
+from throughtime.picture._drawing.scale import Array
+from throughtime.picture._drawing.theme import DISTINCT
 from throughtime.plots.axes import time_axis
 from throughtime.plots.colored import colors
 from throughtime.plots.curves import median_band, whole_image
@@ -68,8 +68,6 @@ def gates(
     ------
     SchemaError
         The layer has no gates, or there are several layers.
-    PictureError
-        There is no such sample.
 
     Examples
     --------

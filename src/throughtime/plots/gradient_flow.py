@@ -9,14 +9,14 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._drawing.palettes import hues
-from throughtime._drawing.scale import Array, Scale, scale_for
 from throughtime._errors import PictureError, SchemaError
+from throughtime._inputs import takes
 from throughtime._tree import states
 from throughtime.diagnostics.lags import log_state_gradient, valid_steps
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Mark, Panel, Picture
+from throughtime.picture._drawing.palettes import hues
+from throughtime.picture._drawing.scale import Array, Scale, scale_for
 from throughtime.plots.axes import time_axis
 from throughtime.plots.curves import exponential, median_band, norms
 from throughtime.plots.data import (
@@ -80,8 +80,6 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
         No layer has a gradient with a time axis.
     MissingDependencyError
         cmcrameri is not installed.
-    PictureError
-        An argument is not as described above.
 
     Examples
     --------

@@ -9,12 +9,12 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._drawing.colors import Colors
-from throughtime._drawing.scale import number
 from throughtime._errors import PictureError
+from throughtime._inputs import takes
 from throughtime._vocabulary import LOSSES
 from throughtime.picture import Panel, Picture, Slider, Text
+from throughtime.picture._drawing.colors import Colors
+from throughtime.picture._drawing.scale import number
 from throughtime.plots.arrange import Layout, arranged
 from throughtime.plots.axes import labels
 from throughtime.plots.colored import colors, own_scale
@@ -62,8 +62,6 @@ def heatmap(
 
     Raises
     ------
-    SchemaError
-        The layer lacks the quantity, or there are several layers.
     PictureError
         There is no such axis, scale or colour map, or there are more panels than can be read.
 

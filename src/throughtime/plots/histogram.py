@@ -9,14 +9,14 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import whole
-from throughtime._drawing.colors import Colors
-from throughtime._drawing.palettes import COUNTS, palette
-from throughtime._drawing.scale import Array, Scale, number
-from throughtime._drawing.theme import DISTINCT, hue
 from throughtime._errors import PictureError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import whole
 from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Text
+from throughtime.picture._drawing.colors import Colors
+from throughtime.picture._drawing.palettes import COUNTS, palette
+from throughtime.picture._drawing.scale import Array, Scale, number
+from throughtime.picture._drawing.theme import DISTINCT, hue
 from throughtime.plots.axes import labels, thinned
 from throughtime.plots.colored import Fitted, fitted
 from throughtime.plots.curves import outline
@@ -71,13 +71,6 @@ def histogram(
     Returns
     -------
     Picture
-
-    Raises
-    ------
-    SchemaError
-        A layer lacks the quantity.
-    PictureError
-        There is no such axis or scale.
 
     Examples
     --------

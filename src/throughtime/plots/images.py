@@ -9,9 +9,9 @@ from itertools import product
 import numpy as np
 import xarray as xr
 
-from throughtime._drawing.colors import Colors
-from throughtime._drawing.scale import Array
 from throughtime.picture import Axis, Image, Mark, Panel, Rectangles, Text
+from throughtime.picture._drawing.colors import Colors
+from throughtime.picture._drawing.scale import Array
 from throughtime.plots.arrange import Layout
 from throughtime.plots.axes import given_labels, labels, texts, ticks_along
 from throughtime.plots.data import Source, valid_for

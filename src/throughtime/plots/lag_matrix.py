@@ -7,14 +7,14 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._drawing.colors import Colors
 from throughtime._errors import PictureError
+from throughtime._inputs import takes
 from throughtime._tree import Layer
 from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import LAGS
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Line, Mark, Panel, Picture
+from throughtime.picture._drawing.colors import Colors
 from throughtime.plots.axes import labels, thinned
 from throughtime.plots.colored import colors
 from throughtime.plots.curves import whole_image
@@ -44,13 +44,6 @@ def lag_matrix(captured: Layer, **look: Unpack[Look]) -> Picture:
     Returns
     -------
     Picture
-
-    Raises
-    ------
-    SchemaError
-        The layer has no lag matrix, or there are several layers.
-    PictureError
-        An argument is not as described above.
 
     Examples
     --------

@@ -6,15 +6,15 @@ from typing import Unpack
 
 import numpy as np
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import number
-from throughtime._drawing.scale import Scale
-from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import number
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Line, Mark, Panel, Picture
+from throughtime.picture._drawing.scale import Scale
+from throughtime.picture._drawing.theme import DISTINCT
 from throughtime.plots.data import count, dotted, few_of, located, subject, where
 from throughtime.plots.look import Look, checked, in_columns, titled
 from throughtime.plots.profiles import LagCurve, curve_marks, fitted, levels, profiles
@@ -53,8 +53,6 @@ def lag_profile(captured: Layer, *, threshold: float = REACHES, **look: Unpack[L
     ------
     SchemaError, DiagnosticError
         As `tt.diagnostics.lag_profile`.
-    PictureError
-        An argument is not as described above.
 
     Examples
     --------

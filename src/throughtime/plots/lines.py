@@ -7,13 +7,13 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import choice
-from throughtime._drawing.scale import Array, Scale, number
-from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import choice
 from throughtime.diagnostics.statistics import quantiles
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
+from throughtime.picture._drawing.scale import Array, Scale, number
+from throughtime.picture._drawing.theme import DISTINCT
 from throughtime.plots.axes import labels, time_axis
 from throughtime.plots.cells import (
     MOST_NAMES,
@@ -79,13 +79,6 @@ def lines(
     Returns
     -------
     Picture
-
-    Raises
-    ------
-    SchemaError
-        The layer lacks the quantity, or there are several layers.
-    PictureError
-        There is no such axis, scale or spread.
 
     Examples
     --------

@@ -8,10 +8,8 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._drawing.scale import Array
-from throughtime._drawing.theme import DISTINCT, hue
 from throughtime._errors import PictureError, SchemaError
+from throughtime._inputs import takes
 from throughtime._tree import states
 from throughtime.diagnostics import saturation
 from throughtime.diagnostics.checks import certified
@@ -19,6 +17,8 @@ from throughtime.diagnostics.lags import by_lag, runs_backward, steps_of_last_ep
 from throughtime.diagnostics.statistics import quantiles
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Line, Mark, Panel, Picture, Rectangles
+from throughtime.picture._drawing.scale import Array
+from throughtime.picture._drawing.theme import DISTINCT, hue
 from throughtime.plots.data import count, dotted, last_step, layers, located, parts
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.profiles import LagCurve, profiles, reach_panel
@@ -56,8 +56,6 @@ def overview(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> Pictur
         No layer has gradients of its states.
     DiagnosticError
         The certificate of a layer is above its bar.
-    PictureError
-        An argument is not as described above.
 
     Examples
     --------

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from throughtime._drawing.palettes import hues
-from throughtime._drawing.scale import FLOOR, Array, Scale
-from throughtime._drawing.theme import DISTINCT
 from throughtime.diagnosis.layers import by_direction
 from throughtime.diagnosis.measure import FROM_LAST_STEP, at_one_step, needs_last_step, reads_many_steps
 from throughtime.diagnostics import lag_profile as measured
 from throughtime.diagnostics.lags import signals
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Band, Line, Mark, Panel
+from throughtime.picture._drawing.palettes import hues
+from throughtime.picture._drawing.scale import FLOOR, Array, Scale
+from throughtime.picture._drawing.theme import DISTINCT
 from throughtime.plots.recorded import is_summary
 from throughtime.plots.sentences import reach
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from throughtime._drawing.scale import Array
 from throughtime._tree import states
 from throughtime.diagnosis.layers import SUMMARY, TIMESTEP, as_captured, level
 from throughtime.diagnostics.statistics import quantiles
+from throughtime.picture._drawing.scale import Array
 from throughtime.plots.data import last_step
 
 

@@ -8,16 +8,16 @@ from typing import Any, Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._drawing.scale import Array, number
-from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
+from throughtime._inputs import takes
 from throughtime.diagnostics.statistics import quantiles
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture, Rectangles
+from throughtime.picture._drawing.scale import Array, number
+from throughtime.picture._drawing.theme import DISTINCT
+from throughtime.picture._render.keys import MARKERS, NONFINITE
 from throughtime.plots.colored import Fitted, fitted, own_scale
 from throughtime.plots.data import Captured, Source, count, dim_called, parts, read, subject, title, unit_dim
 from throughtime.plots.look import Look, checked, size, titled
-from throughtime.render.keys import MARKERS, NONFINITE
 
 NOTE = "A dot is one sample; dots of one unit are spread sideways, and the dash is their median."
 
@@ -41,8 +41,6 @@ def scatter(captured: Captured, quantity: str = "output_gradient", **look: Unpac
 
     Raises
     ------
-    SchemaError
-        The layer lacks the quantity, or there are several layers.
     PictureError
         The values have a time axis, or no samples or units.
 

@@ -12,9 +12,9 @@ from itertools import takewhile
 import numpy as np
 import xarray as xr
 
-from throughtime._drawing.scale import Array, number
 from throughtime.diagnostics.lags import log_norm
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
+from throughtime.picture._drawing.scale import Array, number
 from throughtime.plots.data import Source, count, only_valid, parts, subject
 
 SHARE = 0.9

@@ -7,16 +7,16 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import whole
-from throughtime._drawing.scale import Array, number
-from throughtime._drawing.theme import DISTINCT, hue
 from throughtime._errors import DiagnosticError, PictureError, SchemaError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import whole
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lyapunov_spectrum import of_few_samples
 from throughtime.diagnostics.recurrent_spectrum import recurrent_spectrum
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture, Text
+from throughtime.picture._drawing.scale import Array, number
+from throughtime.picture._drawing.theme import DISTINCT, hue
 from throughtime.plots.axes import labels
 from throughtime.plots.data import count, dotted, last_step, located, parts, subject, where
 from throughtime.plots.look import Look, checked, size, titled
@@ -55,8 +55,6 @@ def spectrum(captured: Layer, *, samples: int = 4, **look: Unpack[Look]) -> Pict
     ------
     SchemaError, DiagnosticError
         As `tt.diagnostics.recurrent_spectrum`.
-    PictureError
-        An argument is not as described above.
 
     Examples
     --------

@@ -9,15 +9,15 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import optional, whole
-from throughtime._drawing.scale import Array, Scale
-from throughtime._drawing.theme import hue
 from throughtime._errors import PictureError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import optional, whole
 from throughtime._tree import evenly, states
 from throughtime.diagnostics.alarm import Alarm, alarms_of_run
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
+from throughtime.picture._drawing.scale import Array, Scale
+from throughtime.picture._drawing.theme import hue
 from throughtime.plots.data import count, dotted, layers, parts, subject
 from throughtime.plots.look import Look, checked, in_columns, titled
 from throughtime.plots.profiles import profiles

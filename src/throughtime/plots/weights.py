@@ -7,16 +7,16 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import whole
-from throughtime._drawing.colors import Colors
-from throughtime._drawing.scale import Array, Scale, largest_magnitude, number
-from throughtime._drawing.theme import hue
 from throughtime._errors import PictureError, SchemaError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import whole
 from throughtime._tree import NOT_RECORDED, Layer, keeps_norms
 from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import WEIGHTS
 from throughtime.picture import Axis, Image, Line, Mark, Panel, Picture, Rectangles
+from throughtime.picture._drawing.colors import Colors
+from throughtime.picture._drawing.scale import Array, Scale, largest_magnitude, number
+from throughtime.picture._drawing.theme import hue
 from throughtime.plots.colored import colors
 from throughtime.plots.curves import outline
 from throughtime.plots.data import Source, count, dotted, last_step, located, parts, subject, where
@@ -55,13 +55,6 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
     Returns
     -------
     Picture
-
-    Raises
-    ------
-    SchemaError
-        The layer has no such weights, or there are several layers.
-    PictureError
-        An argument is not as described above.
 
     Examples
     --------

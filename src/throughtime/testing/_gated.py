@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import choice, number, whole
+from throughtime._inputs import takes
+from throughtime._inputs.rules import choice, number, whole
 from throughtime._vocabulary import GATES
 from throughtime.testing._closed_forms import Floats, captured_tree, direction_of_loss, sums, unit_vectors
 
@@ -33,11 +33,6 @@ def constant_gates(
         The default is sigmoid(1), a forget bias of 1.
     kind : "lstm" or "gru"
     samples, steps, units : int
-
-    Raises
-    ------
-    ArgumentError
-        An argument is not as described above.
 
     Examples
     --------
@@ -65,11 +60,6 @@ def saturated_gates(
     left, right : float
         Shares of the steps at which every gate is at the low and at the high end of its range.
     samples, steps, units : int
-
-    Raises
-    ------
-    ArgumentError
-        An argument is not as described above.
 
     Examples
     --------
@@ -105,11 +95,6 @@ def nonfinite(
     value : float
         NaN or an infinity.
     sample, time, unit : int
-
-    Raises
-    ------
-    ArgumentError
-        An argument is not as described above.
 
     Examples
     --------

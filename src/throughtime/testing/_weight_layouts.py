@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._arguments import takes
-from throughtime._arguments.rules import whole
 from throughtime._errors import SchemaError, UnsupportedModelError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import whole
 from throughtime._tree import Layer, require
 from throughtime._tree import layer as layer_of
 

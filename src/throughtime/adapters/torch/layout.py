@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from throughtime._memory.budget import Amount, Budget, Need
+from throughtime._common.memory.budget import Amount, Budget, Need
 from throughtime.adapters.needs import COLUMNS, Asked, Direction, Overhead, estimate, estimate_outputs
 from throughtime.adapters.records import Array
 
@@ -142,7 +142,7 @@ _OFTEN = 16  # calls of a cell, of which only each of so many is counted: counti
 
 
 class Meter:
-    """What one pass needs so far, of the quantities that it can give.
+    """The memory that one pass needs so far for the quantities that it can give.
 
     `budget` counts the samples that the layers see: the batch's first axis may be time.
     """

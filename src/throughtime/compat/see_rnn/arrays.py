@@ -10,8 +10,8 @@ import numpy.typing as npt
 import xarray as xr
 
 import throughtime as tt
-from throughtime._arguments import rules
 from throughtime._errors import ArgumentError
+from throughtime._inputs import rules
 
 from .arguments import EVERY, is_several, layers_of, mode_of, refuse
 

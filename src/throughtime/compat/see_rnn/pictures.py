@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 import throughtime as tt
-from throughtime._classic.frame import figure_path, save_figure
 from throughtime._errors import ArgumentError, warn
 from throughtime._vocabulary import WEIGHTS
+from throughtime.compat._classic.frame import figure_path, save_figure
 
 from .arguments import layers_of, mode_of, refuse, rename
 from .arrays import MODES, labelled_weights

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
-from throughtime._data.restoring import random_states_restored
+from throughtime._inputs.restoring import random_states_restored
 from throughtime.adapters.keras.dialect import Computation, Mark, Result, Step, Traced
 from throughtime.adapters.keras.library import numpy
 
@@ -64,7 +64,7 @@ def traced(model: Any, computation: Computation, inputs: Any, *, any_batch: bool
 
 
 def differentiated(model: Any, step: Step, variables: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Run a step in a scope of its own; return what it keeps, and the gradients that exist."""
+    """Run a step in a separate scope; return its values, and the gradients that exist."""
     outer = get_stateless_scope()
     values = [outer.get_current_value(variable) for variable in all_variables(model)]
 

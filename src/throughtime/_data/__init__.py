@@ -1,1 +1,0 @@
-"""The user's data: batches, structures of arrays, random states, and functions that restore state."""

@@ -1,0 +1,103 @@
+"""The figures of one layer; a page has them once, or twice side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import xarray as xr
+from bokeh.models import InlineStyleSheet
+from bokeh.models.widgets import Div
+
+from throughtime._common.text.printable import printable
+from throughtime._pages.live import words
+from throughtime._pages.live.evolution import Evolution
+from throughtime._pages.live.figures import Curves
+from throughtime._pages.live.profile import Profile
+from throughtime._pages.live.records import MIDDLE, Floats, Rows, View, read, saturation
+from throughtime.diagnosis.results import NOT_MEASURED
+from throughtime.diagnosis.summarized import horizon_of
+from throughtime.diagnostics.thresholds import REACHES
+from throughtime.picture._drawing.theme import Theme
+from throughtime.picture._render.bokeh_text import plain, template_text
+from throughtime.plots.data import norm_symbol
+
+Records = tuple[Rows, dict[str, Floats]]
+
+
+class LayerPanels:
+    """Figures and a table of one direction of one layer; `suffix` makes their names unique on the page."""
+
+    def __init__(self, theme: Theme, suffix: str = "") -> None:
+        self.view: View | None = None
+        self.rows: Rows | None = None
+        self._norm = Profile(f"norm{suffix}", theme, "timestep", "norm over units")
+        self._lag = Profile(f"lag{suffix}", theme, "lag, steps back", "share of lag 0", threshold=REACHES)
+        self.evolution = Evolution(theme, suffix)
+        self._saturation = Curves(f"saturation{suffix}", theme, "share of gate values at an end")
+        self._numbers, self._key = text(f"numbers{suffix}"), text(f"saturation_key{suffix}")
+        self._first = (0, NOT_MEASURED)  # step of the first record, and its horizon
+        parts = (self._norm, self._lag, self.evolution, self._saturation)
+        self.models: list[Any] = [*(part.figure for part in parts), self._numbers, self._key]
+        for made in self.models[:4]:
+            made.title.text = plain("layer")  # a figure makes no room for a title that comes later
+
+    def choose(self, view: View | None) -> None:
+        """Show another layer, direction or quantity, or nothing."""
+        self.view = view
+        if view is None:
+            return
+        symbol = printable(norm_symbol(view.quantity))
+        self._norm.figure.yaxis.axis_label = plain(f"{symbol}, norm over units")
+        self.evolution.relabel(plain(symbol))
+        for made in self.models[:4]:
+            made.title.text = plain(view.name)
+
+    def reset(self, count: int) -> None:
+        """Forget all records; so many are there to be added."""
+        for part in (self._norm, self._lag, self.evolution):
+            part.reset(count)
+        self._saturation.reset()
+        self.rows, self._first = None, (0, NOT_MEASURED)
+        self._numbers.text = ""
+
+    def read(self, tree: xr.DataTree, places: Sequence[int], start: int) -> Records | None:
+        """Read some records of the run."""
+        if self.view is None:
+            return None
+        return read(tree, self.view, places), saturation(tree, self.view, start)
+
+    def is_longer(self, records: Records | None) -> bool:
+        """Whether the sequences of these records have another length than those before."""
+        return bool(records and self.rows and self.rows.norms.shape[-1] != records[0].norms.shape[-1])
+
+    def add(self, places: Sequence[int], steps: Floats, records: Records | None) -> None:
+        """Draw what was read."""
+        if records is None:
+            return
+        rows, gates = records
+        self._saturation.add(steps, gates)
+        self._key.text = str(words.key(self._saturation.names))
+        self._norm.add(places, rows.steps, rows.norms)
+        self._lag.add(places, rows.steps, rows.ratios)
+        self.evolution.add(places, rows.steps, rows.norms[:, MIDDLE], rows.loss)
+        if self.rows is None and len(rows.ratios):
+            self._first = int(rows.steps[0]), horizon_of(rows.ratios[0])
+        self.rows = rows
+
+    def tabulate(self, recorded: int | None, lag: int) -> None:
+        """Write the numbers of the last record."""
+        if self.rows and self.view:
+            self._numbers.text = str(words.numbers(self.rows, recorded, self.view, lag, self._first))
+
+
+def text(name: str) -> Div:
+    """Make an empty text of the page."""
+    return Div(
+        text="",
+        name=name,
+        margin=0,
+        sizing_mode="stretch_width",
+        stylesheets=[InlineStyleSheet(css=template_text("live_text.css"))],
+        disable_math=True,
+    )

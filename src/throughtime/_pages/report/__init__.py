@@ -1,0 +1,3 @@
+"""`report`: everything that a capture shows, as one page to send."""
+
+from throughtime._pages.report.sections import report as report
