@@ -168,10 +168,7 @@ def _pulled_back(
     `entering` is dL/d(output), overwritten, and dL/d(final states), in processing order.
     """
     hidden_gradient = move_to_valid(entering[0], steps.valid, zero_output=passed.zero_output)
-    # The gates are not needed after their block has been linearised: dz overwrites them.
-    columns = np.empty_like(replayed.block.columns) if "gate_activation" in wanted else replayed.block.columns
-    keeps_cell = replayed.block.cell is not None and "cell_gradient" in wanted
-    cell_gradient = np.empty_like(replayed.block.cell) if keeps_cell else None
+    columns, cell_gradient = _room(replayed.block, wanted)
     squashed = None if layer.projection is None else lstm.squashed(layer, replayed.block)
     cell, carry = cell_of(layer), Carry.of(*(values[-1] for values in entering[1:]))
     with one_thread():
@@ -201,6 +198,12 @@ def _pulled_back(
     if cell_gradient is not None:
         found["cell_gradient"] = in_input_time(cell_gradient, passed)
     return found | _from_columns(layer, passed, replayed, columns, wanted)
+
+
+def _room(block: Block, wanted: frozenset[str]) -> tuple[Floats, Floats | None]:
+    """Find room for dz, which overwrites gates that nobody wants, and for dL/dc."""
+    columns = np.empty_like(block.columns) if "gate_activation" in wanted else block.columns
+    return columns, None if "cell_gradient" not in wanted or block.cell is None else np.empty_like(block.cell)
 
 
 def _first(carried: Floats) -> Floats:
