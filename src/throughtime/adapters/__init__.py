@@ -32,13 +32,7 @@ class AdapterProbe(Protocol):
     """Captures the same layers of one model on batch after batch."""
 
     def __call__(self, x: object, y: object, sample_weight: object, budget: Budget, /) -> ModelRecord:
-        """Capture one batch; y is None for a capture without gradients.
-
-        Raises
-        ------
-        ExceededError
-            The pass would take more than the budget.
-        """
+        """Capture one batch; y is None for a capture without gradients."""
 
     def samples(self, x: object, /) -> int:
         """Count the samples of a batch."""
@@ -77,13 +71,7 @@ class Adapter(Protocol):
 
 
 def choose(model: object) -> Adapter:
-    """Return the adapter for `model`.
-
-    Raises
-    ------
-    UnsupportedModelError
-        The object is no model, or one of a library that has no adapter.
-    """
+    """Return the adapter for `model`."""
     # Each loads the library of its models, and is imported when there is one.
     if any(f"{cls.__module__}.".startswith(_KERAS_2) for cls in type(model).__mro__) and _is_layer(model):
         from throughtime.adapters.keras import keras2  # noqa: PLC0415

@@ -54,14 +54,7 @@ class Selection(Generic[Kind]):
     def select(self, wanted: object) -> list[Kind]:
         """Find the layers a caller means.
 
-        Parameters
-        ----------
-        wanted : "recurrent", "all", int, name, path, layer, list of those, or predicate on a layer
-
-        Raises
-        ------
-        LayerNotFoundError, AmbiguousLayerError
-            With the indexed list of what the model has.
+        `wanted` is "recurrent", "all", an int, name, path, layer, a list of those, or a predicate on a layer.
         """
         whole = [entry for entry in self.entries if not entry.is_part]
         if isinstance(wanted, str) and wanted == "recurrent":

@@ -215,8 +215,7 @@ SENTENCES: Mapping[str, str] = {
     "remedy_window": "train on windows longer than {lag} steps",
     "remedy_epsilon": "lower the optimizer's epsilon",
     "remedy_ends": (
-        "read what each direction ends with. PyTorch: h_n, or torch.cat([out[:, -1, :H], out[:, 0, H:]], 1) "
-        "with H units. Keras: return_sequences=False"
+        "read each direction where it ends: the forward half at the last step, the backward half at the first"
     ),
     "remedy_last_step": "read the layer's last step, out[:, -1] of a forward layer",
 }
