@@ -77,10 +77,8 @@ def keeps_norms(dataset: xr.Dataset) -> bool:
 def require(captured: Layer, name: str) -> xr.DataArray:
     """Return one variable of one layer.
 
-    Raises
-    ------
-    SchemaError
-        The layer has no such variable. The message gives the reason, if known, and the layer's variables.
+    SchemaError: the layer has no such variable. The message gives the reason, if known, and the layer's
+    variables.
     """
     dataset = layer(captured)
     if name in dataset.data_vars:
@@ -96,8 +94,6 @@ def require(captured: Layer, name: str) -> xr.DataArray:
 def recorded_steps(tree: xr.DataTree) -> list[int]:
     """List the training steps of a run; empty for a capture.
 
-    Examples
-    --------
     >>> from throughtime import testing
     >>> leaf = testing.decaying()["rnn"].to_dataset()
     >>> run = xr.DataTree.from_dict({"/rnn": xr.concat([leaf, leaf], xr.DataArray([0, 50], dims="step"))})
@@ -114,10 +110,7 @@ def recorded_steps(tree: xr.DataTree) -> list[int]:
 def place_of(steps: list[int], step: int | None) -> int:
     """Return the position of a training step; that of the last one for None.
 
-    Raises
-    ------
-    SchemaError
-        The step was not recorded. The message names the nearest one.
+    SchemaError: the step was not recorded. The message names the nearest one.
     """
     if not steps:
         raise SchemaError("The run holds no step yet.")
@@ -153,8 +146,6 @@ def at_place(
 def evenly(count: int, most: int) -> list[int]:
     """Choose evenly spaced positions that include the first and the last.
 
-    Examples
-    --------
     >>> evenly(100, 4), evenly(3, 4)
     ([0, 33, 66, 99], [0, 1, 2])
     """

@@ -177,8 +177,6 @@ def explain(problem: Exception, rules: Mapping[str, Rule], arguments: Mapping[st
 def usual_rules(signature: inspect.Signature) -> dict[str, Rule]:
     """Return the rules that follow from the annotations and names of parameters.
 
-    Examples
-    --------
     >>> def draw(seed: int, title: str | None = None): ...
     >>> {name: rule.expected for name, rule in usual_rules(inspect.signature(draw)).items()}
     {'seed': 'a whole number, 0 or more', 'title': 'a text, or None'}

@@ -176,8 +176,6 @@ def _text_of(describe: Callable[[], Any]) -> str:
 def version_of(name: str) -> str | None:
     """Return the version of a distribution; None if it is not installed.
 
-    Examples
-    --------
     >>> version_of("no-such-library") is None
     True
     """
@@ -213,8 +211,6 @@ def weights_fingerprint(model: Any) -> int:
 
     The buffers of a torch module are not hashed: a checkpoint need not contain those.
 
-    Examples
-    --------
     >>> class Model:
     ...     def get_weights(self):
     ...         return [np.ones((2, 3), "float32")]

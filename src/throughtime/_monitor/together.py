@@ -123,10 +123,8 @@ class Alone:
 class Together:
     """One of several processes that train a model: each has its part of the batch, or all have the same.
 
-    Raises
-    ------
-    MonitorError
-        Some processes have the same batch, or batches of other arrays, or a setting is for one process alone.
+    MonitorError: some processes have the same batch, or batches of other arrays, or a setting is for one
+    process alone.
     """
 
     def __init__(self, processes: Processes, settings: Settings) -> None:
@@ -156,12 +154,8 @@ class Together:
     def seen(self, capture: Capture, step: int) -> Seen:
         """Capture this process' part of the batch, and add up those of all; the first captures a whole batch.
 
-        Raises
-        ------
-        BatchError
-            Parts differ in more than their samples.
-        MonitorError
-            A process cannot capture its part, or is gone.
+        BatchError: parts differ in more than their samples.
+        MonitorError: a process cannot capture its part, or is gone.
         """
         if self._is_whole:
             captures: list[Captured] = []
@@ -194,10 +188,7 @@ class Together:
     def agreed(self, action: Callable[[], Outcome]) -> Outcome:
         """Return what the first process makes of an action; it raises in all if it raises there.
 
-        Raises
-        ------
-        MonitorError
-            The action raised in the first process, or that process is gone.
+        MonitorError: the action raised in the first process, or that process is gone.
         """
         outcome = raised = None
         if self._processes.rank == 0:

@@ -98,10 +98,7 @@ def _added(parts: list[Part]) -> Part:
 def written(path: Path, content: bytes) -> None:
     """Write a file at once.
 
-    Raises
-    ------
-    StoreError
-        The disk is full, or the folder cannot be written.
+    StoreError: the disk is full, or the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,12 +126,8 @@ def _entries(part: Part) -> Iterator[tuple[str, Any]]:
 def read_part(path: Path) -> Part:
     """Read a part.
 
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file any more.
-    SweepError
-        The file is damaged.
+    FileNotFoundError: there is no such file any more.
+    SweepError: the file is damaged.
     """
     content = path.read_bytes()
     found: dict[str, dict[str, Any]] = {group: {} for group in (*_ARRAYS, "bins", "counts", _LABELS)}

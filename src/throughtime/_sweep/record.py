@@ -40,10 +40,7 @@ class Result(Run):
     def complete(self, failures: list[Failure]) -> None:
         """Put the run in its place.
 
-        Raises
-        ------
-        SweepError
-            Every task failed.
+        SweepError: every task failed.
         """
         if not self._names:
             raise SweepError(f"Every task of the sweep failed. {failures[0].error}")

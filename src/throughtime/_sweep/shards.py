@@ -74,10 +74,7 @@ def shards_of(data: Any, size: int, folder: Path, *, spool: bool) -> Shards:
 def batch_of(load: Load) -> Batch:
     """Load one shard.
 
-    Raises
-    ------
-    SweepError
-        It has no labels, or is no (x, y).
+    SweepError: it has no labels, or is no (x, y).
     """
     content = load()
     if not isinstance(content, tuple) or not 2 <= len(content) <= 3 or content[1] is None:

@@ -91,10 +91,7 @@ class Job:
     def write(self, folder: Path) -> None:
         """Write the job for other processes.
 
-        Raises
-        ------
-        SweepError
-            The model, the loss or a function that loads a shard cannot be pickled.
+        SweepError: the model, the loss or a function that loads a shard cannot be pickled.
         """
         try:
             content = cloudpickle.dumps(self)
@@ -135,10 +132,7 @@ def makes_model(value: Any) -> bool:
 def check_version(version: str) -> None:
     """Refuse to work with another version of throughtime than the caller's.
 
-    Raises
-    ------
-    SweepError
-        The versions differ.
+    SweepError: the versions differ.
     """
     if version != __version__:
         raise SweepError(

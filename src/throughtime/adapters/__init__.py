@@ -33,10 +33,7 @@ class AdapterProbe(Protocol):
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget, /) -> ModelRecord:
         """Capture one batch; y is None for a capture without gradients.
 
-        Raises
-        ------
-        ExceededError
-            The pass would take more than the budget.
+        ExceededError: the pass would take more than the budget.
         """
 
     def samples(self, x: Any, /) -> int:
@@ -78,10 +75,7 @@ class Adapter(Protocol):
 def choose(model: Any) -> Adapter:
     """Return the adapter for `model`.
 
-    Raises
-    ------
-    UnsupportedModelError
-        The object is no model, or one of a library that has no adapter.
+    UnsupportedModelError: the object is no model, or one of a library that has no adapter.
     """
     # Each loads the library of its models, and is imported when there is one.
     if any(f"{cls.__module__}.".startswith(_KERAS_2) for cls in type(model).__mro__) and _is_layer(model):

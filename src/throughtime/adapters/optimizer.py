@@ -46,8 +46,6 @@ class OptimizerStep:
 def optimizer_step(optimizer: Any) -> OptimizerStep:
     """Read an optimizer of Keras, tf_keras or torch; None, or one without a rate, is plain gradient descent.
 
-    Examples
-    --------
     >>> optimizer_step(None).rate
     0.01
     """

@@ -49,8 +49,6 @@ class Action:
 def actions(found: Results) -> Iterator[Action]:
     """Yield the next actions, the first one first, with code for the framework of the model.
 
-    Examples
-    --------
     >>> from throughtime import diagnose, testing
     >>> found = diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20)
     >>> [each.text for each in actions(found)][0]

@@ -42,8 +42,6 @@ def findings(found: Results) -> dict[str, str]:
 def best(answers: Iterable[str]) -> str:
     """Combine the answers of layers; one "yes" is enough.
 
-    Examples
-    --------
     >>> best(["no", "yes"]), best(["no", "unclear"]), best(["no", "not measured"]), best([])
     ('yes', 'unclear', 'no', 'unclear')
     """
@@ -54,8 +52,6 @@ def best(answers: Iterable[str]) -> str:
 def names_of(text: str) -> tuple[str, ...]:
     """Read names of findings, separated by commas.
 
-    Examples
-    --------
     >>> names_of("vanishing, unstable")
     ('vanishing', 'unstable')
     """

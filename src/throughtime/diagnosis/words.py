@@ -19,8 +19,6 @@ SOURCES: Mapping[str, str] = _TABLES["sources"]
 def phrase(key: str, **values: Any) -> str:
     """Fill in one sentence.
 
-    Examples
-    --------
     >>> phrase("no_partner")
     'no two samples share length and mask'
     """
@@ -41,8 +39,6 @@ def number(value: float) -> str:
 def with_interval(value: float, interval: tuple[float, float]) -> str:
     """Format a number with its interval, if it has one.
 
-    Examples
-    --------
     >>> with_interval(0.5, (0.4, 0.6)), with_interval(0.5, (float("nan"), float("nan")))
     ('0.5 [0.4, 0.6]', '0.5')
     """
@@ -54,8 +50,6 @@ def with_interval(value: float, interval: tuple[float, float]) -> str:
 def size(ratio: float) -> str:
     """Format a ratio: in percent, or as a multiple.
 
-    Examples
-    --------
     >>> size(0.0137), size(1.33), size(4.29), size(32000.0), size(1e-20)
     ('1.4 %', '133 %', '4.3 ×', '32,000 ×', '< 0.001 %')
     """
@@ -73,8 +67,6 @@ def size(ratio: float) -> str:
 def join_words(parts: list[str]) -> str:
     """Join the items of a list in a sentence.
 
-    Examples
-    --------
     >>> join_words(["a"]), join_words(["a", "b"]), join_words(["a", "b", "c"])
     ('a', 'a and b', 'a, b and c')
     """

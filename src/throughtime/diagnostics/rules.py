@@ -67,8 +67,6 @@ def growth(log_ratios: Floats) -> Growth:
     `log_ratios` (sample, lag) are natural logarithms, for error that enters at one step; NaN if there is
     none.
 
-    Examples
-    --------
     >>> found = growth(np.log([[1.0, 2.0, 32.0]] * 8))
     >>> found.is_sure, round(found.factor, 3), found.lag
     (True, 32.0, 2)
@@ -99,8 +97,6 @@ def explodes(
     `step` is that step relative to the norm of the weights. `losses` are those of the records so far, the
     current one last; a single one is no history. At `solved` or below, the task counts as solved.
 
-    Examples
-    --------
     >>> large = Growth(2e4, 1e4, 30)
     >>> explodes(large, step=9.0, is_bounded=False), explodes(large, step=9.0, is_bounded=True)
     (True, False)

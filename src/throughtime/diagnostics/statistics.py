@@ -123,8 +123,6 @@ def median_interval(values: Floats, *, confidence: float = 0.95) -> tuple[Floats
     six at 95 %) they are the smallest and the largest value, with a single one NaN. See Hettmansperger &
     Sheather (1986), Statistics & Probability Letters 4, 75.
 
-    Examples
-    --------
     >>> [round(float(each), 2) for each in median_interval(np.arange(11.0))]
     [5.0, 1.92, 8.08]
     """
@@ -148,8 +146,6 @@ def interval_ranks(number: int, confidence: float = 0.95) -> tuple[int, int, flo
     The ends are the values at places `rank - 1` and `number - rank` of the ordered values, and those at
     `inner` and `number - 1 - inner`, which count by the weight.
 
-    Examples
-    --------
     >>> interval_ranks(5), interval_ranks(100)[0]
     ((1, 1, 0.0), 40)
     """

@@ -78,11 +78,8 @@ def read(captured: Captured, quantity: str | None = None) -> Source:
 
     The cells of an image, as in a ConvLSTM, become units in a row.
 
-    Raises
-    ------
-    SchemaError
-        There is not exactly one layer, the variable is empty, or the layer lacks it; the message names the
-        call that captures it.
+    SchemaError: there is not exactly one layer, the variable is empty, or the layer lacks it; the message
+    names the call that captures it.
     """
     if isinstance(captured, xr.DataArray):
         name = str(captured.name or "value")
@@ -130,10 +127,7 @@ def _timed(symbol: str, values: xr.DataArray) -> str:
 def required(dataset: xr.Dataset, name: str) -> xr.DataArray:
     """Return a variable; the error names the call that captures it.
 
-    Raises
-    ------
-    SchemaError
-        The layer has no such variable.
+    SchemaError: the layer has no such variable.
     """
     try:
         return require(dataset, name)
@@ -205,10 +199,7 @@ def last_step(dataset: xr.Dataset) -> xr.Dataset:
 def dim_called(values: xr.DataArray, name: str, what: str) -> str:
     """Find a dim by its name; "unit" stands for any dim of units.
 
-    Raises
-    ------
-    PictureError
-        The array has no such dim.
+    PictureError: the array has no such dim.
     """
     if name in values.dims:
         return name

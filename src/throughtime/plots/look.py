@@ -59,10 +59,7 @@ _RULES = {
 def checked(look: Look, *, without: tuple[str, ...] = ()) -> Look:
     """Refuse unknown keywords and values; drop those that are None.
 
-    Raises
-    ------
-    PictureError
-        There is no such keyword, or its value is refused.
+    PictureError: there is no such keyword, or its value is refused.
     """
     known = [name for name in _RULES if name not in without]
     given = {name: value for name, value in look.items() if value is not None or name not in known}

@@ -139,8 +139,6 @@ def lowest_code() -> int:
 def counted(codes: Array) -> dict[str, int]:
     """Count the special values among codes, by name.
 
-    Examples
-    --------
     >>> counted(np.array([12, CODE["nan"], CODE["nan"]], dtype=np.int16))
     {'nan': 2}
     """

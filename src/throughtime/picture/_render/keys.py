@@ -129,8 +129,6 @@ def runs(flags: Array) -> list[tuple[int, int]]:
 def lone(y: Array) -> Array:
     """Return the places of points between gaps, through which no line goes.
 
-    Examples
-    --------
     >>> lone(np.array([1.0, np.nan, 2.0, 3.0]))
     array([0])
     """

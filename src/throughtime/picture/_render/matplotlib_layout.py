@@ -60,10 +60,7 @@ def stacked(picture: Picture) -> Picture:
 def lay_out(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Theme) -> None:
     """Lay out a plot, and check that it is legible.
 
-    Raises
-    ------
-    PictureError
-        The theme makes the panels too narrow; the message names the width that they need.
+    PictureError: the theme makes the panels too narrow; the message names the width that they need.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="constrained_layout not applied")  # what is checked here

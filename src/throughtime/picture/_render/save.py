@@ -65,10 +65,7 @@ def checked_path(
 ) -> Path:
     """Check the ending and create the folder before anything is drawn; without an ending, add the first.
 
-    Raises
-    ------
-    PictureError, or `error`
-        No path, an ending that is not listed, or a folder that cannot be created.
+    PictureError, or `error`: no path, an ending that is not listed, or a folder that cannot be created.
     """
     suffixes = tuple(suffixes)
     try:
@@ -93,10 +90,7 @@ def write(
 ) -> None:
     """Write bytes, or call a function that writes, beside the file; then replace the file at once.
 
-    Raises
-    ------
-    PictureError, or `error`
-        The file cannot be written; no part of it remains.
+    PictureError, or `error`: the file cannot be written; no part of it remains.
     """
     try:
         replace_file(target, content if callable(content) else partial(Path.write_bytes, data=content))
