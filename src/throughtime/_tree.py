@@ -123,14 +123,9 @@ def place_of(steps: list[int], step: int | None) -> int:
 def at_place(
     tree: xr.DataTree, place: int, wanted: Callable[[xr.Dataset], Iterable[str]] | None = None
 ) -> xr.DataTree:
-    """Read one record of a run: a whole or a reduced capture.
+    """Read one record of a run, by its position: a whole or a reduced capture.
 
-    Parameters
-    ----------
-    place : int
-        Position among the recorded steps.
-    wanted : callable (Dataset) -> names, optional
-        Selects the variables of a layer to read; the default is all.
+    `wanted` selects the variables of a layer to read; the default is all.
     """
     leaves = {}
     for leaf in tree.leaves:

@@ -33,24 +33,13 @@ class Shards:
 
 
 def shards_of(data: Any, size: int, folder: Path, *, spool: bool) -> Shards:
-    """Split data into shards.
+    """Split data into shards; arrays into those of `size` samples.
 
-    Parameters
-    ----------
-    data : see `sweep`
-    size : int
-        Samples a shard, of arrays.
-    folder : Path
-        The sweep's folder. A dataset, which may change its order, is written there once.
-    spool : bool
-        Whether arrays are written there as well, for other processes.
+    A dataset, which may change its order, is written to the sweep's folder once; with `spool` arrays as well,
+    for other processes.
 
-    Raises
-    ------
-    SweepError
-        The data is empty or of another kind.
-    BatchError
-        A batch is empty.
+    SweepError: the data is empty or of another kind.
+    BatchError: a batch is empty.
     """
     if isinstance(data, Sequence) and not hasattr(data, "shape") and data and all(map(callable, data)):
         return Shards(tuple(data), [_name(load) for load in data])

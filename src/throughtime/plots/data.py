@@ -166,11 +166,7 @@ def symbol_of(name: str, own: Sequence[str] = ()) -> str:
 def norm_symbol(name: str, own: Sequence[str] = ()) -> str:
     """Return the symbol of a quantity's norm over units; a norm keeps its symbol.
 
-    Parameters
-    ----------
-    name : str
-    own : sequence of str
-        States of a custom cell.
+    `own` are the states of a custom cell.
     """
     symbol = symbol_of(name, own)
     return symbol if "‖" in symbol else f"‖{symbol}‖"

@@ -35,25 +35,10 @@ _LOG_OF_BOKEH = logging.getLogger("bokeh.server.views.ws")
 
 
 class Server:
-    """A page at `url` that follows a run, which need not exist yet.
+    """A page at `url` that follows a run, which need not exist yet; port 0 is any free one.
 
-    Parameters
-    ----------
-    path : path-like
-        Folder of the run.
-    port : int
-        0 takes any free port.
-
-    Attributes
-    ----------
-    url : str
-
-    Raises
-    ------
-    MonitorError
-        The port is taken.
-    StoreError
-        The path is a file.
+    MonitorError: the port is taken.
+    StoreError: the path is a file.
     """
 
     def __init__(self, path: str | os.PathLike[str], port: int = 0) -> None:
