@@ -119,8 +119,6 @@ def takes(error: type[ThroughTimeError] = ArgumentError, /, **rules: Rule) -> Ca
     The rules of parameters that have none here follow from annotation and name. A default value always
     passes. The docstring gets the type of the result and the errors of the rules, unless it has them.
 
-    Examples
-    --------
     >>> @takes(low=rules.number(0))
     ... def double(low: float, times: int = 2) -> float:
     ...     return low * times

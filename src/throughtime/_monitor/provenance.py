@@ -188,8 +188,6 @@ def version_of(name: str) -> str | None:
 def fingerprint(batch: Any) -> dict[str, Any]:
     """Describe a batch: shapes, dtypes, and the SHA-256 of its contents.
 
-    Examples
-    --------
     >>> found = fingerprint(([[1.0, 2.0]], None))
     >>> found["arrays"]
     [{'shape': [1, 2], 'dtype': 'float64'}]

@@ -22,8 +22,6 @@ def findings(found: Results) -> dict[str, str]:
     verdict is. "nonfinite": a number, possibly in the data, is NaN or infinite.
     "misread": the model reads a layer, or one direction of it, after a single step.
 
-    Examples
-    --------
     >>> from throughtime import diagnose, testing
     >>> findings(diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20))
     {'vanishing': 'yes', 'unstable': 'no', 'nonfinite': 'no', 'misread': 'no'}

@@ -28,8 +28,6 @@ def phrase(key: str, **values: Any) -> str:
 def number(value: float) -> str:
     """Format a number with three digits.
 
-    Examples
-    --------
     >>> number(0.000123456), number(float("nan"))
     ('0.000123', 'not measured')
     """

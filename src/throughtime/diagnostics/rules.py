@@ -34,8 +34,6 @@ MEMORY_GATE = {"lstm": "forget", "gru": "update"}  # such a gate remembers by st
 def answer(low: float, high: float, threshold: float = REACHES) -> str:
     """Return "yes" if all of an interval reaches a threshold, "no" if none of it does, else "unclear".
 
-    Examples
-    --------
     >>> answer(0.02, 0.5), answer(0.001, 0.002), answer(0.001, 0.5), answer(np.nan, np.nan)
     ('yes', 'no', 'unclear', 'unclear')
     """
@@ -130,8 +128,6 @@ def saturated_gates(
     that stays open remembers, and is no fault. Neither is an LSTM's input gate that stays shut meanwhile: the
     cell keeps what it has, as after chrono initialisation.
 
-    Examples
-    --------
     >>> list(saturated_gates([0.95, 0.0], [0.0, 0.2], ["input", "forget"], "lstm"))
     [('input', 'shut', 0.95)]
     >>> list(saturated_gates([0.95, 0.0], [0.0, 0.9], ["input", "forget"], "lstm"))

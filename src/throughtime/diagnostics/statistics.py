@@ -58,8 +58,6 @@ def ratio_of_means(above: Any, below: Any, axis: int = -1) -> Any:
 def quantiles(values: Any, shares: Sequence[float], axis: int = 0) -> Floats:
     """Quantiles along an axis of the values that are not NaN, (share, …); infinities remain infinite.
 
-    Examples
-    --------
     >>> quantiles([[1.0, np.nan], [3.0, np.nan]], (0.0, 0.5))
     array([[ 1., nan],
            [ 2., nan]])

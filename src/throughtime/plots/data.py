@@ -175,10 +175,7 @@ def norm_symbol(name: str, own: Sequence[str] = ()) -> str:
 def layers(captured: Layer) -> list[tuple[str, xr.Dataset]]:
     """List the layers of a capture, or the one layer, with their paths.
 
-    Raises
-    ------
-    SchemaError
-        There is no layer.
+    SchemaError: there is no layer.
     """
     if isinstance(captured, xr.DataTree):
         found = [(str(node.path).strip("/"), node.to_dataset()) for node in captured.leaves if node.data_vars]

@@ -46,8 +46,6 @@ def sentence(subject: str, clauses: Iterable[tuple[str, str]]) -> str:
 def named(names: list[str]) -> str:
     """List a few names, and count the others.
 
-    Examples
-    --------
     >>> named(["a", "b"]), named(list("abcde"))
     ('a, b', 'a, b, c and 2 more')
     """
@@ -71,8 +69,6 @@ def percent(share: float) -> str:
 def reach(ratios: Array, threshold: float = REACHES) -> str:
     """Find the last lag at which R(k) reaches a threshold, and R at the end of the window.
 
-    Examples
-    --------
     >>> reach(np.array([1.0, 0.1, 0.02, 0.004])), reach(np.array([1.0, 0.5, 0.25]))
     ('falls below 1 % after 2 steps', 'reaches all 2 steps back, R(2) = 0.25')
     """
@@ -139,8 +135,6 @@ def undrawn(*sources: Source) -> str:
 def change(first: float, last: float) -> str:
     """Compare the ends of a curve over training.
 
-    Examples
-    --------
     >>> change(0.01, 1.0), change(1.0, 0.5), change(2.0, 2.1), change(0.0, 1.0)
     ('grows 100-fold', 'falls to 50 %', 'stays about the same', '')
     """

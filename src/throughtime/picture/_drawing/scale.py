@@ -166,8 +166,6 @@ def power(exponent: int) -> str:
 def number(value: float) -> str:
     """Format a number with two or three digits.
 
-    Examples
-    --------
     >>> number(2.0**-24), number(0.25), number(-1500.0), number(1e-5)
     ('6.0·10⁻⁸', '0.25', '−1.5·10³', '10⁻⁵')
     """

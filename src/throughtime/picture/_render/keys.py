@@ -117,8 +117,6 @@ def _runs_of_equal_rows(mask: Array) -> list[tuple[int, int]]:
 def runs(flags: Array) -> list[tuple[int, int]]:
     """Return start and end of each run of True.
 
-    Examples
-    --------
     >>> runs(np.array([True, True, False, True]))
     [(0, 2), (3, 4)]
     """
