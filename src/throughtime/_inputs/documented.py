@@ -39,7 +39,7 @@ def complete(function: Callable[..., Any], error: type[ThroughTimeError], rules:
     result = inspect.get_annotations(function).get("return", "None")
     if result != "None" and not any(section.startswith("Returns\n") for section in sections):
         after = sum(section.startswith("Parameters\n") for section in sections)
-        kind = re.sub(r"\b\w+\.(?=[A-Z])", "", result)  # without its module
+        kind = re.sub(r"\b[\w.]+\.(?=[A-Z])", "", result)  # without its module
         sections.insert(after, f"Returns\n-------\n{kind}\n\n")
     errors = [rule.error or error for rule in rules.values()]
     if any(rule.explain for rule in rules.values()):
