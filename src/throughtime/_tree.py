@@ -75,11 +75,7 @@ def keeps_norms(dataset: xr.Dataset) -> bool:
 
 
 def require(captured: Layer, name: str) -> xr.DataArray:
-    """Return one variable of one layer.
-
-    SchemaError: the layer has no such variable. The message gives the reason, if known, and the layer's
-    variables.
-    """
+    """Return one variable of one layer."""
     dataset = layer(captured)
     if name in dataset.data_vars:
         return dataset[name]
@@ -108,10 +104,7 @@ def recorded_steps(tree: xr.DataTree) -> list[int]:
 
 
 def place_of(steps: list[int], step: int | None) -> int:
-    """Return the position of a training step; that of the last one for None.
-
-    SchemaError: the step was not recorded. The message names the nearest one.
-    """
+    """Return the position of a training step; that of the last one for None."""
     if not steps:
         raise SchemaError("The run holds no step yet.")
     if step is not None and step not in steps:
@@ -125,7 +118,8 @@ def at_place(
 ) -> xr.DataTree:
     """Read one record of a run, by its position: a whole or a reduced capture.
 
-    `wanted` selects the variables of a layer to read; the default is all.
+    `place` is the position among the recorded steps; `wanted` selects the variables of a layer, all by
+    default.
     """
     leaves = {}
     for leaf in tree.leaves:

@@ -35,11 +35,8 @@ class Shards:
 def shards_of(data: Any, size: int, folder: Path, *, spool: bool) -> Shards:
     """Split data into shards; arrays into those of `size` samples.
 
-    A dataset, which may change its order, is written to the sweep's folder once; with `spool` arrays as well,
-    for other processes.
-
-    SweepError: the data is empty or of another kind.
-    BatchError: a batch is empty.
+    A dataset, which may change its order, is written once to the sweep's folder; `spool` writes arrays there
+    as well, for other processes.
     """
     if isinstance(data, Sequence) and not hasattr(data, "shape") and data and all(map(callable, data)):
         return Shards(tuple(data), [_name(load) for load in data])
@@ -61,10 +58,7 @@ def shards_of(data: Any, size: int, folder: Path, *, spool: bool) -> Shards:
 
 
 def batch_of(load: Load) -> Batch:
-    """Load one shard.
-
-    SweepError: it has no labels, or is no (x, y).
-    """
+    """Load one shard."""
     content = load()
     if not isinstance(content, tuple) or not 2 <= len(content) <= 3 or content[1] is None:
         raise SweepError(

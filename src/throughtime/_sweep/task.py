@@ -75,10 +75,7 @@ class Job:
             adapter.load_weights(self.model, before)
 
     def write(self, folder: Path) -> None:
-        """Write the job for other processes.
-
-        SweepError: the model, the loss or a function that loads a shard cannot be pickled.
-        """
+        """Write the job for other processes."""
         try:
             content = cloudpickle.dumps(self)
         except Exception as error:  # a model's parts may raise anything
@@ -116,10 +113,7 @@ def makes_model(value: Any) -> bool:
 
 
 def check_version(version: str) -> None:
-    """Refuse to work with another version of throughtime than the caller's.
-
-    SweepError: the versions differ.
-    """
+    """Refuse to work with another version of throughtime than the caller's."""
     if version != __version__:
         raise SweepError(
             f"A worker has throughtime {__version__}, the caller {version}. Install one version."

@@ -6,7 +6,7 @@ from __future__ import annotations
 class Kept:
     """Keeps at most `most` records, one in `stride`; when they are too many, every second one goes.
 
-    `most` is even; `count` records are there already, numbered from 0.
+    `most` is even; `count` records exist already, numbered from 0.
 
     >>> kept = Kept(4)
     >>> [kept.add(number) for number in range(5)], kept.places, kept.stride

@@ -37,7 +37,7 @@ _LAST_ON_DARK = "#56b4e9"
 
 
 class Page:
-    """Fills a Bokeh document with the run in a folder, and keeps it up to date."""
+    """Fills a Bokeh document with the run in the folder `path`, and keeps it up to date."""
 
     def __init__(self, document: Document, path: Path) -> None:
         self._follower = Follower(path)

@@ -48,7 +48,7 @@ def reach_picture(
 ) -> Picture:
     """Draw R(k) of each layer, with the threshold and the lag that was judged.
 
-    `horizons` of layers, in steps, are for the title; gradients that grow are its subject instead.
+    The title names the horizons of layers, in steps; gradients that grow are its subject instead.
     """
     panel = reach_panel(curves, lag=lag)
     return Picture((panel,), title=_grown(curves) or _title(horizons or {}), note=NOTE, width=9.0, height=3.4)
