@@ -1,4 +1,4 @@
-"""Adds to docstrings what signature and argument rules say already: a result's type, and the errors."""
+"""Completes docstrings by signature and argument rules: the type of the result, and the errors."""
 
 from __future__ import annotations
 
