@@ -7,6 +7,7 @@ import weakref
 import keras
 import numpy as np
 import pytest
+import xarray as xr
 
 import throughtime as tt
 
@@ -104,6 +105,32 @@ def test_the_callers_arrays_stay_as_they_are():
     for array, copy in zip((x, y, weights), copies, strict=True):
         np.testing.assert_array_equal(array, copy)
     assert not np.shares_memory(tree["lower"]["input"].values, x)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_change_in_one_array_changes_no_other_and_no_later_capture(labelled):
+    model, (x, y) = everything_stateful(stateful=False), data(1)
+    x = keras.ops.convert_to_tensor(x)  # a framework may return what it was given
+    given, batch = keras.ops.convert_to_numpy(x).copy(), (x, y) if labelled else (x,)
+    quantities = "all" if labelled else ["output", "hidden", "input", "gate_activation"]
+    first, second = (tt.capture(model, *batch, layers="all", quantities=quantities) for _ in range(2))
+    arrays = {
+        f"{node.path}/{name}": values.values
+        for node in first.leaves
+        for name, values in node.data_vars.items()
+        if values.dtype.kind == "f" and values.size > 1
+    }
+    for position, (name, array) in enumerate(arrays.items()):
+        before = {other: each.copy() for other, each in arrays.items() if other != name}
+        array[...] = position + 7
+        for other, each in before.items():
+            if (
+                keras.backend.backend() != "torch"
+            ):  # whose arrays share memory where a layer returns its states
+                np.testing.assert_array_equal(arrays[other], each, err_msg=f"{name} changes {other}")
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(x), given)
+    again = tt.capture(model, *batch, layers="all", quantities=quantities)
+    xr.testing.assert_identical(again, second)
 
 
 def test_captured_weights_do_not_follow_later_training():

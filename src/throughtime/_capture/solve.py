@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, Mo
 
 Warn = Callable[[str], object]
 _SOLVED = frozenset(_vocabulary.INSIDE)
+Direction = TypeVar("Direction", DirectionRecord, SolvedRecord)
 _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
 _GATED_ONLY = frozenset({"gate_activation"})
 _BESIDE = frozenset({"certificate", "carried_gradient"})
@@ -157,8 +158,20 @@ def _taken(leaf: LayerRecord, direction: SolvedRecord, wanted: frozenset[str]) -
         )
     arrays = {name: array for name, array in solved.items() if _word(leaf, name) in wanted & _SOLVED}
     if "certificate" in wanted:
-        arrays.update(_certificate(leaf, direction, solved))
+        arrays.update(_certificate(leaf, *_summed(leaf, direction, solved)))
     return arrays
+
+
+def _summed(
+    leaf: LayerRecord, direction: SolvedRecord, solved: dict[str, Array]
+) -> tuple[SolvedRecord, dict[str, Array]]:
+    """Add gradients of weights and input along directions, where they follow from those of gates."""
+    before, kernel = direction.hidden_before, direction.kernel
+    if before is None or kernel is None or "gate_gradient" not in solved or "kernel_gradient" in solved:
+        return direction, solved
+    resets_after = bool(leaf.flags.get("reset_after", 1))
+    sums = cells.sums_along(solved, before, kernel, kind=leaf.kind, reset_after=resets_after)
+    return _along(direction), {**solved, **sums}
 
 
 def _word(leaf: LayerRecord, name: str) -> str:
@@ -174,78 +187,56 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
         needed |= {"input_gradient", "gate_gradient", "step_contribution", *direction.weight_gradients}
         needed |= {"hidden_gradient", "cell_gradient"}
     needed |= _carrying(leaf, direction).difference(_absent(leaf))
-    solved = _closed(leaf, direction, needed)
+    direction = replace(_along(direction), along_directions=True)
+    layer = cells.Layer.of(direction.weights, {**leaf.flags, "kind": leaf.kind})
+    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite remain
+        solved = cells.solve(layer, direction, needed)
     arrays = {name: solved[name] for name in kept} | _carried(leaf, direction, solved)
     if "certificate" in wanted:
         arrays.update(_certificate(leaf, direction, solved))
     return arrays
 
 
-def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str]) -> dict[str, Array]:
-    layer = cells.Layer.of(direction.weights, {**leaf.flags, "kind": leaf.kind})
-    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite remain
-        return cells.solve(layer, direction, needed)
+def _along(direction: Direction) -> Direction:
+    """Sum the framework's gradients of kernels and inputs along directions."""
+    given, weights = direction.input_gradient, direction.weight_gradients.items()
+    return replace(
+        direction,
+        weight_gradients={
+            name: cells.along_directions(one) if "kernel" in name else one for name, one in weights
+        },
+        input_gradient=None if given is None else cells.along_directions(given, 2),
+    )
 
 
 def _certificate(
     leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]
 ) -> dict[str, Array]:
-    dtype, sizes = str(leaf.flags["dtype"]), None
+    dtype = str(leaf.flags["dtype"])
+    errors = _errors(direction, solved, dtype, None)
     has_terms = isinstance(direction, DirectionRecord) or direction.kernel is not None
-    if has_terms and "gate_gradient" in solved and not leaf.gates:
+    is_above = any(error > cells.bar(dtype) for error in errors)
+    if is_above and has_terms and "gate_gradient" in solved and not leaf.gates:
         states = map(solved.get, ("hidden_gradient", "cell_gradient"))
-        sizes = cells.step_sizes(solved["gate_gradient"], *states)
-    of_steps, of_loop = _weight_gradients(leaf, direction, solved)
-    weights = cells.certificate_weights(
-        of_steps, of_loop, terms=_terms(direction, solved, sizes), dtype=dtype
-    )
-    time = np.nan
-    kernel = direction.kernel if isinstance(direction, SolvedRecord) else direction.weights.get("kernel")
-    if both := _input_gradients(direction, solved):
-        terms = None if kernel is None or sizes is None else cells.input_terms(sizes, kernel)
-        time = cells.certificate_time(*both, terms=terms, dtype=dtype)
-    found = {"certificate_weights": np.asarray(weights), "certificate_time": np.asarray(time)}
+        errors = _errors(direction, solved, dtype, cells.step_sizes(solved["gate_gradient"], *states))
+    found = dict(zip(("certificate_weights", "certificate_time"), map(np.asarray, errors), strict=True))
     if isinstance(direction, SolvedRecord) and direction.output_error is not None:
         found["certificate_output"] = np.asarray(direction.output_error)
     return found
 
 
-def _weight_gradients(
-    leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: Mapping[str, Array]
-) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
-    """Return what the steps add up to, and what the framework gave; kernels along directions where they can be."""
-    if isinstance(direction, DirectionRecord) or not _is_product(direction, solved):
-        return solved, direction.weight_gradients
-    assert direction.hidden_before is not None
-    sums = cells.sums_along(
-        solved["input"],
-        direction.hidden_before,
-        solved["gate_gradient"],
-        solved.get("gate_activation"),
-        kind=leaf.kind,
-        reset_after=bool(leaf.flags.get("reset_after", 1)),
-    )
-    return sums, cells.weights_along(direction.weight_gradients)
-
-
-def _input_gradients(
-    direction: DirectionRecord | SolvedRecord, solved: Mapping[str, Array]
-) -> tuple[Array, Array] | None:
-    """Return dL/dx as the steps give it, and the framework's; None where there is none."""
-    if direction.input_gradient is None:
-        return None
-    if "input_gradient" in solved:
-        return solved["input_gradient"], direction.input_gradient
-    if isinstance(direction, DirectionRecord) or not _is_product(direction, solved):
-        return None
-    assert direction.kernel is not None
-    return cells.inputs_along(solved["gate_gradient"], direction.kernel, direction.input_gradient)
-
-
-def _is_product(direction: SolvedRecord, solved: Mapping[str, Array]) -> bool:
-    """Whether gradients of weights and input follow from those of gates."""
-    has_both = direction.kernel is not None and direction.hidden_before is not None
-    return has_both and "gate_gradient" in solved and "kernel_gradient" not in solved
+def _errors(
+    direction: DirectionRecord | SolvedRecord, solved: dict[str, Array], dtype: str, sizes: Array | None
+) -> tuple[float, float]:
+    """Compare weights and time; with sizes of steps rounding counts by the terms that it comes from."""
+    terms = _terms(direction, solved, sizes)
+    weights = cells.certificate_weights(solved, direction.weight_gradients, terms=terms, dtype=dtype)
+    if direction.input_gradient is None or "input_gradient" not in solved:
+        return weights, np.nan
+    kernel = direction.kernel if isinstance(direction, SolvedRecord) else direction.weights.get("kernel")
+    of_time = None if kernel is None or sizes is None else cells.input_terms(sizes, kernel)
+    back = solved["input_gradient"], direction.input_gradient
+    return weights, cells.certificate_time(*back, terms=of_time, dtype=dtype)
 
 
 def _terms(

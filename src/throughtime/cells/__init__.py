@@ -6,7 +6,6 @@ Adapters pass a `Layer` and a `Pass`; `solve` returns every state, gate and grad
 
 from .activations import ACTIVATIONS, Activation, activation
 from .adjoint import solve
-from .along import inputs_along, sums_along, weights_along
 from .certificate import (
     PRECISIONS,
     Precision,
@@ -19,8 +18,8 @@ from .certificate import (
     step_sizes,
     summed_terms,
 )
-from .contribution import step_contribution
-from .directions import directions
+from .contribution import step_contribution, sums_along
+from .directions import along_directions, directions
 from .jacobians import step_jacobians
 from .layer import Layer, Pass
 from .quantities import DEFINITIONS, QUANTITIES, WEIGHT_GRADIENTS
@@ -36,12 +35,12 @@ __all__ = [
     "Pass",
     "Precision",
     "activation",
+    "along_directions",
     "bar",
     "certificate_time",
     "certificate_weights",
     "directions",
     "input_terms",
-    "inputs_along",
     "limit",
     "solve",
     "states_before",
@@ -50,5 +49,4 @@ __all__ = [
     "step_sizes",
     "summed_terms",
     "sums_along",
-    "weights_along",
 ]

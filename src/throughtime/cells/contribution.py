@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from .directions import along_directions, directions
 from .layer import Floats
 from .steps import Block, squared_norm
 
@@ -58,3 +61,40 @@ def on_recurrent_side(
         else:
             hidden_before = hidden_before * reset
     return hidden_before, gate_gradient
+
+
+def sums_along(
+    solved: Mapping[str, Floats], hidden_before: Floats, kernel: Floats, *, kind: str, reset_after: bool
+) -> dict[str, Floats]:
+    """Add up what steps contribute, from inputs, gates and their gradients as `solve` names them.
+
+    Kernels and inputs are as `along_directions` gives them. Other arguments are as in `step_contribution`.
+    """
+    gate_gradient, gates = solved["gate_gradient"], solved.get("gate_activation")
+    before, recurrent = on_recurrent_side(
+        hidden_before, gate_gradient, gates, kind=kind, reset_after=reset_after
+    )
+    own, shape = gate_gradient.reshape(recurrent.shape), (-1, *gate_gradient.shape[2:])
+    entering = along_directions(kernel).reshape(-1, gate_gradient[0, 0].size).T
+    return {
+        "kernel_gradient": _sum(solved["input"][:, :, None], own).reshape(shape),
+        "recurrent_kernel_gradient": _sum(before, recurrent).reshape(shape),
+        "bias_gradient": own.sum((0, 1)).reshape(shape[1:]),
+        "recurrent_bias_gradient": recurrent.sum((0, 1)).reshape(shape[1:]),
+        "input_gradient": (_by_time(gate_gradient) @ entering).swapaxes(0, 1),
+    }
+
+
+def _sum(left: Floats, right: Floats) -> Floats:
+    """Σ over samples and steps of (left R)ᵀ right, (direction, gate, unit); `left` has all gates, or one."""
+    if left.shape[2] > 1:
+        each = range(left.shape[2])
+        return np.concatenate([_sum(left[:, :, [k]], right[:, :, [k]]) for k in each], axis=1)
+    thin = _by_time(left) @ directions(left.shape[-1]).astype(np.result_type(left, np.float32))
+    found: Floats = (thin.swapaxes(1, 2) @ _by_time(right)).sum(0, dtype=np.float64)
+    return found.reshape(-1, *right.shape[2:])
+
+
+def _by_time(array: Floats) -> Floats:
+    """(sample, time, …) to (time, sample, all others); no copy where an array has its steps outermost."""
+    return array.swapaxes(0, 1).reshape(array.shape[1], array.shape[0], -1)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRec
 
 from . import attributes, directions, loss_scale, weights
 from .cell import why_not
+from .contracts import Layer, Tensor, Variable
 from .dialect import Dialect, Result
 from .find import Found
 from .leaves import Whole
@@ -45,7 +45,7 @@ class Pass:
     program: Program
     calls: Sequence[SeenCall]  # those of all outer steps of a TimeDistributed are one
     result: Result
-    values: Callable[[Any], Any]  # variable -> its value as the framework has it
+    values: Callable[[Variable], object]  # variable -> its value as the framework has it
     _arrays: dict[str, Array] = field(default_factory=dict)
     _places: set[int] = field(default_factory=set)  # memory that arrays have for themselves
 
@@ -68,7 +68,7 @@ class Pass:
     def _keys(self) -> dict[int, str]:
         return {id(variable): key for key, variable in self.program.variables().items()}
 
-    def variable_gradient(self, variable: Any) -> Array | None:
+    def variable_gradient(self, variable: Variable) -> Array | None:
         """Bring the gradient of a weight, all its uses together, to NumPy; None where there is none."""
         gradient, undone = self.gradient(self._keys.get(id(variable), "")), self.program.undone
         return gradient if gradient is None or undone == 1 else gradient / gradient.dtype.type(undone)
@@ -96,7 +96,7 @@ class Pass:
         unlocked = {**memory, "data": (place, False)}
         return np.asarray(SimpleNamespace(__array_interface__=unlocked, keeps=array))
 
-    def value(self, variable: Any) -> Array:
+    def value(self, variable: Variable) -> Array:
         """Bring a weight to NumPy, once; a copy, since torch's arrays share memory with what trains."""
         name = f"value.{id(variable)}"
         if name not in self._arrays:
@@ -241,7 +241,7 @@ def _weights(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: dict
         missing.update(_why_no_weight_gradients(are_float, arrays))
 
 
-def _layer(done: Pass, seen: SeenCall) -> Any:
+def _layer(done: Pass, seen: SeenCall) -> Layer:
     return done.found[seen.index].watched
 
 
@@ -255,7 +255,7 @@ def _in_input_time(done: Pass, seen: SeenCall, array: Array) -> Array:
     return array[:, ::-1] if attributes.returns_reversed(_layer(done, seen)) else array
 
 
-def _why_no_output_gradient(call: SeenCall, gradients: Mapping[str, Any], *, reads_logits: bool) -> str:
+def _why_no_output_gradient(call: SeenCall, gradients: Mapping[str, Tensor], *, reads_logits: bool) -> str:
     """Tell why a call's output has no gradient."""
     if not call.outputs:
         return _NO_TENSOR
