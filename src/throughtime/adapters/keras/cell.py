@@ -21,7 +21,6 @@ from .library import halves, is_a, is_own, is_recurrent, package_of_object, path
 
 CELL = "cell"
 PRODUCTS = ("lstm", "gru", "simple_rnn")  # whose input and state enter by matrix products
-_COMPARED = 4  # samples that the layer's own loop runs on, where no sample can differ from the others
 GATED = {"lstm": 4, "gru": 3, "simple_rnn": 1, "conv_lstm": 4}
 _KINDS = {"LSTMCell": "lstm", "GRUCell": "gru", "SimpleRNNCell": "simple_rnn", "ConvLSTMCell": "conv_lstm"}
 # The methods of a standard cell's step; a class that overrides one is no standard cell.
@@ -219,16 +218,6 @@ def is_closed(keras: Dialect, layer: Layer, training: bool, activations: frozens
 def drops(cell: Layer, training: bool) -> bool:
     """Whether a standard cell drops inputs or states in this pass."""
     return training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout"))
-
-
-def compared_samples(cell: Layer, mask: Tensor | None, training: bool) -> int | None:
-    """Count the samples that the layer's own loop runs on: None for all.
-
-    Keras' own cells compute each sample alike. Masks and dropout differ between samples.
-    """
-    parts = inner_cells(cell)
-    alike = mask is None and all(standard_kind(part) and not drops(part, training) for part in parts)
-    return _COMPARED if alike else None
 
 
 def has_closed_form(keras: Dialect, cell: Layer, activations: frozenset[str]) -> bool:

@@ -23,6 +23,7 @@ from .library import dtype_of, is_float, shape_of
 # The output of a cell where it is none of the cell's states.
 EMITTED = "emitted"
 MARKED = "@"  # before what `mark` names: no state has it in its name
+_COMPARED = 4  # samples that the layer's own loop runs on where no sample can differ from the others
 
 
 @dataclass
@@ -79,7 +80,8 @@ class Loop:
         self.kept = {name: kept[name] for name in [*tapped, *kept] if name in kept}
         last, outputs = self._output(list(final), list(last))
         if self.own is not None:
-            some = slice(cells.compared_samples(self.layer.cell, mask, training))
+            alike = mask is None and not training and all(map(cells.standard_kind, parts))
+            some = slice(_COMPARED if alike else None)
             given = tree.map_structure(lambda one: ops.stop_gradient(one[some]), (sequences, initial_state))
             ours = outputs if self.layer.return_sequences else last, *final
             self.error = self._error([one[some] for one in ours], self.own(*given, mask, training))
