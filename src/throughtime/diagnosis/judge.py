@@ -52,7 +52,8 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
 
 
 def _loss(leaves: Mapping[str, xr.Dataset], swapped: Swapped) -> float:
-    if swapped.before.size and np.isfinite(swapped.before).any():
+    by_step = any("lag_matrix" in leaf for leaf in leaves.values())  # then `before` has a few steps alone
+    if not by_step and swapped.before.size and np.isfinite(swapped.before).any():
         return float(np.nanmean(swapped.before))
     known = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf and leaf["loss"].ndim == 0]
     return known[0] if known else float("nan")
