@@ -67,6 +67,7 @@ _KERAS = {
     "ends": ("keras.layers.Bidirectional(keras.layers.LSTM(units))  # without return_sequences",),
 }
 _TORCH = {
+    "batch_first": ("torch.nn.LSTM(features, units, batch_first=True)",),
     "clipping": (
         "loss.backward()",
         "torch.nn.utils.clip_grad_norm_(model.parameters(), {limit})  # {origin}",
@@ -79,8 +80,11 @@ _TORCH = {
     ),
 }
 _OF_LAYER = ("chrono", "orthogonal", "forget_bias", "kernel")  # remedies whose code names a layer
+_NAME = "Name the lag that the task needs"
 _KEPT = "Nothing has to change"
-_MORE = "Pass more samples, held-out ones if you have them: {n} are too few to decide use"
+_KEPT_IF = "If the loss is good, nothing has to change"
+_MORE = "Pass more samples, held-out ones if you have them: {n} are too few to decide {what}"
+_SEVERAL = "Pass 16 or more samples"
 _FINITE = (
     "Go back to weights from before the first number that is not finite, and train on with a smaller "
     "learning rate or a clipped gradient"
@@ -118,6 +122,8 @@ def actions(found: Results) -> Iterator[Action]:
     """
     lag, used = found.lag, [each.use for each in found.layers.values()]
     yield from (_action(found, each) for each in found.misread)
+    if found.verdict is Verdict.WEAK_SIGNAL and not found.is_solved:
+        yield Action(_KEPT_IF)
     if not found.misread and (found.verdict is Verdict.USES or (found.is_solved and not found.remedies)):
         yield Action(_KEPT)
     if found.stopped == "nonfinite" and found.verdict is Verdict.UNSTABLE:
@@ -125,11 +131,9 @@ def actions(found: Results) -> Iterator[Action]:
     if any("needs the model" in each.reason for each in used):
         yield Action("Measure use, which needs the model and its data", code=_again(lag))
     elif found.dependency_length is None and found.layers and found.verdict is not Verdict.UNSTABLE:
-        yield Action("Name the lag that the task needs", code=_again(lag))
-    if found.verdict is Verdict.CANNOT_SAY and any(
-        each.answer == UNCLEAR and not each.reason for each in used
-    ):
-        yield Action(_MORE.format(n=found.samples))
+        text = "If the task needs older inputs, name their lag" if found.uses_newest_alone else _NAME
+        yield Action(text, code=_again(lag))
+    yield from _more_samples(found)
     is_harmed = any("if all samples get the same inputs" in each.reason for each in used)
     if is_harmed:
         yield Action(_HARM)
@@ -140,12 +144,25 @@ def actions(found: Results) -> Iterator[Action]:
         yield from _suggestions(found, is_harmed=is_harmed)
 
 
+def _more_samples(found: Results) -> Iterator[Action]:
+    """Yield the advice to pass more samples where that decides."""
+    layers = found.layers.values()
+    if found.verdict is not Verdict.CANNOT_SAY or not layers:
+        return
+    if found.samples == 1:
+        yield Action(_SEVERAL)
+    elif any(each.use.answer == UNCLEAR and not each.use.reason for each in layers):
+        yield Action(_MORE.format(n=found.samples, what="use"))
+    elif all(each.use.answer == NO for each in layers) and not found.uses_newest_alone:
+        yield Action(_MORE.format(n=found.samples, what="reach"))
+
+
 def _suggestions(found: Results, *, is_harmed: bool) -> Iterator[Action]:
     """Yield what may help without a loss at which the model would be solved."""
     conditions = ("If the loss is too high, ", "Or ")
     for place, each in enumerate({one.text: one for one in _conditional_remedies(found)}.values()):
         yield _action(found, each, conditions[min(place, 1)])
-    if found.verdict is Verdict.UNUSED and not is_harmed:
+    if found.verdict is Verdict.UNUSED and not is_harmed and not found.uses_newest_alone:
         yield Action(_UNUSED.format(lag=found.lag))
 
 

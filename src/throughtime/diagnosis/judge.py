@@ -34,6 +34,10 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
         verdict, sentence, cause = stopped
         norms = integrity.norms_sentence(leaves, asked) if verdict is Verdict.UNSTABLE else ()
         return replace(found, verdict=verdict, sentences=(sentence, *norms), stopped=cause)
+    if path := asked.samples_as_steps:
+        wrong = phrase("samples_as_steps", layer=path, samples=leaves[path].sizes["time"])
+        mended = causes.remedy("remedy_batch_first", wrong)
+        return replace(found, sentences=(f"Cannot decide: {wrong}.",), remedies=(mended,))
     leaves, rounding = integrity.accept_rounding(leaves)
     found = replace(found, notes=(*found.notes, *rounding))
     directions = by_direction(leaves)
@@ -81,7 +85,7 @@ def _reason_without_lag(
         return phrase("all_masked"), ()
     wanted = asked.dependency_length or 1
     if wanted > longest:
-        remedy = causes.remedy("remedy_window", f"largest lag {longest}", lag=wanted)
+        remedy = causes.remedy("remedy_window", f"largest lag {longest}", lag=wanted, s="s" * (wanted > 1))
         return phrase("beyond_window", lag=wanted, longest=longest), (remedy,)
     if not any(one.measured for one in signals.values()):
         misread = misread_layers(known)

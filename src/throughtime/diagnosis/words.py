@@ -21,6 +21,10 @@ SENTENCES: Mapping[str, str] = {
     ),
     "unused_faint": "{sizes} The model does not use such inputs yet, and so small a gradient teaches slowly.",
     "unused_mixed": "{sizes} The model does not use inputs that old yet.",
+    "newest": (
+        "The model uses the input of the step that it reads, and none before. A task that needs no memory is "
+        "learned like this. {sizes}"
+    ),
     "no_evidence": (
         "{sizes} The model does not use inputs that old, and so little gradient would teach it only slowly. "
         "If the loss is good all the same, the task does not need this lag."
@@ -60,6 +64,7 @@ SENTENCES: Mapping[str, str] = {
         "The model reads {layer} only after its first step: {way} has read a single input there, and its "
         "memory plays no part."
     ),
+    "samples_as_steps": "{layer} takes the {samples} samples for steps, and carries states across them",
     # No verdict.
     "nonfinite_data": "Cannot decide: the data are not finite, {where}. Clean them first.",
     "loss_scaling": (
@@ -158,6 +163,7 @@ SENTENCES: Mapping[str, str] = {
         "The model's loss is {own}, and {shared} if all samples get the same inputs: it gains nothing from "
         "inputs of any age yet."
     ),
+    "labels_at_steps": "labels lie at several steps: pass samples first, and a label for each step",
     "resets": (
         "states are reset within the samples, so that older inputs are out of reach by design; make each "
         "episode a separate sample"
@@ -182,6 +188,8 @@ SENTENCES: Mapping[str, str] = {
     "saturation": "{gate} gate {end} at {share} of the steps",
     "decay": "ln R(k) changes by {rate} per step{fit}",
     "misread": "the model reads {layer} after a single step",
+    "cut": "no gradient crosses the edge of a window {lag} steps back: the state is detached there",
+    "dead": "{share} of the units are 0 at every step of every sample",
     "growth": "the gradient is largest at lag {lag}, {factor} times its size at lag 0",
     "step": "the next step of the optimizer changes the recurrent weights by {step} times their norm",
     "clip_norm": "clipping the gradient at norm {norm} limits a step to 0.01 times the norm of these weights",
@@ -212,24 +220,16 @@ SENTENCES: Mapping[str, str] = {
         "make the recurrent kernel smaller, which removes the growth: scale its spectral radius to 1, or "
         "initialise it as orthogonal{gated}"
     ),
-    "remedy_window": "train on windows longer than {lag} steps",
+    "remedy_window": "train on windows of more than {lag} step{s}",
     "remedy_epsilon": "lower the optimizer's epsilon",
     "remedy_ends": (
         "read what each direction ends with. PyTorch: h_n, or torch.cat([out[:, -1, :H], out[:, 0, H:]], 1) "
         "with H units. Keras: return_sequences=False"
     ),
+    "remedy_batch_first": "pass batch_first=True to the layer, or time on the first axis of its input",
+    "remedy_cut": "backpropagate through longer windows: do not detach the state within the steps needed",
+    "remedy_dead": "initialise the layer anew, with biases of 0, or use tanh; lower the learning rate",
     "remedy_last_step": "read the layer's last step, out[:, -1] of a forward layer",
-}
-SOURCES: Mapping[str, str] = {
-    "remedy_chrono": "Tallec & Ollivier 2018, arXiv 1804.11188",
-    "remedy_forget_bias": "Jozefowicz, Zaremba & Sutskever 2015, ICML",
-    "remedy_orthogonal": "Le, Jaitly & Hinton 2015, arXiv 1504.00941",
-    "remedy_clipping": "Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063",
-    "remedy_kernel": "Pascanu, Mikolov & Bengio 2013, §2.2; Vogt et al. 2022, arXiv 2006.14123",
-    "remedy_window": "gradient does not cross the edge of a window",
-    "remedy_epsilon": "Kingma & Ba 2015, arXiv 1412.6980: the step is m/(√v + epsilon)",
-    "remedy_ends": "Schuster & Paliwal 1997, IEEE Trans. Signal Processing 45, 2673",
-    "remedy_last_step": "a state depends on the steps before it alone",
 }
 
 

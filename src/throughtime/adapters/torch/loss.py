@@ -121,7 +121,8 @@ def _of_steps(loss: Any, data: tuple[Any, Any], weight: torch.Tensor, whole: tor
         def cut(leaf: Any) -> Any:
             return leaf[sample : sample + 1, list(steps)] if _has_steps(leaf, weight) else leaf
 
-        return evaluated(loss, *structure.mapped(cut, data), structure.shapes).mean()
+        output, y = structure.mapped(cut, data)
+        return evaluated(loss, output, y, structure.shapes).mean()
 
     try:
         with torch.no_grad():
@@ -202,7 +203,9 @@ def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, trainin
         size = recorder.sizes[0]
         data = output, *labels
         if size > 1 and not any(_axes(tensor, size) for tensor in structure.tensors(output)):
-            raise LossError(f"no output of the model has an axis of {size} samples")
+            raise LossError(
+                f"No output of the model has an axis of {size} samples. Return one with samples first."
+            )
         axes = axes_of(data, lambda tensor: _axis(tensor, size, 0))
         with autocast_off(output):
             return np.array([float(total(loss, *rows_of(data, (row,), axes))) for row in range(size)])
