@@ -17,8 +17,8 @@ from throughtime import testing
 from throughtime._errors import LossError
 from throughtime._monitor.levels import reduce_tree
 from throughtime.diagnosis import entry
+from throughtime.diagnosis.causes import SOURCES
 from throughtime.diagnosis.layers import LAG_INTERVAL
-from throughtime.diagnosis.sources import SOURCES
 from throughtime.diagnosis.words import SENTENCES, phrase
 from throughtime.diagnostics.alarm import Alarm, as_attribute
 
@@ -52,6 +52,8 @@ class FakeProbe:
             raise LossError("the loss fails.")
         if y.ndim == 2 and y.shape[1] < STEPS:
             return ((x[:, 1::2] - y) ** 2).sum(1)
+        if len(y) != SAMPLES:
+            raise LossError("no loss of a sample")
         if y.ndim == 2:
             return ((x - y) ** 2)[:, step]
         return (np.asarray(x) @ self.model.weights - y) ** 2
@@ -342,7 +344,6 @@ PRODUCED = {
     "samples_as_steps": lambda _: printed(Model(decaying()), y=np.zeros(STEPS)),
     "remedy_batch_first": lambda _: printed(Model(decaying()), y=np.zeros(STEPS)),
     "cut": lambda _: vanished(in_windows()),
-    "remedy_cut": lambda _: vanished(in_windows()),
     "dead": lambda _: vanished(dead()),
     "remedy_dead": lambda _: vanished(dead()),
     "remedy_window": lambda _: printed(decaying(), dependency_length=50),

@@ -156,7 +156,7 @@ def test_a_detached_state_is_named_instead_of_a_gate():
 
     x, options = tokens(), {"loss": nn.CrossEntropyLoss(), "dependency_length": 6}
     cut = tt.diagnose(Windows(), x, x[:, 1], solved=0.0, **options)
-    assert [each.name for each in cut.remedies] == ["cut"]
+    assert [each.name for each in cut.remedies] == ["window"]
     assert {each.value for each in cut.why if each.name == "cut"} == {
         4
     }  # detached between steps 3 and 4 of 8

@@ -80,11 +80,8 @@ _TORCH = {
     ),
 }
 _OF_LAYER = ("chrono", "orthogonal", "forget_bias", "kernel")  # remedies whose code names a layer
-_NAME = "Name the lag that the task needs"
 _KEPT = "Nothing has to change"
-_KEPT_IF = "If the loss is good, nothing has to change"
 _MORE = "Pass more samples, held-out ones if you have them: {n} are too few to decide {what}"
-_SEVERAL = "Pass 16 or more samples"
 _FINITE = (
     "Go back to weights from before the first number that is not finite, and train on with a smaller "
     "learning rate or a clipped gradient"
@@ -123,7 +120,7 @@ def actions(found: Results) -> Iterator[Action]:
     lag, used = found.lag, [each.use for each in found.layers.values()]
     yield from (_action(found, each) for each in found.misread)
     if found.verdict is Verdict.WEAK_SIGNAL and not found.is_solved:
-        yield Action(_KEPT_IF)
+        yield Action("If the loss is good, nothing has to change")
     if not found.misread and (found.verdict is Verdict.USES or (found.is_solved and not found.remedies)):
         yield Action(_KEPT)
     if found.stopped == "nonfinite" and found.verdict is Verdict.UNSTABLE:
@@ -131,8 +128,10 @@ def actions(found: Results) -> Iterator[Action]:
     if any("needs the model" in each.reason for each in used):
         yield Action("Measure use, which needs the model and its data", code=_again(lag))
     elif found.dependency_length is None and found.layers and found.verdict is not Verdict.UNSTABLE:
-        text = "If the task needs older inputs, name their lag" if found.uses_newest_alone else _NAME
-        yield Action(text, code=_again(lag))
+        older = "If the task needs older inputs, name their lag"
+        yield Action(
+            older if found.uses_newest_alone else "Name the lag that the task needs", code=_again(lag)
+        )
     yield from _more_samples(found)
     is_harmed = any("if all samples get the same inputs" in each.reason for each in used)
     if is_harmed:
@@ -150,7 +149,7 @@ def _more_samples(found: Results) -> Iterator[Action]:
     if found.verdict is not Verdict.CANNOT_SAY or not layers:
         return
     if found.samples == 1:
-        yield Action(_SEVERAL)
+        yield Action("Pass 16 or more samples")
     elif any(each.use.answer == UNCLEAR and not each.use.reason for each in layers):
         yield Action(_MORE.format(n=found.samples, what="use"))
     elif all(each.use.answer == NO for each in layers) and not found.uses_newest_alone:

@@ -102,13 +102,11 @@ def tone(found: Results) -> str:
     """Return "good", "bad", "unstable" or "open", by which the result is coloured."""
     if found.misread:
         return BAD
-    if found.verdict is Verdict.UNSTABLE:
-        return UNSTABLE
-    if found.verdict is Verdict.USES or found.is_solved:
-        return GOOD
-    if found.verdict is Verdict.WEAK_SIGNAL:
-        return OPEN
-    vanishes = any(each.reach.answer == NO for each in found.layers.values())
+    if found.verdict in (Verdict.USES, Verdict.UNSTABLE) or found.is_solved:
+        return UNSTABLE if found.verdict is Verdict.UNSTABLE else GOOD
+    vanishes = found.verdict is not Verdict.WEAK_SIGNAL and any(
+        each.reach.answer == NO for each in found.layers.values()
+    )
     return BAD if vanishes and found.dependency_length is not None else OPEN
 
 

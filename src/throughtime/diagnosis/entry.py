@@ -22,15 +22,7 @@ from throughtime.adapters.optimizer import optimizer_step
 from . import measure
 from .diagnosis import Diagnosis
 from .judge import judge, note_few_samples
-from .layers import (
-    anchors,
-    has_loss_per_step,
-    join,
-    reading_of,
-    recurrent_layers,
-    takes_samples_for_steps,
-    why_not_swapped,
-)
+from .layers import anchors, has_loss_per_step, join, reading_of, recurrent_layers, why_not_swapped
 from .progress import Passes
 from .results import UNCLEAR, Asked
 from .swap import Reading, Swapped, losses_with_shared_inputs, passes, predicts_at_steps, prefix_swap
@@ -144,7 +136,7 @@ def diagnose(
         optimizer_step(optimizer or getattr(model, "optimizer", None)),
         notes=tuple(run.notes),
         unread=run.unread,
-        samples_as_steps=run.samples_as_steps,
+        labels=tuple(getattr(taken[0].y, "shape", ())),
     )
     return replace(judge(leaves, swaps, asked), framework=run.framework)
 
@@ -169,7 +161,6 @@ class _Run:
     notes: list[str] = field(default_factory=list)
     unread: dict[str, str] = field(default_factory=dict)
     framework: str = ""
-    samples_as_steps: str = ""
     _captures: list[dict[str, xr.Dataset]] = field(default_factory=list)
     _why_not: str = ""
 
@@ -182,7 +173,6 @@ class _Run:
                 tree = self._probe(batch.x, batch.y, sample_weight=batch.sample_weight)
             leaves, self.framework = recurrent_layers(tree), str(tree.attrs.get("framework", ""))
             self._why_not = why_not_swapped(tree.attrs, leaves)
-            self.samples_as_steps = takes_samples_for_steps(leaves, batch.y)
             if has_loss_per_step(leaves, batch.y):
                 self._add_lag_matrices(leaves, batch)
             self._captures.append(leaves)
@@ -206,7 +196,7 @@ class _Run:
 
     def swap(self, batches: Sequence[Batch]) -> dict[str, Swapped]:
         """Measure use, once for each number of steps that layers read."""
-        if self._why_not or self.samples_as_steps or batches[0].y is None:
+        if self._why_not or batches[0].y is None:
             reason = self._why_not or phrase("no_losses", reason="there are no labels")
             return dict.fromkeys(self._captures[0], Swapped(reason=reason))
         found: dict[str, Swapped] = {}
@@ -223,10 +213,9 @@ class _Run:
             readings.append(reading_of({path: leaves[path] for path in paths}, by_step=by_step, lag=lag))
         longest = max(int(reading.valid.sum(axis=1).max()) for reading in readings) - 1
         lags = measure.lags_up_to(longest, lag)
-        read = (measure.reads_many_steps(leaf) for path in paths for leaf in (self._captures[0][path],))
-        may_have_steps = not readings[0].anchors and len(readings[0].ways) == 1 and any(read)
+        reads_many = any(measure.reads_many_steps(self._captures[0][path]) for path in paths)
         try:
-            if may_have_steps and predicts_at_steps(self._probe, batches[0], readings[0], seed=self.seed):
+            if reads_many and predicts_at_steps(self._probe, batches[0], readings[0], seed=self.seed):
                 return Swapped(reason=phrase("labels_at_steps"))
             parts = self._exchange(batches, readings, lags)
             swapped = self._refine(batches, readings, pool(parts))

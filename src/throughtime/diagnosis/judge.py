@@ -34,7 +34,7 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
         verdict, sentence, cause = stopped
         norms = integrity.norms_sentence(leaves, asked) if verdict is Verdict.UNSTABLE else ()
         return replace(found, verdict=verdict, sentences=(sentence, *norms), stopped=cause)
-    if path := asked.samples_as_steps:
+    if path := integrity.samples_as_steps(leaves, asked.labels):
         wrong = phrase("samples_as_steps", layer=path, samples=leaves[path].sizes["time"])
         mended = causes.remedy("remedy_batch_first", wrong)
         return replace(found, sentences=(f"Cannot decide: {wrong}.",), remedies=(mended,))

@@ -141,16 +141,6 @@ def has_loss_per_step(leaves: Mapping[str, xr.Dataset], y: Any) -> bool:
     return bool(same) and measure.reads_many_steps(same[-1])
 
 
-def takes_samples_for_steps(leaves: Mapping[str, xr.Dataset], y: Any) -> str:
-    """Return the first layer with as many steps as there are labels, and another number of samples."""
-    shape = tuple(getattr(y, "shape", ()))[:2]
-    sizes = {path: (leaf.sizes.get("sample", 1), leaf.sizes.get("time")) for path, leaf in leaves.items()}
-    crossed = (
-        p for p, (samples, steps) in sizes.items() if 1 < samples not in shape and shape[:1] == (steps,)
-    )
-    return next(crossed, "")
-
-
 def level(leaf: xr.Dataset) -> str:
     """Return the level at which a layer was recorded."""
     names = (f"{state}_gradient_norm" for state in states(leaf))

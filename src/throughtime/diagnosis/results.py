@@ -56,7 +56,7 @@ class Asked:
     """The arguments of `diagnose`, and what is known besides.
 
     `losses` are those of a run's records before the diagnosed one, and `unread` has the layers whose reach
-    was not measured, with the reason. `samples_as_steps` is the path of a layer whose time is the samples.
+    was not measured, with the reason. `labels` is the shape of the labels.
     """
 
     dependency_length: int | None = None
@@ -66,7 +66,7 @@ class Asked:
     losses: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
-    samples_as_steps: str = ""
+    labels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

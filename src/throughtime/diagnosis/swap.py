@@ -122,7 +122,7 @@ def predicts_at_steps(losing: Losing, batch: Batch, reading: Reading, *, seed: i
     leaves, rng = Leaves(batch.x, reading.valid.shape), np.random.default_rng(seed)
     partner = _partners(reading.valid, rng)
     labels = _exchange_first_label(batch.y, partner)
-    if labels is None or not leaves.has_time:
+    if labels is None or not leaves.has_time or reading.anchors or len(reading.ways) > 1:
         return False
     newer = leaves.exchange(partner, ages(reading, None) == 0)
     own, by_input, by_label, by_both = (
@@ -136,17 +136,16 @@ def predicts_at_steps(losing: Losing, batch: Batch, reading: Reading, *, seed: i
 
 def _exchange_first_label(y: Any, partner: Whole) -> Any:
     """Exchange the first label that differs between samples; None if a sample has only one."""
-    array = structures.to_numpy(y) if getattr(y, "shape", ()) else np.zeros(0)
-    if array.ndim < 2 or len(partner) not in array.shape[:2]:
+    changed = structures.to_numpy(y).copy() if len(getattr(y, "shape", ())) > 1 else np.zeros((0, 0))
+    if len(partner) not in changed.shape[:2]:
         return None
-    by_sample = array if len(array) == len(partner) else array.swapaxes(0, 1)
+    by_sample = changed if len(changed) == len(partner) else changed.swapaxes(0, 1)
     given = by_sample[np.where(partner >= 0, partner, np.arange(len(partner)))]
-    differ = [place for place in range(by_sample.shape[1]) if (given[:, place] != by_sample[:, place]).any()]
+    differ = np.flatnonzero((given != by_sample).any(axis=(0, *range(2, given.ndim))))
     if len(differ) < 2:
         return None
-    changed = array.copy()
-    (changed if by_sample is array else changed.swapaxes(0, 1))[:, differ[0]] = given[:, differ[0]]
-    return changed if isinstance(y, np.ndarray) or not hasattr(y, "detach") else y.new_tensor(changed)
+    by_sample[:, differ[0]] = given[:, differ[0]]
+    return _like(y, changed)
 
 
 def losses_with_shared_inputs(losing: Losing, batch: Batch, reading: Reading, *, seed: int) -> Floats:
@@ -261,9 +260,11 @@ class Leaves:
         given = samples[np.where(partner >= 0, partner, np.arange(len(partner)))]
         mixed = np.where(old.reshape(*old.shape, *(1,) * (samples.ndim - 2)), given, samples)
         mixed = np.ascontiguousarray(mixed.swapaxes(0, 1) if self._time_first else mixed)
-        return (
-            mixed if isinstance(leaf, np.ndarray) or not hasattr(leaf, "detach") else leaf.new_tensor(mixed)
-        )
+        return _like(leaf, mixed)
+
+
+def _like(leaf: Any, array: Any) -> Any:
+    return array if isinstance(leaf, np.ndarray) or not hasattr(leaf, "detach") else leaf.new_tensor(array)
 
 
 def _flat(structure: Any) -> list[Any]:

@@ -227,7 +227,6 @@ SENTENCES: Mapping[str, str] = {
         "with H units. Keras: return_sequences=False"
     ),
     "remedy_batch_first": "pass batch_first=True to the layer, or time on the first axis of its input",
-    "remedy_cut": "backpropagate through longer windows: do not detach the state within the steps needed",
     "remedy_dead": "initialise the layer anew, with biases of 0, or use tanh; lower the learning rate",
     "remedy_last_step": "read the layer's last step, out[:, -1] of a forward layer",
 }
