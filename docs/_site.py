@@ -9,7 +9,6 @@ from typing import Any
 
 import typer.main
 from docutils import nodes
-from sphinx_gallery.scrapers import figure_rst
 
 import throughtime as tt
 from throughtime._cli import app
@@ -22,11 +21,18 @@ def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
         return ""
     path = Path(next(block_vars["image_path_iterator"]))
     tt.save(picture, path, theme=tt.Theme(dpi=150))
-    return str(figure_rst([str(path)], gallery_conf["src_dir"], picture.title))
+    place = path.relative_to(gallery_conf["src_dir"]).as_posix()
+    return f".. image:: /{place}\n   :alt: {' '.join(picture.title.split())}\n\n"
 
 
 def describe_images(app: object, document: nodes.document) -> None:
-    """Give each plot of an executed cell its title as alternative text, or the title of its section."""
+    """Give each plot of an executed cell its title as alternative text, or the title of its section.
+
+    Every image leads to its full size: Sphinx links those that have a scale or a width.
+    """
+    for image in document.findall(nodes.image):
+        if "width" not in image and "/thumb/" not in image["uri"]:
+            image["scale"] = 100
     for bundle in document.findall(nodes.container):
         if bundle.get("nb_element") != "mime_bundle":
             continue

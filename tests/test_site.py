@@ -108,6 +108,21 @@ def test_a_link_leads_to_a_file(page):
         assert is_built or (page.parent / link).exists(), link
 
 
+@pytest.mark.parametrize(
+    ("page", "query"),
+    [
+        ("tutorials/keras.md", "visualize lstm gradient"),
+        ("tutorials/keras.md", "vanishing gradient lstm keras"),
+        ("tutorials/torch.md", "pytorch hidden state gradient"),
+        ("how_to/rollouts.md", "hidden state reset rl"),
+        ("how_to/bidirectional.md", "bidirectional lstm last output"),
+    ],
+)
+def test_the_search_finds_a_page_by_what_its_reader_looks_for(page, query):
+    text = (DOCS / page).read_text(encoding="utf-8").lower()  # the search wants every word of a query
+    assert [word for word in query.split() if word not in text] == []
+
+
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("index.md")), ids=lambda page: page.parent.name)
 def test_every_page_is_in_the_table_of_contents(page):
     inside = {each.stem for each in PAGES if each.parent == page.parent and each != page}

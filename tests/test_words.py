@@ -14,8 +14,6 @@ import pytest
 import throughtime as tt
 
 HOME = Path(tt.__file__).parent
-# Rooms whose words are not revised yet; the list may only become shorter.
-UNREVISED = {"adapters"}
 FORBIDDEN = {
     r"\b(tell|tells|telling|told)\b": "report, return, print, name or format",
     r"\b(say|says|said|saying)\b": "report, return, name or show",
@@ -36,7 +34,7 @@ FORBIDDEN = {
 
 def rooms() -> list[str]:
     names = sorted(path.name for path in HOME.iterdir() if path.is_dir() or path.suffix == ".py")
-    return [name for name in names if name not in {"__pycache__", *UNREVISED}]
+    return [name for name in names if name != "__pycache__"]
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:
@@ -63,14 +61,8 @@ def found(room: str) -> list[str]:
 
 
 @pytest.mark.parametrize("room", rooms())
-def test_a_revised_room_uses_the_words_of_the_field(room: str) -> None:
+def test_a_room_uses_the_words_of_the_field(room: str) -> None:
     assert not found(room), "\n".join(found(room))
-
-
-@pytest.mark.parametrize("room", sorted(UNREVISED))
-def test_an_unrevised_room_still_needs_its_exception(room: str) -> None:
-    if (HOME / room).exists():
-        assert found(room), f"{room} can leave the list UNREVISED"
 
 
 def test_words_are_found_in_docstrings_comments_and_messages() -> None:

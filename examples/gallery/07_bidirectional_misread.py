@@ -30,4 +30,5 @@ picture = tt.plots.heatmap(norm, rows="direction", title="Gradient of the states
 
 found = tt.diagnose(Reader(), x, y, loss=LOSS)
 assert found.to_dict()["findings"]["misread"] == "yes"
-print(f"Because {found.remedies[0].evidence}.")
+remedy = found.brief.actions[0]
+print(f"Because {found.remedies[0].evidence}. Remedy:\n{remedy.text}.\n{remedy.code}")

@@ -75,13 +75,7 @@ def keeps_norms(dataset: xr.Dataset) -> bool:
 
 
 def require(captured: Layer, name: str) -> xr.DataArray:
-    """Return one variable of one layer.
-
-    Raises
-    ------
-    SchemaError
-        The layer has no such variable. The message gives the reason, if known, and the layer's variables.
-    """
+    """Return one variable of one layer."""
     dataset = layer(captured)
     if name in dataset.data_vars:
         return dataset[name]
@@ -112,13 +106,7 @@ def recorded_steps(tree: xr.DataTree) -> list[int]:
 
 
 def place_of(steps: list[int], step: int | None) -> int:
-    """Return the position of a training step; that of the last one for None.
-
-    Raises
-    ------
-    SchemaError
-        The step was not recorded. The message names the nearest one.
-    """
+    """Return the position of a training step; that of the last one for None."""
     if not steps:
         raise SchemaError("The run holds no step yet.")
     if step is not None and step not in steps:
@@ -132,12 +120,8 @@ def at_place(
 ) -> xr.DataTree:
     """Read one record of a run: a whole or a reduced capture.
 
-    Parameters
-    ----------
-    place : int
-        Position among the recorded steps.
-    wanted : callable (Dataset) -> names, optional
-        Selects the variables of a layer to read; the default is all.
+    `place` is the position among the recorded steps; `wanted` selects the variables of a layer, all by
+    default.
     """
     leaves = {}
     for leaf in tree.leaves:

@@ -144,11 +144,6 @@ def quantities(requested: str | Iterable[str]) -> frozenset[str]:
         The name of a weight (`kernel`, `bias_gradient`) stands for all weights, or all their gradients; "all"
         for every quantity but `state_jacobian`.
 
-    Raises
-    ------
-    SchemaError
-        A name is not in the vocabulary.
-
     Examples
     --------
     >>> sorted(quantities(["output", "kernel_gradient"]))

@@ -10,6 +10,7 @@ import pytest
 
 import throughtime as tt
 from throughtime import testing
+from throughtime.diagnosis import causes
 from throughtime.diagnosis.actions import actions
 from throughtime.diagnosis.brief import Brief, below_headline, facts, headline, tone
 from throughtime.diagnosis.results import Answer, Evidence, LayerDiagnosis, Remedy, Results, Verdict
@@ -123,6 +124,46 @@ def torch_layer(kind):
         return (made["rnn"].bias_ih_l0 + made["rnn"].bias_hh_l0).detach().numpy()[40:80]
 
     return model, "rnn/0", keeping
+
+
+@pytest.mark.parametrize("framework", ["keras", "torch"])
+def test_code_to_paste_changes_each_layer_that_needs_it(framework):
+    module = pytest.importorskip(framework)
+    if framework == "keras":
+        both = module.layers.Bidirectional(module.layers.LSTM(40), name="rnn")
+        model, names = module.Sequential([module.Input((5, 2)), both]), ["rnn[forward]", "rnn[backward]"]
+    else:
+        model = module.nn.ModuleDict({"rnn": module.nn.LSTM(2, 40, num_layers=2, bidirectional=True)})
+        names = [f"rnn/{number}[{direction}]" for number in "01" for direction in ("forward", "backward")]
+    lost = layer("no", 1e-9, "9", why=(TIMESCALE,))
+    one = replace(found(Verdict.NO_EVIDENCE), layers=dict.fromkeys(names, lost), framework=framework)
+    (code,) = [each.code for each in actions(one)]
+    exec(code, {"model": model, "np": np, framework: module})
+    if framework == "keras":
+        biases = [half.get_weights()[2] for half in (both.forward_layer, both.backward_layer)]
+    else:
+        biases = [each.detach().numpy() for name, each in model.named_parameters() if "bias_ih" in name]
+    assert len(biases) == len(names)
+    for bias in biases:  # i f c o
+        assert np.ptp(bias[40:80]) > 1
+        assert (bias[40:80] <= np.log(29)).all()
+        np.testing.assert_array_equal(bias[:40], -bias[40:80])
+
+
+def test_the_keras_remedy_of_a_misread_layer_reads_both_ends():
+    keras = pytest.importorskip("keras")
+    remedy = causes.reading_remedy("rnn[backward]")
+    one = found(Verdict.UNUSED, layer("yes", 0.5, "≥ 99"), remedies=(remedy,), framework="keras")
+    action = next(iter(actions(one)))
+    assert "torch" not in f"{action.text} {action.code}".lower()
+    ends = eval(action.code, {"keras": keras, "units": 4})
+    steps = keras.layers.Bidirectional(keras.layers.LSTM(4, return_sequences=True))
+    x = np.random.default_rng(0).normal(size=(3, 6, 2)).astype("float32")
+    out = keras.ops.convert_to_numpy(steps(x))
+    ends.build(x.shape)
+    ends.set_weights(steps.get_weights())
+    expected = np.concatenate([out[:, -1, :4], out[:, 0, 4:]], 1)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(ends(x)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_solved_model_has_nothing_to_change_and_an_unmeasured_use_is_to_be_measured():

@@ -384,7 +384,7 @@ MODELS = {
     "the layer 'gru' is stateful": stateful,
     f"fixed batch size of {SAMPLES}": fixed_batch,
     "regularisers are added once for each batch": regularised_sum,
-    "losses of their own": adding,
+    "layers add losses": adding,
     "masks reach the loss": masks_of_two_outputs,
 }
 

@@ -51,7 +51,7 @@ def test_the_last_step_of_both_directions_is_a_finding():
     assert found.to_dict()["findings"]["misread"] == "yes"
     assert "the model reads lstm[backward] after a single step" in headline(found)
     first, *others = [each.text for each in found.brief.actions]
-    assert first.startswith("Read what each direction ends with")
+    assert first.startswith("Read each direction where it ends")
     assert "Nothing has to change" not in others
 
 

@@ -222,4 +222,4 @@ def test_samples_mixed_on_their_way_are_not_matched() -> None:
         ("/cell", 2, B),
         ("/cell@2", T - 2, 3),
     ]
-    assert "which samples go on is not known" in tree["cell"].attrs["ends"]
+    assert "which samples continue is not known" in tree["cell"].attrs["ends"]

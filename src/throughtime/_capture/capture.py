@@ -105,8 +105,6 @@ def capture(
         The loss does not depend on a named layer, or on any layer.
     TooLargeError
         The capture needs more memory than `budget`; the message names how much, and what would fit.
-    ArgumentError
-        An argument is not as described above.
 
     Warns
     -----

@@ -77,14 +77,8 @@ def lag_matrix(
     ------
     LossError
         There is no loss per step, or the loss couples samples.
-    ArgumentError
-        An argument is not as described above.
     BatchError
         The data contain no batch, or the model refuses it.
-    LayerNotFoundError
-        The model has no such layer.
-    UnsupportedModelError
-        No adapter knows the model, or `adapter` has no `Probe`.
 
     References
     ----------

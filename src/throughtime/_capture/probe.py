@@ -47,12 +47,8 @@ class Probe:
 
     Raises
     ------
-    ArgumentError
-        An argument is not as described above.
     BatchError
         The data contain no batch, or the model refuses it.
-    LayerNotFoundError
-        The model has no such layer.
     LossError
         Gradients are requested without a loss or labels, or these do not fit.
     NoGradientError
@@ -61,8 +57,6 @@ class Probe:
         `quantities` contains an unknown name.
     TooLargeError
         The capture needs more memory than is available.
-    UnsupportedModelError
-        No adapter knows the model, or `adapter` has no `Probe`.
 
     Examples
     --------

@@ -135,10 +135,6 @@ def summary(model_or_tree: Any, *, layers: Any = "recurrent") -> Summary | Overv
 
     Raises
     ------
-    LayerNotFoundError
-        The model has no such layer.
-    UnsupportedModelError
-        No adapter knows the model, or `adapter` has no `Probe`.
     StoreError
         The run is damaged.
 

@@ -44,12 +44,8 @@ def weights(model: Any, layer: Any = None, *, omit: str | Collection[str] | None
         With the indexed list of layers.
     UnbuiltModelError
         The model has no weights yet.
-    ArgumentError
-        An argument is not as described above.
     SchemaError
         A capture has no such layer.
-    UnsupportedModelError
-        No adapter knows the model, or `adapter` has no `Probe`.
 
     Examples
     --------

@@ -23,6 +23,7 @@ from throughtime._errors import (
     UnsupportedModelError,
 )
 from throughtime._inputs import rules
+from throughtime._inputs.documented import list_errors
 from throughtime._inputs.rules import Rule, require, several, whole
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -116,7 +117,7 @@ def takes(error: type[ThroughTimeError] = ArgumentError, /, **rules: Rule) -> Ca
     """Check the arguments of a function or class by rules, and raise `error` unless a rule has its own.
 
     The rules of parameters that have none here follow from annotation and name. A default value always
-    passes.
+    passes. The docstring gets the errors of the rules that it does not name.
 
     Examples
     --------
@@ -133,9 +134,11 @@ def takes(error: type[ThroughTimeError] = ArgumentError, /, **rules: Rule) -> Ca
     def decorate(function: Function) -> Function:
         if isinstance(function, type):
             function.__init__ = decorate(function.__init__)  # type: ignore[misc]
+            list_errors(function, error, {**usual_rules(inspect.signature(function)), **rules})
             return function
         signature = inspect.signature(function)
         known = {**usual_rules(signature), **rules}
+        list_errors(function, error, known)
 
         @wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:

@@ -78,8 +78,6 @@ class Monitor(Callbacks):
         Gradients are requested, and the loss or the targets are missing, or the targets do not fit.
     MissingDependencyError
         A required library is not installed.
-    MonitorError
-        An argument is not as described above.
 
     Examples
     --------

@@ -102,12 +102,8 @@ class Part:
 def part_of(captured: Captured, rows: str | None = None) -> Part:
     """Reduce the capture of some samples, which count alike in a mean loss over all samples.
 
-    Parameters
-    ----------
-    captured : Captured
-    rows : "summary", "timestep" or None
-        Keep what this level needs of each sample; None sketches it, so that a part's size does not grow with
-        the samples.
+    `rows`, "summary" or "timestep", keeps the samples' numbers for this level; None sketches them, so that a
+    part's size does not grow with the samples.
     """
     is_sum = captured.attributes.get("loss_reduction") == SUM
     leaves = {path: leaf.layout for path, leaf in captured.leaves.items()}

@@ -25,11 +25,6 @@ def every(steps: int) -> Schedule:
     -------
     callable (int) -> bool
 
-    Raises
-    ------
-    MonitorError
-        An argument is not as described above.
-
     Examples
     --------
     >>> from throughtime import every
@@ -51,11 +46,6 @@ def logarithmic(per_decade: int = 10) -> Schedule:
     Returns
     -------
     callable (int) -> bool
-
-    Raises
-    ------
-    MonitorError
-        An argument is not as described above.
 
     Examples
     --------

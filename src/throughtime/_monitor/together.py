@@ -121,13 +121,7 @@ class Alone:
 
 
 class Together:
-    """One of several processes that train a model: each has its part of the batch, or all have the same.
-
-    Raises
-    ------
-    MonitorError
-        Some processes have the same batch, or batches of other arrays, or a setting is for one process alone.
-    """
+    """One of several processes that train a model: each has its part of the batch, or all have the same."""
 
     def __init__(self, processes: Processes, settings: Settings) -> None:
         self._processes, self._level = processes, str(settings.level)
@@ -154,15 +148,7 @@ class Together:
         self.attributes[BATCH] = json.dumps({"arrays": arrays, "sha256": joined.hexdigest()})
 
     def seen(self, capture: Capture, step: int) -> Seen:
-        """Capture this process' part of the batch, and add up those of all; the first captures a whole batch.
-
-        Raises
-        ------
-        BatchError
-            Parts differ in more than their samples.
-        MonitorError
-            A process cannot capture its part, or is gone.
-        """
+        """Capture this process' part of the batch and add up all parts; the first captures a whole batch."""
         if self._is_whole:
             captures: list[Captured] = []
             self.agreed(lambda: captures.append(capture()))
@@ -192,13 +178,7 @@ class Together:
         }
 
     def agreed(self, action: Callable[[], Outcome]) -> Outcome:
-        """Return what the first process makes of an action; it raises in all if it raises there.
-
-        Raises
-        ------
-        MonitorError
-            The action raised in the first process, or that process is gone.
-        """
+        """Return what the first process makes of an action; it raises in all if it raises there."""
         outcome = raised = None
         if self._processes.rank == 0:
             try:

@@ -69,18 +69,8 @@ def run(
 ) -> list[Failure]:
     """Do all tasks whose parts are not on disk.
 
-    Parameters
-    ----------
-    job, folder, executor : see `sweep`
-    advance : callable
-        Called after each task.
-    add : callable (name, number, part)
-        Called with the sum of the parts of each checkpoint, while the tasks of later ones run.
-
-    Raises
-    ------
-    SweepError
-        The workers have no throughtime or another version, or the executor breaks.
+    `advance` is called after each task; `add` with name, number and the sum of the parts of each checkpoint,
+    while the tasks of later ones run.
     """
     if executor is not None:
         job.write(folder)

@@ -96,13 +96,7 @@ def _added(parts: list[Part]) -> Part:
 
 
 def written(path: Path, content: bytes) -> None:
-    """Write a file at once.
-
-    Raises
-    ------
-    StoreError
-        The disk is full, or the folder cannot be written.
-    """
+    """Write a file at once."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, partial(Path.write_bytes, data=content))
@@ -127,15 +121,7 @@ def _entries(part: Part) -> Iterator[tuple[str, Any]]:
 
 
 def read_part(path: Path) -> Part:
-    """Read a part.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file any more.
-    SweepError
-        The file is damaged.
-    """
+    """Read a part."""
     content = path.read_bytes()
     found: dict[str, dict[str, Any]] = {group: {} for group in (*_ARRAYS, "bins", "counts", _LABELS)}
     try:

@@ -38,13 +38,7 @@ class Result(Run):
         self._names.append(name)
 
     def complete(self, failures: list[Failure]) -> None:
-        """Put the run in its place.
-
-        Raises
-        ------
-        SweepError
-            Every task failed.
-        """
+        """Put the run in its place."""
         if not self._names:
             raise SweepError(f"Every task of the sweep failed. {failures[0].error}")
         failed = json.dumps([vars(each) for each in failures])

@@ -35,22 +35,8 @@ class Shards:
 def shards_of(data: Any, size: int, folder: Path, *, spool: bool) -> Shards:
     """Split data into shards.
 
-    Parameters
-    ----------
-    data : see `sweep`
-    size : int
-        Samples a shard, of arrays.
-    folder : Path
-        The sweep's folder. A dataset, which may change its order, is written there once.
-    spool : bool
-        Whether arrays are written there as well, for other processes.
-
-    Raises
-    ------
-    SweepError
-        The data is empty or of another kind.
-    BatchError
-        A batch is empty.
+    `size` is samples a shard, of arrays. A dataset, which may change its order, is written once to the
+    sweep's folder; `spool` writes arrays there as well, for other processes.
     """
     if isinstance(data, Sequence) and not hasattr(data, "shape") and data and all(map(callable, data)):
         return Shards(tuple(data), [_name(load) for load in data])
@@ -72,13 +58,7 @@ def shards_of(data: Any, size: int, folder: Path, *, spool: bool) -> Shards:
 
 
 def batch_of(load: Load) -> Batch:
-    """Load one shard.
-
-    Raises
-    ------
-    SweepError
-        It has no labels, or is no (x, y).
-    """
+    """Load one shard."""
     content = load()
     if not isinstance(content, tuple) or not 2 <= len(content) <= 3 or content[1] is None:
         raise SweepError(

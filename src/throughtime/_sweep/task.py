@@ -36,18 +36,9 @@ LEVELS: tuple[str, ...] = ("summary", "timestep")
 class Job:
     """Everything that a task needs.
 
-    Attributes
-    ----------
-    model : model, or a function without arguments that makes one
-    loss, layers : see `capture`
-    checkpoints : list of (name, weights)
-        Weights are a path, weights as the framework has them, or None: those that the model has.
-    loads : tuple of callable
-        Functions that load a shard each.
-    lag : int or None
-        Lag at which use is measured; None measures no use.
-    level : str
-        One of `LEVELS`.
+    `model` may be a function without arguments that makes one. The weights of a checkpoint are a path,
+    weights as the framework has them, or None: those that the model has. Each of `loads` loads a shard. `lag`
+    None measures no use.
     """
 
     model: Any
@@ -89,13 +80,7 @@ class Job:
             adapter.load_weights(self.model, before)
 
     def write(self, folder: Path) -> None:
-        """Write the job for other processes.
-
-        Raises
-        ------
-        SweepError
-            The model, the loss or a function that loads a shard cannot be pickled.
-        """
+        """Write the job for other processes."""
         try:
             content = cloudpickle.dumps(self)
         except Exception as error:  # a model's parts may raise anything
@@ -133,13 +118,7 @@ def makes_model(value: Any) -> bool:
 
 
 def check_version(version: str) -> None:
-    """Refuse to work with another version of throughtime than the caller's.
-
-    Raises
-    ------
-    SweepError
-        The versions differ.
-    """
+    """Refuse to work with another version of throughtime than the caller's."""
     if version != __version__:
         raise SweepError(
             f"A worker has throughtime {__version__}, the caller {version}. Install one version."

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from functools import partial
 from importlib.util import find_spec
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from throughtime._errors import UnsupportedModelError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from throughtime._common.memory.budget import Budget
     from throughtime.adapters.records import Array, ModelRecord, Request
 
+Batch = TypeVar("Batch")
 _SUPPORTED = (
     "Keras 3 models on the TensorFlow, JAX and torch backends, models of tf_keras and of TensorFlow's own "
     "Keras 2, native PyTorch modules, and JAX programs: Flax NNX and Equinox modules, and functions of x"
@@ -30,59 +31,47 @@ _KERAS_2 = ("tf_keras.", "keras.src.engine.", "keras.engine.", "tensorflow.pytho
 class AdapterProbe(Protocol):
     """Captures the same layers of one model on batch after batch."""
 
-    def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget, /) -> ModelRecord:
-        """Capture one batch; y is None for a capture without gradients.
+    def __call__(self, x: object, y: object, sample_weight: object, budget: Budget, /) -> ModelRecord:
+        """Capture one batch; y is None for a capture without gradients."""
 
-        Raises
-        ------
-        ExceededError
-            The pass would take more than the budget.
-        """
-
-    def samples(self, x: Any, /) -> int:
+    def samples(self, x: object, /) -> int:
         """Count the samples of a batch."""
 
-    def part(self, data: Any, rows: slice, /) -> Any:
+    def part(self, data: Batch, rows: slice, /) -> Batch:
         """Take some of the samples of x, y and sample weights."""
 
-    def why_whole(self, data: Any, /) -> str:
-        """Return why parts of a batch would not add up to it; empty where nothing known yet says so."""
+    def why_whole(self, data: object, /) -> str:
+        """Return why parts of a batch would not add up to it; empty where no reason is known yet."""
 
     def expect_one_layer(self) -> None:
         """Raise AmbiguousLayerError where several layers answer to what was asked for."""
 
 
 class Adapter(Protocol):
-    """What looks into the models of one library."""
+    """The code that captures the models of one library."""
 
     def Probe(  # noqa: N802 - a class or what makes its instances
-        self, model: Any, *, loss: Any, layers: Any, request: Request
+        self, model: object, *, loss: Any, layers: object, request: Request
     ) -> AdapterProbe:
         """Choose layers of a model, see `selection.Selection.select`, and prepare their captures."""
 
-    def describe(self, model: Any, layers: Any, /) -> ModelRecord:
+    def describe(self, model: object, layers: object, /) -> ModelRecord:
         """Read weights and flags of layers as they are now, and run nothing."""
 
     def losses(
-        self, model: Any, x: Any, y: Any, sample_weight: Any, /, *, loss: Any, training: bool
+        self, model: object, x: object, y: object, sample_weight: object, /, *, loss: Any, training: bool
     ) -> Array:
         """Evaluate what each sample loses alone, in float64."""
 
-    def weights_of(self, model: Any, /) -> Any:
+    def weights_of(self, model: Any, /) -> object:
         """Copy all weights of a model, for `load_weights`."""
 
-    def load_weights(self, model: Any, source: Any, /) -> Any:
+    def load_weights(self, model: Any, source: Any, /) -> object:
         """Put weights, or those in a file, into a model; return it, or the model that has them."""
 
 
-def choose(model: Any) -> Adapter:
-    """Return the adapter for `model`.
-
-    Raises
-    ------
-    UnsupportedModelError
-        The object is no model, or one of a library that has no adapter.
-    """
+def choose(model: object) -> Adapter:
+    """Return the adapter for `model`."""
     # Each loads the library of its models, and is imported when there is one.
     if any(f"{cls.__module__}.".startswith(_KERAS_2) for cls in type(model).__mro__) and _is_layer(model):
         from throughtime.adapters.keras import keras2  # noqa: PLC0415
@@ -112,17 +101,17 @@ def choose(model: Any) -> Adapter:
     )
 
 
-def _is_layer(model: Any) -> bool:
+def _is_layer(model: object) -> bool:
     return any(cls.__name__ == "Layer" for cls in type(model).__mro__)
 
 
-def _is_module(model: Any) -> bool:
+def _is_module(model: object) -> bool:
     return any(
         (cls.__module__, cls.__name__) == ("torch.nn.modules.module", "Module") for cls in type(model).__mro__
     )
 
 
-def _is_program(model: Any, roots: Collection[str]) -> bool:
+def _is_program(model: object, roots: Collection[str]) -> bool:
     """Whether JAX may trace a model: a module of Flax or Equinox, a function, a pytree that can be called."""
     if isinstance(model, type) or not callable(model):
         return False

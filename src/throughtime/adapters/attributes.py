@@ -10,7 +10,7 @@ from throughtime._inputs.restoring import Restorer
 _ABSENT = object()
 
 
-def attributes_restorer(holder: Any) -> Restorer:
+def attributes_restorer(holder: object) -> Restorer:
     """Remember an object's attributes, and what the containers among them hold; the result puts them back."""
     attributes = vars(holder)
     before = dict(attributes)
@@ -30,7 +30,7 @@ def attributes_restorer(holder: Any) -> Restorer:
 class replaced:  # noqa: N801 - a context, called like a function
     """Set an instance's attribute for the duration of the block, past any tracking of attributes."""
 
-    def __init__(self, holder: Any, name: str, value: Any) -> None:
+    def __init__(self, holder: object, name: str, value: object) -> None:
         self._attributes, self._name, self._value = vars(holder), name, value
         self._before = self._attributes.get(name, _ABSENT)
 
@@ -39,14 +39,14 @@ class replaced:  # noqa: N801 - a context, called like a function
 
     def __exit__(self, *_: object) -> None:
         if self._attributes.get(self._name) is not self._value:
-            return  # put back already, by whoever puts back all of them
+            return  # already restored, together with all others
         if self._before is _ABSENT:
             self._attributes.pop(self._name, None)
         else:
             self._attributes[self._name] = self._before
 
 
-def _is_builtin_container(value: Any) -> bool:
+def _is_builtin_container(value: object) -> bool:
     return isinstance(value, (list, dict, set))
 
 

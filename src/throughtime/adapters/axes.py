@@ -1,4 +1,4 @@
-"""Axes of states, inputs and outputs that have others than the schema says; gates apart from units."""
+"""Axes of states, inputs and outputs that differ from the schema's; gates apart from units."""
 
 from __future__ import annotations
 

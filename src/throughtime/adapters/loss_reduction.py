@@ -1,13 +1,13 @@
 """Losses that are functions (output, y), and how they reduce samples, found by trying a few of them.
 
-A mean over the steps that are valid, say, is no mean over samples: captures of parts would not add up.
+A mean over the valid steps, for example, is no mean over samples: captures of parts would not add up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import isfinite
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from throughtime._errors import LossError, ThroughTimeError
 from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, Attribute
@@ -22,7 +22,9 @@ _UNLIKE = (
 )
 _TOLERANCE = 1e-4
 _TRIED = 4  # samples looked at for two whose losses are finite
-Shapes = Callable[[Any], str]
+Data = TypeVar("Data")  # predictions, labels and weights
+Loss = Callable[[Any, Any], Any]  # (output, y), of any framework
+Shapes = Callable[[object], str]
 
 
 def tried_factor(
@@ -63,7 +65,7 @@ def of_loss(how: str) -> str:
     return "" if how in (MEAN, SUM, ONE_SAMPLE) else _REDUCTION.format(how=how)
 
 
-class Alike:
+class Alike(Generic[Data]):
     """Whether a loss treats the samples of several parts of a batch alike, looked at one after the other.
 
     It is tried on single samples, and on pairs from different parts. `evaluate` returns the loss of a
@@ -73,16 +75,16 @@ class Alike:
 
     def __init__(
         self,
-        evaluate: Callable[[Any], float],
-        rows_of: Callable[[Any, tuple[int, ...]], Any],
-        joined: Callable[[Any, Any], Any],
+        evaluate: Callable[[Data], float],
+        rows_of: Callable[[Data, tuple[int, ...]], Data],
+        joined: Callable[[Data, Data], Data],
         how: str,
     ) -> None:
         self._evaluate, self._rows_of, self._joined = evaluate, rows_of, joined
         self._how = how
-        self._first: Any = None
+        self._first: Data | None = None
 
-    def why_not(self, structure: Any, samples: int) -> str:
+    def why_not(self, structure: Data, samples: int) -> str:
         """Return why the next part does not add up with those before; empty where it does."""
         singles = [self._rows_of(structure, (row,)) for row in range(samples)]
         alone = [self._evaluate(single) for single in singles]
@@ -103,7 +105,7 @@ def _adds_up(together: float, alone: list[float], how: str) -> bool:
     return abs(together - expected) <= _TOLERANCE * max(abs(together), *map(abs, alone), 1e-30)
 
 
-def check_loss(loss: Any, model: str, example: str) -> None:
+def check_loss(loss: object, model: str, example: str) -> None:
     """Raise LossError for what is no loss; it names the kind of `model` and an `example` of a loss."""
     if loss is None:
         raise LossError(
@@ -114,7 +116,7 @@ def check_loss(loss: Any, model: str, example: str) -> None:
         raise LossError(f"loss= takes a function (output, y) such as {example}, not {type(loss).__name__}.")
 
 
-def evaluated(loss: Callable[[Any, Any], Any], output: Any, y: Any, shapes: Shapes) -> Any:
+def evaluated(loss: Loss, output: object, y: object, shapes: Shapes) -> Any:
     """Call a loss; LossError if it fails, with the shapes of output and labels."""
     try:
         return loss(output, y)

@@ -21,7 +21,7 @@ from .axes import AXES
 from .records import UNREACHED, Array, LayerRecord
 
 Tensor = TypeVar("Tensor")
-Listener = Callable[[str, Any], Any]
+Listener = Callable[[str, Any], Any]  # on a name and a tensor of its framework
 
 PREFIX = "throughtime/"  # of a mark's name in a JAX program
 GATE_NAMES = frozenset(gate for gates in GATES.values() for gate in gates)
@@ -79,7 +79,7 @@ def _is_free(name: str) -> bool:
     return name in GATE_NAMES or (plain == name and name not in RESERVED)
 
 
-def _refused(name: Any) -> CellError:
+def _refused(name: object) -> CellError:
     if isinstance(name, str) and name.isidentifier():
         return CellError(
             f"A mark cannot be called {name!r}, which has another meaning in a tree. Choose another name, "
@@ -92,7 +92,7 @@ def _refused(name: Any) -> CellError:
 def listening(listener: Listener | None) -> Iterator[None]:
     """Hear every mark that this thread makes in the block, in this very trace; None hears nothing.
 
-    The listener takes a name and a tensor, and returns what the code goes on with.
+    The listener takes a name and a tensor, and returns the tensor that the code continues with.
     """
     before = getattr(_local, "listening", None)
     _local.listening = listener, _place()
@@ -102,9 +102,9 @@ def listening(listener: Listener | None) -> Iterator[None]:
         _local.listening = before
 
 
-def _place() -> tuple[Any, ...]:
+def _place() -> tuple[object, ...]:
     """Name the trace or graph that code runs in: a tensor must not leave that of a loop or branch."""
-    place: list[Any] = []
+    place: list[object] = []
     if "jax" in sys.modules:
         from jax.extend import core  # noqa: PLC0415 - as above
 
@@ -124,7 +124,7 @@ def unique(name: str, taken: Collection[str]) -> str:
 
 @dataclass(frozen=True)
 class MarkedSteps:
-    """What was marked inside a recurrence, as variables of its leaf, (sample, time, …).
+    """Tensors that were marked inside a recurrence, as variables of its leaf, (sample, time, …).
 
     `gates` stand along the axis `gate` of `gate_activation`, `names` are those of all other variables.
     """

@@ -35,7 +35,7 @@ _OF_OUTPUTS = frozenset({"output", "output_gradient"})
 
 @dataclass(frozen=True)
 class Overhead:
-    """What a framework holds of a layer beside the arrays returned.
+    """The memory that a framework needs for a layer beside the arrays returned.
 
     Measured as peak resident memory of first captures on the CPU, compilation apart; `peak_memory` in
     `tests/keras` and `tests/torch` measures it again.
@@ -50,7 +50,7 @@ class Overhead:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of a call.
+    """The quantities that a capture wants of a call.
 
     `quantities` have the schema's names; there are none for a layer that only runs along. A layer that
     `looks_inside` can be looked into, and a gradient `flows_back` through it.
@@ -117,7 +117,7 @@ class Direction:
 
     @property
     def handed_out(self) -> Amount:
-        """What a pass leaves: h, ∂L/∂out, x, dL/dx, the weights and their gradients."""
+        """The results of a pass: h, ∂L/∂out, x, dL/dx, the weights and their gradients."""
         return Amount(self.at_every_step(2 * self.output + 2 * self.features), 2 * self.weights)
 
 

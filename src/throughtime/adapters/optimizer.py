@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -43,7 +42,7 @@ class OptimizerStep:
         return self.rate * size / weight_norm if weight_norm > 0 else math.nan
 
 
-def optimizer_step(optimizer: Any) -> OptimizerStep:
+def optimizer_step(optimizer: object) -> OptimizerStep:
     """Read an optimizer of Keras, tf_keras or torch; None, or one without a rate, is plain gradient descent.
 
     Examples
@@ -52,7 +51,7 @@ def optimizer_step(optimizer: Any) -> OptimizerStep:
     0.01
     """
     inner = getattr(optimizer, "inner_optimizer", None) or optimizer  # under loss scaling
-    group: dict[str, Any] = next(iter(getattr(inner, "param_groups", None) or ()), {})  # torch's
+    group: dict[str, object] = next(iter(getattr(inner, "param_groups", None) or ()), {})  # torch's
     given = group.get("lr", getattr(inner, "learning_rate", None))
     if given is None:
         return OptimizerStep()
@@ -69,7 +68,7 @@ def optimizer_step(optimizer: Any) -> OptimizerStep:
     )
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     """Read a number from whatever holds one; None where there is none, as in a graph that has not run."""
     if value is None:
         return None

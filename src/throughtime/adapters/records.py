@@ -1,4 +1,4 @@
-"""What an adapter is asked and returns: frozen records of NumPy arrays, without any framework's objects.
+"""Requests to an adapter and its results: frozen records of NumPy arrays, without any framework's objects.
 
 `adapters/` fill these in, `_capture.label` turns them into the labelled tree; nothing else reads them.
 """
@@ -18,13 +18,13 @@ Array = npt.NDArray[Any]
 
 # The reason given in `LayerRecord.missing` for a gradient that does not exist.
 UNREACHED = "the loss does not depend on it"
-# How a loss reduces samples, as the attribute `loss_reduction` says, where its parts can be added up.
+# How a loss reduces samples, by its attribute `loss_reduction`, where its parts can be added up.
 MEAN, SUM, ONE_SAMPLE = "mean over samples", "sum over samples", "one sample"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a capture asks of an adapter.
+    """The request of a capture to an adapter.
 
     `quantities` have the schema's names, and `gradients` are those that need labels. `cells` knows the
     derivative of `activations`; a cell with another one is for the adapter to solve.
@@ -38,7 +38,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class DirectionRecord(Pass):
-    """What one direction of a recurrent layer computed: all that its exact adjoint needs.
+    """The arrays of one direction of a recurrent layer: all that its exact adjoint needs.
 
     Weight gradients come from the framework and hold what this call contributes: neither regularisers nor
     other calls of a shared layer.
@@ -89,7 +89,7 @@ class LayerRecord:
     states: tuple[str, ...] = ()  # that the schema has no word for, as the cell names them
     gates: tuple[str, ...] = ()  # this and `marks` as `SolvedRecord` has them
     marks: tuple[str, ...] = ()
-    # of arrays that have others than the schema says
+    # of arrays whose dims are not the schema's
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     windows: tuple[int, ...] = ()  # steps of each call of a layer that is called window by window
     outer_steps: int = 0  # calls by an outer layer for each of its samples, 0 without one

@@ -1,13 +1,13 @@
 """Finds the layers a caller means among those an adapter has named: by index, name, path, object, predicate.
 
-Touches no framework: an adapter lists its layers as entries, and says which objects are layers at all.
+Touches no framework: an adapter lists its layers as entries, and decides which objects are layers at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 from throughtime._errors import AmbiguousLayerError, LayerNotFoundError, did_you_mean
 from throughtime._inputs.rules import describe
@@ -17,14 +17,14 @@ from throughtime._inputs.rules import describe
 class Entry:
     """A layer that a caller can mean.
 
-    `path` says where its leaf stands in the tree, `encoder/lstm`, and `name` what its framework calls it. A
+    `path` is the path of its leaf in the tree, `encoder/lstm`, and `name` its name in the framework. A
     container computes by its own layers alone; in a recurrent layer something flows through time; a part
     belongs to a layer that has a separate entry.
     """
 
     path: str
     name: str
-    layer: Any
+    layer: object
     class_name: str
     is_container: bool = False
     is_recurrent: bool = False
@@ -46,22 +46,15 @@ class Selection(Generic[Kind]):
     """
 
     entries: Sequence[Kind]
-    indexed: Sequence[Any]
+    indexed: Sequence[object]
     layer_class: type
     hint: str = ""
     may_be_found: bool = False
 
-    def select(self, wanted: Any) -> list[Kind]:
+    def select(self, wanted: object) -> list[Kind]:
         """Find the layers a caller means.
 
-        Parameters
-        ----------
-        wanted : "recurrent", "all", int, name, path, layer, list of those, or predicate on a layer
-
-        Raises
-        ------
-        LayerNotFoundError, AmbiguousLayerError
-            With the indexed list of what the model has.
+        `wanted` is "recurrent", "all", an int, name, path, layer, a list of those, or a predicate on a layer.
         """
         whole = [entry for entry in self.entries if not entry.is_part]
         if isinstance(wanted, str) and wanted == "recurrent":
@@ -90,7 +83,7 @@ class Selection(Generic[Kind]):
         """Raise LayerNotFoundError: the model has no recurrent layer."""
         self._raise_not_found("The model has no recurrent layer")
 
-    def _holds(self, predicate: Callable[[Any], Any], entry: Kind) -> bool:
+    def _holds(self, predicate: Callable[..., object], entry: Kind) -> bool:
         try:
             return bool(predicate(entry.layer))
         except Exception as error:  # whatever a function of the user's raises
@@ -99,7 +92,7 @@ class Selection(Generic[Kind]):
                 f"{error}. It is called with every layer and must return True or False."
             ) from error
 
-    def _one(self, wanted: Any) -> Kind:
+    def _one(self, wanted: object) -> Kind:
         """Find one layer by index, object, path or name: exact first, then a unique part of the name."""
         if isinstance(wanted, self.layer_class):
             matches = [entry for entry in self.entries if entry.layer is wanted]
@@ -162,7 +155,7 @@ class Selection(Generic[Kind]):
         raise LayerNotFoundError(f"{reason}.{suggestion}{self.hint}\n{self.listing()}")
 
 
-def is_open(wanted: Any) -> bool:
+def is_open(wanted: object) -> bool:
     """Whether a choice of layers stands for more than those that it names.
 
     Examples

@@ -208,15 +208,19 @@ def _lines(found: Results, remedy: Remedy, framework: str) -> tuple[str, ...]:
         return tuple(line.replace("LSTM", name) for line in fixed)
     if fixed is not None or remedy.name not in _OF_LAYER or not found.layers:
         return fixed or ()
-    path, *others = [
+    needing = [
         path
         for path, each in found.layers.items()
         if remedy.text in {one.text for one in _remedies_of(found, each)}
-    ] or list(found.layers)
-    layer, longest = found.layers[path], max((found.dependency_length or 2) - 1, 2)
+    ]
     of_layer = _keras_lines if framework == "keras" else _torch_lines
-    lines = of_layer(path, layer, remedy.name, longest)
-    return (*lines, f"# likewise {', '.join(others)}") if lines and others else lines
+    longest = max((found.dependency_length or 2) - 1, 2)
+    blocks = {
+        path: of_layer(path, found.layers[path], remedy.name, longest) for path in needing or found.layers
+    }
+    if not any(blocks.values()):
+        return ()
+    return tuple(line for path, block in blocks.items() for line in block or (f"# {path} needs the same",))
 
 
 def _clipping_lines(found: Results, lines: tuple[str, ...]) -> tuple[str, ...]:

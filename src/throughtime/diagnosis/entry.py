@@ -108,10 +108,29 @@ def diagnose(
 
     Examples
     --------
-    >>> from throughtime import testing
-    >>> found = diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=60)
-    >>> found.verdict == "cannot_say", found.text[:48]
-    (True, 'Cannot decide: the longest sequence has lags up ')
+    An LSTM that has to return the first of 40 inputs, before any training:
+
+    >>> import keras, numpy as np
+    >>> keras.utils.set_random_seed(0)
+    >>> x = np.random.normal(size=(64, 40, 1)).astype("float32")
+    >>> layers = [keras.Input((40, 1)), keras.layers.LSTM(8, name="lstm"), keras.layers.Dense(1)]
+    >>> model = keras.Sequential(layers)
+    >>> model.compile(loss="mse")
+    >>> found = diagnose(model, x, y=x[:, 0], dependency_length=38)
+    >>> print(str(found.brief).splitlines()[0])  # print(found.brief) has numbers and a remedy, with code
+    The gradient vanishes before lag 38.
+    >>> found.verdict, found.layers["lstm"].reach.answer
+    (<Verdict.NO_EVIDENCE: 'no_evidence'>, 'no')
+
+    A torch module brings no loss, a function of the output and `y`:
+
+    >>> import torch
+    >>> gru, series = torch.nn.GRU(1, 8, batch_first=True), torch.from_numpy(x)
+    >>> def last_loss(output, y):
+    ...     return ((output[0][:, -1] - y) ** 2).mean()
+    >>> found = diagnose(gru, series, series[:, 0], loss=last_loss, dependency_length=38)
+    >>> found.to_dict()["findings"]
+    {'vanishing': 'yes', 'unstable': 'no', 'nonfinite': 'no', 'misread': 'no'}
     """
     if isinstance(model, (xr.DataTree, xr.Dataset)):
         tree = xr.DataTree.from_dict({"/layer": model}) if isinstance(model, xr.Dataset) else model

@@ -223,8 +223,7 @@ SENTENCES: Mapping[str, str] = {
     "remedy_window": "train on windows of more than {lag} step{s}",
     "remedy_epsilon": "lower the optimizer's epsilon",
     "remedy_ends": (
-        "read what each direction ends with. PyTorch: h_n, or torch.cat([out[:, -1, :H], out[:, 0, H:]], 1) "
-        "with H units. Keras: return_sequences=False"
+        "read each direction where it ends: the forward half at the last step, the backward half at the first"
     ),
     "remedy_batch_first": "pass batch_first=True to the layer, or time on the first axis of its input",
     "remedy_dead": "initialise the layer anew, with biases of 0, or use tanh; lower the learning rate",

@@ -48,13 +48,6 @@ def decay_rate(
         `residual`: median distance of ln R from the line; `exponential`: False if that exceeds 5 % of the
         line's fall and 0.05, so that no rate describes the decay. Excluded samples are counted by reason.
 
-    Raises
-    ------
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
-
     Examples
     --------
     >>> from throughtime import testing

@@ -35,13 +35,6 @@ def effective_steps(layer: Layer) -> xr.Dataset:
         contributes everything, T if all contribute equally. NaN for a sample whose contributions are all 0 or
         not finite.
 
-    Raises
-    ------
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
-
     Examples
     --------
     >>> from throughtime import testing

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._errors import DiagnosticError, SchemaError
+from throughtime._errors import SchemaError
 from throughtime._inputs import takes
 from throughtime._tree import Layer, states
 from throughtime._vocabulary import WEIGHTS, as_known
@@ -56,7 +56,7 @@ class NonFinite:
         )
 
 
-@takes(DiagnosticError)
+@takes(SchemaError)
 def first_nonfinite(captured: Layer) -> NonFinite | None:
     """Find the first NaN or infinity of a capture: by training step, then in the order of computation.
 
@@ -73,11 +73,6 @@ def first_nonfinite(captured: Layer) -> NonFinite | None:
     Returns
     -------
     NonFinite, or None if all values are finite
-
-    Raises
-    ------
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------

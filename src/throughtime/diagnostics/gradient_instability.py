@@ -44,8 +44,6 @@ def gradient_instability(layer: Layer) -> xr.DataArray:
     DiagnosticError
         `output_gradient` has a time axis and cannot be subtracted, as in an LSTM or with two directions; or
         the state of the cell is changed between its calls.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------

@@ -44,13 +44,6 @@ def lag_profile(layer: Layer, *, lags: Iterable[int] | None = None, confidence: 
         longest sample; `no_steps`, `no_signal`, `non_finite`: samples excluded for that reason. See
         `ratio_text`.
 
-    Raises
-    ------
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
-
     References
     ----------
     Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks, §2.
@@ -97,8 +90,6 @@ def ratio_text(profile: xr.Dataset, lag: int) -> str:
     ------
     DiagnosticError
         The profile has directions or training steps, or does not contain this lag.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------

@@ -58,8 +58,6 @@ def from_last_step(layer: Layer) -> xr.Dataset:
     DiagnosticError
         The certificate fails, the cell has neither a closed form nor a captured `state_jacobian`, or there
         are several directions or training steps.
-    SchemaError
-        A variable is missing.
 
     References
     ----------

@@ -45,8 +45,6 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     ------
     DiagnosticError
         `transient` is negative, or as `state_jacobian`.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------

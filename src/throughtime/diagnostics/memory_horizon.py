@@ -40,13 +40,6 @@ def memory_horizon(layer: Layer, *, threshold: float = REACHES) -> xr.DataArray:
         Coordinate `censored`. Integers, or floats if `layer` is lazy or a sample has no signal at lag 0; such
         a sample is NaN, and `lag_profile` counts the reasons.
 
-    Raises
-    ------
-    SchemaError
-        `layer` has no `hidden_gradient`.
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
-
     References
     ----------
     Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks, §2.
@@ -89,13 +82,6 @@ def memory_horizon_median(layer: Layer, *, threshold: float = REACHES) -> xr.Dat
         `at_least` is the longest observed horizon; otherwise `at_least` is the median. `samples` counts
         measured samples, `censored_samples` the censored ones among them; excluded samples are counted by
         reason.
-
-    Raises
-    ------
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------

@@ -45,13 +45,6 @@ def recurrent_spectrum(layer: Layer) -> xr.Dataset:
         √(‖U‖_F² − Σ|λ|²) / ‖U‖_F, 0 for a normal matrix, NaN for a zero one; `eigenvalues` (mode), complex,
         largest first. All NaN for weights that are not finite.
 
-    Raises
-    ------
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
-
     References
     ----------
     Kerg et al. (2019), Non-normal recurrent neural network (nnRNN), arXiv 1905.12080.

@@ -46,13 +46,6 @@ def saturation(layer: Layer, *, low: float = GATE_LOW, high: float = GATE_HIGH) 
         `left`, `right`: shares over all valid steps of all samples. NaN for an activation without two ends
         (relu), and if no step is valid.
 
-    Raises
-    ------
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
-
     References
     ----------
     Karpathy, Johnson & Fei-Fei (2015), Visualizing and understanding recurrent networks, arXiv 1506.02078.

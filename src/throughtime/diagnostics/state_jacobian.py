@@ -55,8 +55,6 @@ def state_jacobian(layer: Layer) -> xr.DataArray:
     DiagnosticError
         The certificate of the layer exceeds its limit, the loop changes the state between the steps, or the
         cell has no closed form and was captured without `state_jacobian`.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------

@@ -38,13 +38,6 @@ def temporal_coherence(layer: Layer) -> xr.Dataset:
         `noise_floor`: 1/√B for the B samples with a gradient, the value of κ for random directions.
         NaN if there is no gradient.
 
-    Raises
-    ------
-    DiagnosticError
-        An argument is not as described above.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
-
     Examples
     --------
     >>> from throughtime import testing

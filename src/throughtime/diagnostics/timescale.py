@@ -44,8 +44,6 @@ def timescale(layer: Layer) -> xr.DataArray:
     ------
     DiagnosticError
         The layer has neither a forget nor an update gate, nor a captured `state_jacobian`.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------

@@ -36,13 +36,6 @@ def unit_correlation(layer: Layer, *, variable: str = "hidden") -> xr.DataArray:
     DataArray ([direction,] [gate,] unit, unit_from), −1 to 1
         NaN for a unit that never changes, and if fewer than 2 steps are valid.
 
-    Raises
-    ------
-    SchemaError
-        The layer has no such variable.
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
-
     Examples
     --------
     >>> from throughtime import testing

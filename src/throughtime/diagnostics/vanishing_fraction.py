@@ -37,13 +37,6 @@ def vanishing_fraction(layer: Layer, *, threshold: float = REACHES) -> xr.Datase
         number of the dtype, or 0 directly after such a value; `zero`: exactly 0 without underflow.
         `no_steps`, `no_signal`, `non_finite` count excluded samples.
 
-    Raises
-    ------
-    DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
-
     Examples
     --------
     >>> from throughtime import testing

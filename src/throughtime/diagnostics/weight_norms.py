@@ -32,8 +32,6 @@ def weight_norms(layer: Layer, *, gradients: bool = False) -> xr.Dataset:
     ------
     DiagnosticError
         The layer has no kernel.
-    SchemaError
-        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------

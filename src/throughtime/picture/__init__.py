@@ -76,13 +76,7 @@ _LENGTH = number(0.1, 1000, "inches")
 @takes(PictureError, limits=_LIMITS, ticks=_TICKS)
 @dataclass(frozen=True)
 class Axis(Printable):
-    """Label, limits and optional ticks, each a position with its words.
-
-    Raises
-    ------
-    PictureError
-        An argument is not as described above.
-    """
+    """Label, limits and optional ticks, each a position with its words."""
 
     label: str = ""
     limits: tuple[float, float] | None = None
@@ -98,13 +92,7 @@ class Axis(Printable):
 @takes(PictureError, marks=_MARKS, x=instance("Axis"), y=instance("Axis"))
 @dataclass(frozen=True)
 class Panel(Printable):
-    """One pair of axes with its marks, in the order of drawing; without a frame there are no axis lines.
-
-    Raises
-    ------
-    PictureError
-        An argument is not as described above.
-    """
+    """One pair of axes with its marks, in the order of drawing; without a frame there are no axis lines."""
 
     marks: tuple[Mark, ...]
     title: str = ""
@@ -132,13 +120,7 @@ class Panel(Printable):
 @takes(PictureError, words=several(text))
 @dataclass(frozen=True)
 class Slider(Printable):
-    """A dim whose values are frames: its name, and a word for each frame.
-
-    Raises
-    ------
-    PictureError
-        An argument is not as described above.
-    """
+    """A dim whose values are frames: its name, and a word for each frame."""
 
     name: str
     words: tuple[str, ...]
@@ -177,11 +159,6 @@ class Picture(Printable):
     shown : int
     titles : tuple of str
         A title for each frame, if they differ; `title` is that of the frame shown.
-
-    Raises
-    ------
-    PictureError
-        An argument is not as described above.
 
     Examples
     --------

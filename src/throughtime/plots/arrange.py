@@ -26,13 +26,7 @@ class Layout:
 
 
 def arranged(values: xr.DataArray, rows: str | None, columns: str, sliders: Sequence[str]) -> Layout:
-    """Assign each dim to a place.
-
-    Raises
-    ------
-    PictureError
-        There is no such axis, it is named twice, or there are more panels than can be read.
-    """
+    """Assign each dim to a place."""
     across = dim_called(values, columns, "columns")
     along = dim_called(values, rows, "rows") if rows else _default_rows(values, across)
     given = [sliders] if isinstance(sliders, str) else list(sliders)

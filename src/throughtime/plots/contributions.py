@@ -68,12 +68,8 @@ def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
 
     Raises
     ------
-    SchemaError
-        The layer has no such variable, or there are several layers.
     DiagnosticError
         The certificate of the layer is above its bar, or an argument is not as described above.
-    PictureError
-        An argument is not as described above.
 
     Examples
     --------

@@ -128,13 +128,7 @@ def _timed(symbol: str, values: xr.DataArray) -> str:
 
 
 def required(dataset: xr.Dataset, name: str) -> xr.DataArray:
-    """Return a variable; the error names the call that captures it.
-
-    Raises
-    ------
-    SchemaError
-        The layer has no such variable.
-    """
+    """Return a variable; the error names the call that captures it."""
     try:
         return require(dataset, name)
     except SchemaError as error:
@@ -172,24 +166,14 @@ def symbol_of(name: str, own: Sequence[str] = ()) -> str:
 def norm_symbol(name: str, own: Sequence[str] = ()) -> str:
     """Return the symbol of a quantity's norm over units; a norm keeps its symbol.
 
-    Parameters
-    ----------
-    name : str
-    own : sequence of str
-        States of a custom cell.
+    `own` are the states of a custom cell.
     """
     symbol = symbol_of(name, own)
     return symbol if "‖" in symbol else f"‖{symbol}‖"
 
 
 def layers(captured: Layer) -> list[tuple[str, xr.Dataset]]:
-    """List the layers of a capture, or the one layer, with their paths.
-
-    Raises
-    ------
-    SchemaError
-        There is no layer.
-    """
+    """List the layers of a capture, or the one layer, with their paths."""
     if isinstance(captured, xr.DataTree):
         found = [(str(node.path).strip("/"), node.to_dataset()) for node in captured.leaves if node.data_vars]
         if found:
@@ -203,13 +187,7 @@ def last_step(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def dim_called(values: xr.DataArray, name: str, what: str) -> str:
-    """Find a dim by its name; "unit" stands for any dim of units.
-
-    Raises
-    ------
-    PictureError
-        The array has no such dim.
-    """
+    """Find a dim by its name; "unit" stands for any dim of units."""
     if name in values.dims:
         return name
     alike = [str(dim) for dim in values.dims if dim in UNITS]

@@ -65,8 +65,6 @@ def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[L
 
     Raises
     ------
-    SchemaError
-        The layer lacks the quantity, or there are several layers.
     PictureError
         There is no dim `step`, or neither `time` nor `lag`.
 

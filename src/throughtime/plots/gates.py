@@ -68,8 +68,6 @@ def gates(
     ------
     SchemaError
         The layer has no gates, or there are several layers.
-    PictureError
-        There is no such sample.
 
     Examples
     --------

@@ -80,8 +80,6 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
         No layer has a gradient with a time axis.
     MissingDependencyError
         cmcrameri is not installed.
-    PictureError
-        An argument is not as described above.
 
     Examples
     --------

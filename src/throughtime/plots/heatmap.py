@@ -62,8 +62,6 @@ def heatmap(
 
     Raises
     ------
-    SchemaError
-        The layer lacks the quantity, or there are several layers.
     PictureError
         There is no such axis, scale or colour map, or there are more panels than can be read.
 

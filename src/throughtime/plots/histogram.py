@@ -72,13 +72,6 @@ def histogram(
     -------
     Picture
 
-    Raises
-    ------
-    SchemaError
-        A layer lacks the quantity.
-    PictureError
-        There is no such axis or scale.
-
     Examples
     --------
     >>> from throughtime import testing

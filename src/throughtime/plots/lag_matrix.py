@@ -45,13 +45,6 @@ def lag_matrix(captured: Layer, **look: Unpack[Look]) -> Picture:
     -------
     Picture
 
-    Raises
-    ------
-    SchemaError
-        The layer has no lag matrix, or there are several layers.
-    PictureError
-        An argument is not as described above.
-
     Examples
     --------
     >>> from throughtime import testing

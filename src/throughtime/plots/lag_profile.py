@@ -53,8 +53,6 @@ def lag_profile(captured: Layer, *, threshold: float = REACHES, **look: Unpack[L
     ------
     SchemaError, DiagnosticError
         As `tt.diagnostics.lag_profile`.
-    PictureError
-        An argument is not as described above.
 
     Examples
     --------

@@ -80,13 +80,6 @@ def lines(
     -------
     Picture
 
-    Raises
-    ------
-    SchemaError
-        The layer lacks the quantity, or there are several layers.
-    PictureError
-        There is no such axis, scale or spread.
-
     Examples
     --------
     >>> from throughtime import testing

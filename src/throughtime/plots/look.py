@@ -57,13 +57,7 @@ _RULES = {
 
 
 def checked(look: Look, *, without: tuple[str, ...] = ()) -> Look:
-    """Refuse unknown keywords and values; drop those that are None.
-
-    Raises
-    ------
-    PictureError
-        There is no such keyword, or its value is refused.
-    """
+    """Refuse unknown keywords and values; drop those that are None."""
     known = [name for name in _RULES if name not in without]
     given = {name: value for name, value in look.items() if value is not None or name not in known}
     if unknown := next((name for name in given if name not in known), None):

@@ -56,8 +56,6 @@ def overview(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> Pictur
         No layer has gradients of its states.
     DiagnosticError
         The certificate of a layer is above its bar.
-    PictureError
-        An argument is not as described above.
 
     Examples
     --------

@@ -41,8 +41,6 @@ def scatter(captured: Captured, quantity: str = "output_gradient", **look: Unpac
 
     Raises
     ------
-    SchemaError
-        The layer lacks the quantity, or there are several layers.
     PictureError
         The values have a time axis, or no samples or units.
 

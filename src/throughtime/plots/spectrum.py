@@ -55,8 +55,6 @@ def spectrum(captured: Layer, *, samples: int = 4, **look: Unpack[Look]) -> Pict
     ------
     SchemaError, DiagnosticError
         As `tt.diagnostics.recurrent_spectrum`.
-    PictureError
-        An argument is not as described above.
 
     Examples
     --------

@@ -56,13 +56,6 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
     -------
     Picture
 
-    Raises
-    ------
-    SchemaError
-        The layer has no such weights, or there are several layers.
-    PictureError
-        An argument is not as described above.
-
     Examples
     --------
     >>> from throughtime import testing

@@ -63,11 +63,6 @@ def decaying(
     dtype : str
         Format of all arrays.
 
-    Raises
-    ------
-    ArgumentError
-        An argument is not as described above.
-
     Examples
     --------
     >>> leaf = decaying(rate=0.5)["rnn"].to_dataset()
@@ -86,11 +81,6 @@ def decaying(
 def perfect_memory(*, samples: int = 1, steps: int = 50, units: int = 4) -> xr.DataTree:
     """Linear RNN with U = I: the gradient is the same at every lag.
 
-    Raises
-    ------
-    ArgumentError
-        An argument is not as described above.
-
     Examples
     --------
     >>> leaf = perfect_memory()["rnn"].to_dataset()
@@ -103,11 +93,6 @@ def perfect_memory(*, samples: int = 1, steps: int = 50, units: int = 4) -> xr.D
 @takes()
 def exploding(rate: float = 1.5, *, samples: int = 1, steps: int = 50, units: int = 4) -> xr.DataTree:
     """Linear RNN with U = rate·I: the gradient grows by `rate` at every step back.
-
-    Raises
-    ------
-    ArgumentError
-        An argument is not as described above.
 
     Examples
     --------
@@ -138,11 +123,6 @@ def with_masks(
     padding : "after" or "before"
         Position of the masked steps relative to the valid ones.
 
-    Raises
-    ------
-    ArgumentError
-        An argument is not as described above.
-
     Examples
     --------
     >>> with_masks(lengths=[3, 1], steps=4)["rnn"]["valid"].values.astype(int)
@@ -162,11 +142,6 @@ def bidirectional(
     """Two linear RNNs on one input, forward and backward, each with its own rate.
 
     The backward half ends at the first step of the input, so its lags count from there.
-
-    Raises
-    ------
-    ArgumentError
-        An argument is not as described above.
 
     Examples
     --------
@@ -194,11 +169,6 @@ def lag_matrix_of(
     """Linear RNN with a loss at every step: Λ[s, t] = rate^(s − t), and 0 for s < t.
 
     Its total gradient is nearly flat although its memory is short.
-
-    Raises
-    ------
-    ArgumentError
-        An argument is not as described above.
 
     Examples
     --------

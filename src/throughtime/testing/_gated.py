@@ -34,11 +34,6 @@ def constant_gates(
     kind : "lstm" or "gru"
     samples, steps, units : int
 
-    Raises
-    ------
-    ArgumentError
-        An argument is not as described above.
-
     Examples
     --------
     >>> leaf = constant_gates(keep=0.5)["rnn"].to_dataset().isel(sample=0, unit=0)
@@ -65,11 +60,6 @@ def saturated_gates(
     left, right : float
         Shares of the steps at which every gate is at the low and at the high end of its range.
     samples, steps, units : int
-
-    Raises
-    ------
-    ArgumentError
-        An argument is not as described above.
 
     Examples
     --------
@@ -105,11 +95,6 @@ def nonfinite(
     value : float
         NaN or an infinity.
     sample, time, unit : int
-
-    Raises
-    ------
-    ArgumentError
-        An argument is not as described above.
 
     Examples
     --------

@@ -19,22 +19,11 @@ _Identity = tuple[tuple[int, int], tuple[int, int, int]]
 
 
 class Follower:
-    """Looks at one run again and again.
+    """Reads one run again and again.
 
-    Parameters
-    ----------
-    path : path-like
-
-    Attributes
-    ----------
-    tree : DataTree or None
-        The run as it was committed last, read when it is used; None before there is one.
-    steps : list of int
-        Training steps in it.
-    generation : int
-        Grows whenever the steps known before are not the beginning of those there are now.
-    committed_at : float
-        Time of the last commit, in seconds since the epoch.
+    `tree` is the run as it was committed last, None before there is one; `steps` its training steps.
+    `generation` grows whenever earlier steps are not the beginning of today's; `committed_at` is in seconds
+    since the epoch.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -56,15 +45,7 @@ class Follower:
     def refresh(self) -> bool:
         """Look whether something was committed, and open the run anew if so.
 
-        Returns
-        -------
-        bool
-            False also where the run is gone for a moment, as it is when it is thinned.
-
-        Raises
-        ------
-        StoreError
-            The path holds no run, or one of a newer version.
+        Returns False also where the run is gone for a moment, as it is when it is thinned.
         """
         found = _identity(self.path)
         if found is None or found == self._seen:

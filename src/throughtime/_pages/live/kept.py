@@ -6,12 +6,7 @@ from __future__ import annotations
 class Kept:
     """Keeps at most so many records, one in `stride`; when they are too many, every second one goes.
 
-    Parameters
-    ----------
-    most : int
-        An even number.
-    count : int
-        Records that are there already, numbered from 0.
+    `most` is even; `count` records exist already, numbered from 0.
 
     Examples
     --------

@@ -37,14 +37,7 @@ _LAST_ON_DARK = "#56b4e9"
 
 
 class Page:
-    """Fills a Bokeh document and keeps it up to date.
-
-    Parameters
-    ----------
-    document : bokeh Document
-    path : path-like
-        Folder of the run.
-    """
+    """Fills a Bokeh document with the run in the folder `path`, and keeps it up to date."""
 
     def __init__(self, document: Document, path: Path) -> None:
         self._follower = Follower(path)

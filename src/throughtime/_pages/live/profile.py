@@ -25,10 +25,7 @@ _OLDEST, _NEWEST = 0.12, 0.7  # opacity of earlier curves
 class Profile:
     """A curve of the last record, with those of earlier ones faint behind it.
 
-    Parameters
-    ----------
-    name : str
-        Name of its sources: `name` has the last curve, `name_earlier` the others.
+    The source `name` has the last curve, `name_earlier` the others.
     """
 
     def __init__(self, name: str, theme: Theme, x: str, y: str, *, threshold: float | None = None) -> None:

@@ -35,26 +35,7 @@ _LOG_OF_BOKEH = logging.getLogger("bokeh.server.views.ws")
 
 
 class Server:
-    """A page at `url` that follows a run, which need not exist yet.
-
-    Parameters
-    ----------
-    path : path-like
-        Folder of the run.
-    port : int
-        0 takes any free port.
-
-    Attributes
-    ----------
-    url : str
-
-    Raises
-    ------
-    MonitorError
-        The port is taken.
-    StoreError
-        The path is a file.
-    """
+    """A page at `url` that follows a run, which need not exist yet; port 0 takes any free one."""
 
     def __init__(self, path: str | os.PathLike[str], port: int = 0) -> None:
         self._path = Path(path)

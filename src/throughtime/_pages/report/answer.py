@@ -48,14 +48,7 @@ def reach_picture(
 ) -> Picture:
     """Draw R(k) of each layer, with the threshold and the lag that was judged.
 
-    Parameters
-    ----------
-    curves : mapping of str to LagCurve
-        At least one.
-    lag : int or None
-        Marked if it is given.
-    horizons : mapping of str to str, optional
-        Horizons of layers, in steps, for the title; gradients that grow are its subject instead.
+    The title names the horizons of layers, in steps; gradients that grow are its subject instead.
     """
     panel = reach_panel(curves, lag=lag)
     return Picture((panel,), title=_grown(curves) or _title(horizons or {}), note=NOTE, width=9.0, height=3.4)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from throughtime._inputs.structures import to_numpy
 from throughtime.adapters.axes import AXES, of_series, of_state
@@ -24,6 +25,7 @@ from .loop import Loop
 from .models import Model
 from .scan import State
 
+Results = Mapping[str, Any]  # of `Computation`: of the whole program, or of one layer
 _NO_INPUT = "no floating-point array with a sample axis enters this loop step by step"
 _NO_NAMES = (
     "the model is a function, whose arrays have no names: pass the module itself, or "
@@ -35,7 +37,7 @@ _NAMED = INSIDE | {"input", "input_gradient", "output", "output_gradient", "vali
 
 
 def records(
-    computation: Computation, model: Model, results: Mapping[str, Any], reduced: tuple[float, str] | None
+    computation: Computation, model: Model, results: Results, reduced: tuple[float, str] | None
 ) -> ModelRecord:
     """Turn a finished pass into records."""
     found = computation.found
@@ -67,8 +69,8 @@ class _Leaf:
 
     computation: Computation
     model: Model
-    results: Mapping[str, Any]
-    own: Mapping[str, Any]
+    results: Results
+    own: Results
     entry: Found
     dims: dict[str, tuple[str, ...]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
@@ -76,7 +78,7 @@ class _Leaf:
     def __post_init__(self) -> None:
         self.loop, self.wanted = self.entry.layer, self.computation.wanted
         self.outer = self.loop.outer.length if self.loop.outer else 0
-        self.gradients: Mapping[str, Any] = self.own.get("gradients", {})
+        self.gradients: Results = self.own.get("gradients", {})
 
     def record(self) -> LayerRecord:
         """Make the record."""
@@ -116,12 +118,12 @@ class _Leaf:
 
     # Arrays of steps.
 
-    def _series(self, array: Any, axis: int | None) -> Array:
+    def _series(self, array: ArrayLike, axis: int | None) -> Array:
         """([outer step,] time, …) as the program has it to (sample, time, …) in input time."""
         found = self._in_input_time(self._samples_first(array, None if axis is None else axis + 1))
         return found[..., None] if found.ndim == 2 else found
 
-    def _samples_first(self, array: Any, axis: int | None) -> Array:
+    def _samples_first(self, array: ArrayLike, axis: int | None) -> Array:
         """Bring samples to the front, each with its outer steps."""
         found, outer = to_numpy(array), bool(self.outer)
         found = found[None] if axis is None else np.moveaxis(found, axis + outer, 0)
@@ -137,13 +139,13 @@ class _Leaf:
         order = (lengths - 1 - np.arange(self.loop.length)) % self.loop.length
         return np.take_along_axis(array, order.reshape(*order.shape, *(1,) * (array.ndim - 2)), 1)
 
-    def _by_step(self, array: Any) -> Array:
+    def _by_step(self, array: ArrayLike) -> Array:
         """(time, sample), or (time, 1) where all samples are alike, to (sample, time)."""
         samples = self._series(self.own["states"][0], self.loop.shown[0].axis).shape[0]
         shape = (*([self.outer] if self.outer else []), self.loop.length, samples // (self.outer or 1))
         return self._in_input_time(self._samples_first(np.broadcast_to(to_numpy(array), shape), 1))
 
-    def _once(self, array: Any, axis: int | None) -> Array:
+    def _once(self, array: ArrayLike, axis: int | None) -> Array:
         found = self._samples_first(array, axis)
         return found[:, None] if found.ndim == 1 else found
 
@@ -211,7 +213,7 @@ class _Leaf:
         self.dims |= {name: ("sample", "time", *axes) for name, axes in dims.items()}
         weights = self.own.get("weights", [])
         steps = None if self.own.get("steps") is None else self._samples_first(self.own["steps"], None)
-        # What is compared are norms: the loop's at each step, and that of the difference.
+        # Norms are compared: the loop's at each step, and that of the difference.
         back = {} if steps is None else {"input_gradient": steps}
         if "jacobian" in self.own:
             arrays["state_jacobian"] = self._series(self.own["jacobian"], 0)
@@ -254,15 +256,11 @@ class _Leaf:
             found["gate_gradient"] = self._stacked(back, gates[0])
         return found
 
-    def _stacked(self, values: Sequence[Any], gate: Gate) -> Array:
+    def _stacked(self, values: Sequence[ArrayLike], gate: Gate) -> Array:
         """Put gates side by side, in the order in which the program has samples and steps."""
         axis, each = self.loop.axis(gate.value), list(map(np.asarray, values))
-        one = (
-            each[0]
-            if len(each) == 1
-            else np.stack(each, bool(self.outer) + (1 if axis is None else axis + 2))
-        )
-        return self._series(one, axis)
+        place = bool(self.outer) + (1 if axis is None else axis + 2)
+        return self._series(each[0] if len(each) == 1 else np.stack(each, place), axis)
 
 
 def _is_of(name: str, states: int) -> bool:
@@ -270,7 +268,7 @@ def _is_of(name: str, states: int) -> bool:
 
 
 def _outside_of_loops(
-    computation: Computation, results: Mapping[str, Any], paths: Sequence[str]
+    computation: Computation, results: Results, paths: Sequence[str]
 ) -> tuple[LayerRecord, ...]:
     """Make a leaf of each value; `paths` are those of the loops."""
     gradients = results["mark_gradients"] or [None] * len(computation.marks)
@@ -285,7 +283,7 @@ def _outside_of_loops(
 
 
 def _in_loop(
-    loop: Loop, own: Mapping[str, Any], series: Callable[[Any, int | None], Array], taken: Collection[str]
+    loop: Loop, own: Results, series: Callable[[ArrayLike, int | None], Array], taken: Collection[str]
 ) -> MarkedSteps:
     """Arrange what a step has marked; `taken` are names of the leaf's other arrays."""
     if not loop.marks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -11,28 +11,34 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.stages import Compiled
+from jax.typing import ArrayLike
 
 from throughtime._common.memory.budget import Need
 from throughtime._errors import LossError, UnsupportedModelError
-from throughtime.adapters import loss_reduction
-from throughtime.adapters.loss_reduction import evaluated, weighted
-from throughtime.adapters.records import Array
+from throughtime.adapters import loss_reduction, records
+from throughtime.adapters.loss_reduction import Loss, evaluated, weighted
 
 from . import models
 from .every_step import before, carried, every_step, jacobians, on_exit, transitions
 from .find import Found
 from .loop import Loop, marked
-from .models import Traced, shapes_of, traced
-from .taps import Seen, Taps, run
+from .models import Traced, traced
+from .program import Value
+from .samples import shapes_of
+from .taps import Seen, Taps, Zeros, run
 
+Arrays = Sequence[Array]
+Within = Mapping[Value, Array]  # gates, marks and entries of a step, by their keys
 _MOST = 8  # compiled programs that are kept
-_known: OrderedDict[Any, Any] = OrderedDict()
+_known: OrderedDict[Hashable, Callable[..., Array]] = OrderedDict()
 
 
 check_loss = partial(loss_reduction.check_loss, model="JAX model", example="optax.squared_error")
 
 
-def total(loss: Any, output: Any, y: Any, sample_weight: Any) -> Any:
+def total(loss: Loss, output: object, y: object, sample_weight: ArrayLike | None) -> Array:
     """Evaluate the scalar loss of a batch, or raise LossError; values per sample are averaged."""
     value = evaluated(loss, output, y, _shapes)
     if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.floating):
@@ -40,14 +46,17 @@ def total(loss: Any, output: Any, y: Any, sample_weight: Any) -> Any:
         raise LossError(f"The loss must return a real floating-point array; it returned {found}.")
     if sample_weight is not None:
         value = weighted(value, jnp.asarray(sample_weight, value.dtype))
-    return value.mean()
+    mean: Array = value.mean()
+    return mean
 
 
-def _shapes(structure: Any) -> str:
+def _shapes(structure: object) -> str:
     return ", ".join(str(tuple(np.shape(leaf))) for leaf in jax.tree.leaves(structure)) or "()"
 
 
-def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, training: bool) -> Array:
+def losses(
+    model: object, x: object, y: object, sample_weight: object, *, loss: Loss, training: bool
+) -> records.Array:
     """Evaluate what each sample loses alone, (sample) in float64; LossError if it fails on single samples."""
     check_loss(loss)
     taken = models.taken_apart(model, training=training)
@@ -62,7 +71,9 @@ def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, trainin
     return np.asarray(compiled(*arguments), np.float64)
 
 
-def _of_each(model: models.Model, loss: Any, x: Any, y: Any, sample_weight: Any) -> Any:
+def _of_each(
+    model: models.Model, loss: Loss, x: object, y: object, sample_weight: object
+) -> Callable[..., Array]:
     """Make the function of all arrays that evaluates each sample's loss."""
     current = traced(model, x)
     samples = current.samples
@@ -71,7 +82,7 @@ def _of_each(model: models.Model, loss: Any, x: Any, y: Any, sample_weight: Any)
     if samples.count > 1 and not has_axis:
         raise LossError("The model's output has no sample axis, so a single sample has no loss.")
 
-    def each(parameters: Any, others: Any, x: Any, y: Any, sample_weight: Any) -> Any:
+    def each(parameters: Arrays, others: Arrays, x: object, y: object, sample_weight: Array) -> Array:
         data = (model.call(parameters, others, x), y, sample_weight)
         if not has_axis:
             return total(loss, *data)[None]
@@ -80,7 +91,7 @@ def _of_each(model: models.Model, loss: Any, x: Any, y: Any, sample_weight: Any)
     return each
 
 
-# What a step has to be run once more for.
+# Quantities for which each step runs once more.
 _WITHIN = frozenset(
     {"gate_activation", "gate_gradient", "step_contribution", "certificate", "carried_gradient"}
 )
@@ -93,14 +104,14 @@ class Computation:
     traced: Traced
     found: Sequence[Found]
     wanted: frozenset[str]  # quantities; no gradients where there are no labels
-    loss: Any
+    loss: Loss | None
     reduced: tuple[float, str] | None = None  # what the loss does to samples; known after the first batch
     need: Need | None = None  # what the compiled program takes
-    _compiled: Any = field(default=None, repr=False)
+    _compiled: Compiled | None = field(default=None, repr=False)
 
     @property
     def marks(self) -> list[tuple[str, int]]:
-        """What `tt.mark` names outside of every loop."""
+        """Values that `tt.mark` names outside of every loop."""
         program = self.traced.program
         floating = jnp.inexact
         return [each for each in marked(program) if jnp.issubdtype(program.shapes[each[1]].dtype, floating)]
@@ -112,7 +123,7 @@ class Computation:
 
     @cached_property
     def taps(self) -> list[Taps]:
-        """What is added to each scan."""
+        """The taps of each scan."""
         outer = {one.outer.op: one.outer for one in self.layers if one.outer is not None}
         first = outer | {one.op: one for one in reversed(self.layers)}
         return [Taps(one, runs_again=self._runs_again(one)) for one in first.values()]
@@ -120,7 +131,7 @@ class Computation:
     def _runs_again(self, loop: Loop) -> bool:
         return bool(self.wanted & _WITHIN) or any(one.marks or one.below for one in loop.parts_of_scan)
 
-    def compiled(self, arguments: Any) -> Any:
+    def compiled(self, arguments: Sequence[object]) -> Compiled:
         """Compile once; UnsupportedModelError if JAX cannot differentiate a loop."""
         if self._compiled is None:
             try:
@@ -139,14 +150,22 @@ class Computation:
             "fori_loop with bounds that are Python numbers; a scan may skip steps with jax.lax.cond."
         )
 
-    def _compute(self, parameters: Any, others: Any, consts: Any, x: Any, y: Any, sample_weight: Any) -> Any:
+    def _compute(
+        self,
+        parameters: Arrays,
+        others: Arrays,
+        consts: Arrays,
+        x: Arrays,
+        y: object,
+        sample_weight: Array | None,
+    ) -> dict[str, Any]:
         program = self.traced.program
         structure = jax.tree.structure(self.traced.output)
 
-        def forward(zeros: Any, parameters: Any) -> Any:
+        def forward(zeros: tuple[list[Zeros], dict[int, Array]], parameters: Arrays) -> tuple[Array, Any]:
             known = dict(zip(program.consts, consts, strict=True))
             read, seen = run(program, known, [*parameters, *others, *x], self.taps, zeros)
-            output = structure.unflatten([read(value) for value in program.outputs])
+            output = jax.tree.unflatten(structure, [read(value) for value in program.outputs])
             value = jnp.zeros(()) if self.loss is None else total(self.loss, output, y, sample_weight)
             lengths = [None if one.lengths is None else read(one.lengths) for one in self.layers]
             return value, (output, seen, [read(key) for _, key in self.marks], lengths)
@@ -170,16 +189,19 @@ class Computation:
             "mark_gradients": [] if gradients is None else [gradients[1][key] for _, key in self.marks],
         }
 
-    def _needed(self, gradients: Any) -> Any:
+    def _needed(self, gradients: Arrays | None) -> dict[int, Array]:
         if gradients is None or "weight_gradients" not in self.wanted:
             return {}
         halves = (half for one in self.found for half in one.halves)
         return {number: gradients[number] for one in halves for number in one.weights}
 
-    def _layers(self, seen: Sequence[Seen], gradients: Any, lengths: Sequence[Any]) -> list[dict[str, Any]]:
+    def _layers(
+        self, seen: Sequence[Seen], gradients: Sequence[Zeros] | None, lengths: Sequence[Array | None]
+    ) -> list[dict[str, Any]]:
         """Choose what is brought to NumPy of each layer."""
         found: dict[int, dict[str, Any]] = {}
-        for taps, one, back in zip(self.taps, seen, gradients or [None] * len(seen), strict=True):
+        backs = [None] * len(seen) if gradients is None else gradients
+        for taps, one, back in zip(self.taps, seen, backs, strict=True):
             own = [number for number, layer in enumerate(self.layers) if layer.op is taps.loop.op]
             layers = [(self.layers[number], lengths[number]) for number in own]
             made = taps.of_outer_steps(partial(self._of_scan, taps, layers), one, back) if own else []
@@ -187,7 +209,7 @@ class Computation:
         return [{**found[number], "lengths": length} for number, length in enumerate(lengths)]
 
     def _of_scan(
-        self, taps: Taps, layers: Sequence[tuple[Loop, Any]], seen: Seen, back: Any
+        self, taps: Taps, layers: Sequence[tuple[Loop, Array | None]], seen: Seen, back: Zeros | None
     ) -> list[dict[str, Any]]:
         within = every_step(taps, seen, back) if self._runs_again(taps.loop) else {}
         return [
@@ -195,9 +217,11 @@ class Computation:
             for layer, length in layers
         ]
 
-    def _of_layer(self, loop: Loop, seen: Seen, gradients: Any, within: Any) -> dict[str, Any]:
+    def _of_layer(
+        self, loop: Loop, seen: Seen, gradients: Zeros | None, within: Mapping[str, Any]
+    ) -> dict[str, Any]:
         key = loop.shown[0].key
-        found = {
+        found: dict[str, Any] = {
             "states": [seen.values[state.key] for state in loop.shown],
             "initial": [seen.initial[state.place] for state in loop.shown],
             "input": _input(loop, seen.inputs, within.get("values")),
@@ -225,19 +249,19 @@ class Computation:
         return found
 
 
-def _own(loop: Loop, within: Any, gates: Sequence[int]) -> dict[int, Any]:
+def _own(loop: Loop, within: Within | None, gates: Sequence[Value]) -> dict[Value, Array]:
     """Take a layer's gates and marks from what lies within its scan."""
     return {} if within is None else {key: within[key] for key in (*gates, *loop.marks.values())}
 
 
-def _input(loop: Loop, inputs: Any, within: Any) -> Any:
+def _input(loop: Loop, inputs: Sequence[Array | None], within: Within | None) -> Array | None:
     """Take a layer's input from the scan's, or from the cell below."""
     if loop.input is not None:
         return inputs[loop.input]
-    return None if loop.below is None else within[loop.entry]
+    return None if loop.below is None or within is None else within[loop.entry]
 
 
-def _output_gradient(loop: Loop, seen: Seen, gradients: Any, within: Any) -> Any:
+def _output_gradient(loop: Loop, seen: Seen, gradients: Zeros, within: Within | None) -> Array:
     """Sum what others ask of the output: of all that is handed out, of cells above, of the last state."""
     state = loop.output_state
     if loop.output is None:
@@ -245,12 +269,13 @@ def _output_gradient(loop: Loop, seen: Seen, gradients: Any, within: Any) -> Any
     else:
         key = loop.emitted[loop.output]
         both = zip(loop.emitted, gradients["emitted"], strict=True)
-        found = sum(one for value, one in both if value == key and one is not None)
+        nothing = jnp.zeros_like(seen.emitted[loop.output])
+        found = sum((one for value, one in both if value == key and one is not None), nothing)
     if state is None:
         return found
     for one in loop.parts_of_scan:
-        if one.below is not None and one.below.place == state.place:
+        if one.below is not None and one.below.place == state.place and within is not None:
             found = found + within[one.entry]
     last = 0 if loop.reverse else -1
     final = gradients["final"][state.place]
-    return found.at[last].add(final * on_exit(seen, state)[last])
+    return found if final is None else found.at[last].add(final * on_exit(seen, state)[last])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from throughtime._inputs.structures import to_numpy
 from throughtime._vocabulary import DIRECTIONS
 from throughtime.adapters.records import Array, Attribute, LayerRecord, ModelRecord
-from throughtime.adapters.selection import Selection
+from throughtime.adapters.selection import Entry, Selection
 
 from . import find, models, weights
 from .find import Found
@@ -72,7 +71,15 @@ _HINT = (
 )
 
 
-def describe(model: Any, layers: Any) -> ModelRecord:
+@dataclass(frozen=True)
+class _Cell(Entry):
+    """A cell of a model that is described only: its weights by name."""
+
+    layer: Mapping[str, Array]
+    is_recurrent: bool = True
+
+
+def describe(model: object, layers: object) -> ModelRecord:
     """Read the cells as they are now that `layers` chooses, see `selection.Selection.select`."""
     taken = models.taken_apart(model, training=False)
     arrays = dict(zip(taken.paths, taken.parameters, strict=True))
@@ -82,12 +89,12 @@ def describe(model: Any, layers: Any) -> ModelRecord:
         named = {".".join(path): to_numpy(array) for path, array in own.items()}
         if kind := weights.kind_of(named):
             path = find.path_of(place) or kind
-            found.append(find.Found(path, path.replace("/", "."), named, kind))
+            found.append(_Cell(path, path.replace("/", "."), named, kind))
     chosen = Selection(found, [one.layer for one in found], dict, _HINT).select(layers)
     return ModelRecord(tuple(map(_leaf, chosen)), of_framework())
 
 
-def _leaf(entry: Any) -> LayerRecord:
+def _leaf(entry: _Cell) -> LayerRecord:
     arrays = weights.oriented(entry.class_name, entry.layer) or {}
     kernel = arrays["recurrent_kernel"]
     flags: dict[str, Attribute] = {

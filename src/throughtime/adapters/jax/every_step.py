@@ -1,24 +1,28 @@
 """Runs each step of a loop once more, all steps at once, from what the loop has found.
 
-Each state goes on as the loop has found it, so that every term counts once; products with weights are the
+Each state continues as the loop has found it, so that every term counts once; products with weights are the
 loop's, too. Gates, marks and their gradients follow, and a second time the gradients of inputs and weights,
 which the certificate compares with those of the loop. Resets, masks and what goes back follow as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from .loop import Loop
-from .program import Op, bind, evaluate
+from .products import Pairs, Product, deviation
+from .program import Op, Value, bind, evaluate
 from .scan import Change, State
-from .taps import Pairs, Seen, Taps, Zeros, deviation
+from .taps import Seen, Taps, Zeros
+
+Sides = Mapping[int, tuple[Product, int, int]]  # by a factor's number: product, place there, axes before
 
 
 def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any]:
@@ -55,20 +59,18 @@ def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any
 
 def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
     """Compute one step; return the sum whose gradients are those of the loop, and values within."""
-    (consts, of_weights), (inputs, states, zeros, of_inputs), (others, found, asked) = (
-        of_scan,
-        of_step,
-        known,
-    )
-    made: dict[int, Any] = {}
+    found: dict[Value, Array]
+    (consts, of_weights), (inputs, states, zeros, of_inputs) = of_scan, of_step
+    others, found, asked = known
+    made: dict[int, Array] = {}
 
-    def change(key: int, value: Any) -> Any:
+    def change(key: int, value: Array) -> Array:
         if key in taps.keys:
             made[taps.keys[key]] = value
             return found[key]
         return value + zeros[key] if key in zeros else value
 
-    def run(op: Op, values: list[Any]) -> Sequence[Any]:
+    def run(op: Op, values: list[Array]) -> Sequence[Array]:
         for place, name in taps.entries.get(op, ()):
             values[place] = entries[name] = values[place] + zeros[name]
         if (product := taps.known.get(op)) is None:
@@ -76,7 +78,7 @@ def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
         along = of_weights[product.const], of_inputs.get(product.input)
         return [product.known(values, found[op.outputs[0]], *along)]
 
-    entries: dict[int, Any] = {}
+    entries: dict[int, Array] = {}
     arguments = _arguments(seen, consts, {**states, **others}, inputs)
     read = evaluate(taps.loop.body, arguments, change=change, run=run)
     values = {key: read(key) for key in (*(gate.value for gate in taps.gates), *taps.marks)} | entries
@@ -88,13 +90,15 @@ def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
     return sum(terms, jnp.zeros(())), values
 
 
-def _left(products: Any, factors: Sequence[Any]) -> dict[int, Any]:
+def _left(products: Sides, factors: Sequence[Array]) -> dict[int, Array]:
     """Make zeros for what is left of each factor along the directions."""
     sides = products.items()
     return {k: jnp.zeros_like(one.along(factors[k], *of_side)) for k, (one, *of_side) in sides}
 
 
-def _pairs(products: Any, along: Any, ours: Sequence[Any], theirs: Sequence[Any]) -> Pairs:
+def _pairs(
+    products: Sides, along: Mapping[int, Array], ours: Sequence[Array], theirs: Sequence[Array | None]
+) -> Pairs:
     """Pair gradients: those of factors of products along the directions, with what other operations add."""
     pairs = []
     for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
@@ -107,27 +111,29 @@ def _pairs(products: Any, along: Any, ours: Sequence[Any], theirs: Sequence[Any]
     return pairs
 
 
-def _arguments(seen: Seen, consts: Any, carry: Any, inputs: Any) -> list[Any]:
+def _arguments(
+    seen: Seen, consts: Sequence[Array], carry: Mapping[int, Array], inputs: Sequence[Array]
+) -> list[Array]:
     """Give what enters a step."""
     return [*consts, *(carry.get(place, value) for place, value in enumerate(seen.initial)), *inputs]
 
 
-def _before(loop: Loop, seen: Seen, state: State) -> Any:
+def _before(loop: Loop, seen: Seen, state: State) -> Array:
     """Put each step's entering state in its place."""
     return _enters(loop, seen.initial[state.place][None], seen.values[state.carry])
 
 
-def _enters(loop: Loop, first: Any, after: Any) -> Any:
+def _enters(loop: Loop, first: Array, after: Array) -> Array:
     return jnp.concatenate([after[1:], first] if loop.reverse else [first, after[:-1]])
 
 
-def before(loop: Loop, seen: Seen, state: State) -> Any:
+def before(loop: Loop, seen: Seen, state: State) -> Array:
     """Give the state that each step computes with: where it was reset, the one in its place."""
     entered = state.changes.entered
     return seen.values[entered] if entered in seen.values else _before(loop, seen, state)
 
 
-def jacobians(loop: Loop, seen: Seen) -> Any:
+def jacobians(loop: Loop, seen: Seen) -> Array:
     """Differentiate states by those before, (time, sample, state, state before); samples are independent."""
     shapes = [loop.body.shapes[state.key].shape for state in loop.shown]
     axes = [state.axis for state in loop.shown]
@@ -140,7 +146,7 @@ def jacobians(loop: Loop, seen: Seen) -> Any:
     def one(now: Any) -> Any:
         states, others, inputs, kept = now
 
-        def step(change: Any) -> Any:
+        def step(change: Array) -> Array:
             moved = dict(states)
             parts = zip(loop.shown, jnp.split(change, ends[:-1]), own, kept, strict=True)
             for state, part, shape, factor in parts:
@@ -158,13 +164,14 @@ def jacobians(loop: Loop, seen: Seen) -> Any:
     kept = [
         _enters(loop, jnp.ones_like(factor[:1]), factor) for factor in map(partial(on_exit, seen), loop.shown)
     ]
-    return jax.lax.map(one, (states, seen.entering, seen.inputs, kept))
+    found: Array = jax.lax.map(one, (states, seen.entering, seen.inputs, kept))
+    return found
 
 
-def transitions(loop: Loop, seen: Seen, lengths: Any) -> dict[str, Any]:
+def transitions(loop: Loop, seen: Seen, lengths: Array | None) -> dict[str, Array]:
     """Find where a state enters that the step before did not hand out, and where a step counts."""
 
-    def gone(state: State, change: Change) -> Any:
+    def gone(state: State, change: Change) -> Array:
         """Whether nothing of a sample's state stays."""
         factor = change.keeps(seen.values[change.key]) == 0
         if factor.ndim == 1 or state.axis is None:
@@ -184,7 +191,7 @@ def transitions(loop: Loop, seen: Seen, lengths: Any) -> dict[str, Any]:
     return {"reset": replaced, "valid": ~(masked | late)}
 
 
-def carried(loop: Loop, seen: Seen, state: State, gradient: Any) -> Any:
+def carried(loop: Loop, seen: Seen, state: State, gradient: Array) -> Array:
     """Norm of what each step is handed back for its state, from what the next one hands back."""
     back = _moved(loop, gradient, -1) * on_exit(seen, state)
     kept = (0,) if state.axis is None else (0, state.axis + 1)
@@ -192,7 +199,7 @@ def carried(loop: Loop, seen: Seen, state: State, gradient: Any) -> Any:
     return norms[:, None] if state.axis is None else norms
 
 
-def on_exit(seen: Seen, state: State) -> Any:
+def on_exit(seen: Seen, state: State) -> Array:
     """Give what a state is multiplied by between the step that made it and the next; 1 without a reset."""
     change, values = state.changes.on_exit, seen.values[state.key]
     if change is None:
@@ -201,7 +208,7 @@ def on_exit(seen: Seen, state: State) -> Any:
     return factor.reshape(*factor.shape, *(1,) * (values.ndim - factor.ndim))
 
 
-def _moved(loop: Loop, values: Any, steps: int) -> Any:
+def _moved(loop: Loop, values: Array, steps: int) -> Array:
     """Move values by one step, in the loop's own order; nothing at the end that is left over."""
     nothing = jnp.zeros_like(values[:1])
     is_later = (steps > 0) != loop.reverse

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from throughtime.adapters.records import escape
 from throughtime.adapters.selection import Entry, Selection
 
 from . import weights
 from .loop import Loop
-from .program import Program, places_of_carries
+from .program import Program, Value, places_of_carries
 
 _HINT = (
     "; a JAX program's layers are its loops: jax.lax.scan with a floating carry that has a sample axis. A "
@@ -23,8 +22,9 @@ _TRANSFORM = re.compile(r"^(?:\w+\()+(.*?)\)+$")
 
 @dataclass(frozen=True)
 class Found(Entry):
-    """A loop; of a model that is described only, `layer` has its weights by name."""
+    """A loop."""
 
+    layer: Loop
     is_recurrent: bool = True
     weights: tuple[int, ...] = ()  # numbers of its parameters
     cell: tuple[int, ...] = ()  # of those among them that are a known cell's
@@ -57,7 +57,7 @@ def entries(
     return _paired(found)
 
 
-def _given(loop: Loop) -> list[Any]:
+def _given(loop: Loop) -> list[Value]:
     """List what a layer is given once: of one cell among several, what its gates and its states use."""
     consts, initial, _ = loop.parts(loop.op.inputs)
     if loop.only is None:
@@ -109,7 +109,7 @@ def selection(found: Sequence[Found], *, has_marks: bool) -> Selection[Found]:
 
 
 def _origins(program: Program) -> Mapping[int, frozenset[int]]:
-    """Of every value, the numbers of the inputs that it is computed from."""
+    """Map every value to the numbers of the inputs that it is computed from."""
     found = {key: frozenset({k}) for k, key in enumerate(program.inputs)}
     for op in program.walk():  # a loop before its body
         given = [
@@ -118,7 +118,7 @@ def _origins(program: Program) -> Mapping[int, frozenset[int]]:
         every = frozenset[int]().union(*given)
         found.update(dict.fromkeys(op.outputs, every))
         if op.body is not None:
-            first, last = places_of_carries(op.eqn)
+            first, last = places_of_carries(op.params)
             given[first:last] = [every] * (last - first)
             found.update(zip(op.body.inputs, given, strict=True))
     return found
@@ -148,10 +148,10 @@ def _path(loop: Loop, place: Sequence[str]) -> str:
     """Name a loop by its module, else by its named scope, else by its function and line."""
     if path := path_of(place):
         return path
-    scopes = [_plain(scope) for scope in str(loop.op.eqn.source_info.name_stack).split("/")]
+    scopes = [_plain(scope) for scope in loop.op.name_stack.split("/")]
     if any(scopes):
         return "/".join(escape(scope) for scope in scopes if scope)
-    info: Any = loop.op.eqn.params["jaxpr"].jaxpr.debug_info
+    info = loop.op.params["jaxpr"].jaxpr.debug_info
     line = f":{info.func_lineno}" if getattr(info, "func_lineno", None) else ""
     return escape(f"{_function(loop)}{line}")
 
@@ -163,5 +163,5 @@ def _plain(scope: str) -> str:
 
 
 def _function(loop: Loop) -> str:
-    info: Any = loop.op.eqn.params["jaxpr"].jaxpr.debug_info
+    info = loop.op.params["jaxpr"].jaxpr.debug_info
     return str(getattr(info, "func_name", "") or "scan").replace("<lambda>", "lambda").rpartition(".")[2]

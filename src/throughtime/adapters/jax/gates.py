@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import Any
 
 import numpy as np
 
@@ -25,13 +24,13 @@ class Gate:
     """Where a gate's activation is computed: the keys of what enters it and of its value; its name."""
 
     before: int
-    value: int
+    value: Value
     activation: str
 
 
 @dataclass(frozen=True, eq=False)
 class Recognised:
-    """What a body computes; states are places among the carries, `hidden` first."""
+    """The cell that a body computes; states are places among the carries, `hidden` first."""
 
     kind: str
     states: tuple[int, ...]
@@ -42,7 +41,7 @@ class Recognised:
 class Body:
     """Reads backwards what a loop's body computes from the states `before` it, by place, to those `after`."""
 
-    def __init__(self, program: Program, before: Mapping[int, int], after: Mapping[int, Value]) -> None:
+    def __init__(self, program: Program, before: Mapping[int, Value], after: Mapping[int, Value]) -> None:
         self._made = {key: op for op in program.ops for key in op.outputs}
         self._program = program
         self.before = before
@@ -82,7 +81,7 @@ class Body:
         op = self.op(value, *_ACTIVATIONS, "custom_jvp_call")
         if op is None or len(op.inputs) != 1 or not isinstance(op.inputs[0], int):
             return None
-        name = _ACTIVATIONS.get(op.name) or str(op.eqn.params.get("name", "custom"))
+        name = _ACTIVATIONS.get(op.name) or str(op.params.get("name", "custom"))
         return Gate(op.inputs[0], value, name)
 
     def is_one_minus(self, value: Value, known: Value) -> bool:
@@ -113,7 +112,7 @@ class Body:
                 op = None if value in stops else self.op(value)
                 waiting += op.inputs if op is not None else ()
 
-    def readers(self, key: int) -> Iterator[Op]:
+    def readers(self, key: Value) -> Iterator[Op]:
         """Yield the operations that read a value, past those that change nothing."""
         for op in self._program.ops:
             if key in map(self.source, op.inputs) and op.name not in _SAME:
@@ -153,7 +152,8 @@ def _gates_of_lstm(
         gates |= {"input": inputs[0], "candidate": candidates[0]}
     if len(gates) < 4 or None in gates.values():
         return Recognised("rnn", states)
-    named: dict[str, Any] = {name: gates[name] for name in ("input", "forget", "candidate", "output")}
+    order = ("input", "forget", "candidate", "output")
+    named = {name: gate for name in order if (gate := gates[name]) is not None}
     return _known("lstm", states, named, named["forget"].activation)
 
 
@@ -201,7 +201,7 @@ def _simple(body: Body) -> Iterator[Recognised]:
 
 
 def _known(
-    kind: str, states: tuple[int, ...], gates: Mapping[str, Any], recurrent: str = "", **flags: int
+    kind: str, states: tuple[int, ...], gates: Mapping[str, Gate], recurrent: str = "", **flags: int
 ) -> Recognised:
     activation = gates["gate" if kind == "simple_rnn" else "candidate"].activation
     named = {"activation": activation, **({"recurrent_activation": recurrent} if recurrent else {})}

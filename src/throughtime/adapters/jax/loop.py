@@ -1,6 +1,6 @@
 """A layer of the program: a scan, or one of several known cells that a scan steps together.
 
-Cells of one scan share what it computes; each has states, gates, an input and an output of its own.
+Cells of one scan share what it computes; each has separate states, gates, input and output.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Loop(Scan):
 
     @property
     def cell(self) -> Recognised | None:
-        """What the body is recognised as, or the layer's part of it."""
+        """The cell as which the body, or the layer's part of it, is recognised."""
         return self.only or (self.cells[0] if len(self.cells) == 1 else None)
 
     @property
@@ -83,7 +83,7 @@ class Loop(Scan):
 
     def _name_of_carry(self, place: int) -> str:
         """Read the name of a carry in a dict or a class from the trace."""
-        paths = getattr(self.op.eqn.params["jaxpr"].jaxpr.debug_info, "result_paths", None) or ()
+        paths = getattr(self.op.params["jaxpr"].jaxpr.debug_info, "result_paths", None) or ()
         found = _KEY.search(str(paths[place])) if place < len(paths) else None
         name = (found[1] or found[2]) if found else ""
         return name if name in ("hidden", "cell") or name not in RESERVED else ""
@@ -181,7 +181,7 @@ class Loop(Scan):
 
 def marked(program: Program) -> list[tuple[str, int]]:
     """List what `tt.mark` names outside of the program's loops: names, and keys of the marked values."""
-    named = [(str(op.eqn.params["name"]), op.outputs[0]) for op in program.ops if op.name == "name"]
+    named = [(str(op.params["name"]), op.outputs[0]) for op in program.ops if op.name == "name"]
     return [(name.removeprefix(PREFIX), key) for name, key in named if name.startswith(PREFIX)]
 
 
@@ -194,12 +194,12 @@ def loops(program: Program, axis: Axis, *, is_single: bool, outer: Loop | None =
     found: list[Loop] = []
     lengths: Op | None = None
     for op in program.ops:
-        if op.name == "name" and op.eqn.params["name"] in LENGTHS:
+        if op.name == "name" and op.params["name"] in LENGTHS:
             lengths = op
         if op.name == "scan":
-            is_turned = lengths is not None and lengths.eqn.params["name"] == LENGTHS[1]
+            is_turned = lengths is not None and lengths.params["name"] == LENGTHS[1]
             loop = Loop(op, axis, is_single, is_turned or _is_flipped(op, made), outer=outer)
-            loop.lengths, lengths = lengths and lengths.outputs[0], None
+            loop.lengths, lengths = None if lengths is None else lengths.outputs[0], None
             found += loop.parts_of_scan if loop.shown and (outer is None or loop.lengths is None) else []
             if outer is None:
                 found += loops(loop.body, axis, is_single=is_single, outer=loop)
@@ -208,7 +208,7 @@ def loops(program: Program, axis: Axis, *, is_single: bool, outer: Loop | None =
 
 def _is_flipped(scan: Op, made: Mapping[int, Op]) -> bool:
     """Whether all that has a step each comes from the program turned around in time."""
-    values = scan.inputs[places_of_carries(scan.eqn)[1] :]
+    values = scan.inputs[places_of_carries(scan.params)[1] :]
     return bool(values) and all(_is_reversed(value, 0, made) for value in values)
 
 
@@ -218,7 +218,7 @@ def _is_reversed(value: Value, axis: int, made: Mapping[int, Op]) -> bool:
     if op is None:
         return False
     if op.name == "rev":
-        return axis in op.eqn.params["dimensions"]
+        return axis in op.params["dimensions"]
     if op.name == "transpose":
-        return _is_reversed(op.inputs[0], op.eqn.params["permutation"][axis], made)
+        return _is_reversed(op.inputs[0], op.params["permutation"][axis], made)
     return op.name in ("copy", "convert_element_type") and _is_reversed(op.inputs[0], axis, made)

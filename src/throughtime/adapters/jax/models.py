@@ -1,6 +1,6 @@
 """A model, of Flax NNX, a pytree such as Equinox's or a function, as a function of its arrays; its trace.
 
-The caller's object is only read: what runs is made anew from its arrays, within the trace. A second trace,
+The caller's object is only read: a copy made from its arrays runs within the trace. A second trace,
 with one sample more, shows the axis of samples: it is the one that grows.
 """
 
@@ -11,17 +11,23 @@ import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from throughtime._errors import UnsupportedModelError
 
-from .program import Program, flat
+from .program import Program, Value, flat
+from .samples import Samples
 
+if TYPE_CHECKING:
+    from jax.core import ShapedArray
+    from jax.extend.core import ClosedJaxpr
+
+Function = Callable[..., object]
 Path = tuple[str, ...]
 # Marks of the lengths that `nnx.RNN` is given, where it reads forward and where it turns sequences around.
 LENGTHS = ("throughtime lengths", "throughtime lengths of sequences that are turned around")
@@ -31,15 +37,15 @@ LENGTHS = ("throughtime lengths", "throughtime lengths of sequences that are tur
 class Model:
     """A model taken apart."""
 
-    parameters: list[Any]  # arrays that are trained
-    others: list[Any]  # all other arrays: random keys, statistics, integers
+    parameters: list[Array]  # arrays that are trained
+    others: list[Array]  # all other arrays: random keys, statistics, integers
     paths: list[Path]  # where each parameter is in the model
-    call: Callable[[Sequence[Any], Sequence[Any], Any], Any]  # (parameters, others, x) -> output
+    call: Callable[[Sequence[Array], Sequence[Array], object], object]  # (parameters, others, x) -> output
     structure: Hashable  # models of one structure are one function of their arrays; None where it is unknown
     name: str  # class, or name of the function
 
 
-def taken_apart(model: Any, *, training: bool) -> Model:
+def taken_apart(model: object, *, training: bool) -> Model:
     """Take a model apart; UnsupportedModelError for a Linen module and for what cannot be called."""
     roots = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__}
     if "flax.linen.module.Module" in roots:
@@ -60,20 +66,20 @@ def taken_apart(model: Any, *, training: bool) -> Model:
     return _of_tree(model, is_of_one_sample=False)
 
 
-def is_nnx(model: Any) -> bool:
+def is_nnx(model: object) -> bool:
     """Whether a model is a module of Flax NNX."""
     roots = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__}
     return bool(roots & {"flax.nnx.module.Module", "flax.nnx.pytreelib.Pytree"})
 
 
-def _of_nnx(model: Any, *, training: bool) -> Model:
+def _of_nnx(model: Function, *, training: bool) -> Model:
     nnx = sys.modules["flax.nnx"]
     graph, parameters, others = nnx.split(model, nnx.Param, ...)
     named, of_parameters = jax.tree_util.tree_flatten_with_path(parameters)
     kept, of_others = jax.tree_util.tree_flatten(others)
 
-    def call(parameters: Sequence[Any], others: Sequence[Any], x: Any) -> Any:
-        trees = of_parameters.unflatten(parameters), of_others.unflatten(others)
+    def call(parameters: Sequence[Array], others: Sequence[Array], x: object) -> object:
+        trees = jax.tree.unflatten(of_parameters, parameters), jax.tree.unflatten(of_others, others)
         merged = nnx.merge(graph, *trees)
         for _, module in nnx.iter_modules(merged):
             if isinstance(module, nnx.RNN):
@@ -99,7 +105,7 @@ def _with_lengths(kind: Any) -> Any:
     return type(kind.__name__, (kind,), {"__call__": call})
 
 
-def _of_tree(model: Any, *, is_of_one_sample: bool) -> Model:
+def _of_tree(model: Function, *, is_of_one_sample: bool) -> Model:
     named, structure = jax.tree_util.tree_flatten_with_path(model)
     leaves = [leaf for _, leaf in named]
     arrays = {k: leaf for k, leaf in enumerate(leaves) if isinstance(leaf, (jax.Array, np.ndarray))}
@@ -107,12 +113,12 @@ def _of_tree(model: Any, *, is_of_one_sample: bool) -> Model:
     rest = [k for k in arrays if k not in set(trained)]
     fixed = {k: leaf for k, leaf in enumerate(leaves) if k not in arrays}
 
-    def call(parameters: Sequence[Any], others: Sequence[Any], x: Any) -> Any:
+    def call(parameters: Sequence[Array], others: Sequence[Array], x: object) -> object:
         arrays = dict(zip([*trained, *rest], [*parameters, *others], strict=True))
-        rebuilt = structure.unflatten([{**fixed, **arrays}[k] for k in range(len(leaves))])
+        rebuilt = jax.tree.unflatten(structure, [{**fixed, **arrays}[k] for k in range(len(leaves))])
         return _mapped(rebuilt, x) if is_of_one_sample else _called(rebuilt, x)
 
-    # What a function closes over is not in the tree, and may be another array at the next call.
+    # An array in a function's closure is not in the tree, and may be another one at the next call.
     known = (structure, tuple(fixed.items()), tuple(trained)) if trained else None
     return Model(
         parameters=[leaves[k] for k in trained],
@@ -124,7 +130,7 @@ def _of_tree(model: Any, *, is_of_one_sample: bool) -> Model:
     )
 
 
-def _called(model: Any, x: Any) -> Any:
+def _called(model: Function, x: object) -> object:
     """Call a model: a tuple is several arguments, a dict arguments by name where the model has them."""
     if isinstance(x, tuple):
         return model(*x)
@@ -133,7 +139,7 @@ def _called(model: Any, x: Any) -> Any:
     return model(x)
 
 
-def _mapped(model: Any, x: Any) -> Any:
+def _mapped(model: Function, x: object) -> object:
     """Call a model of one sample on each; one that takes the whole batch, as it is."""
     samples = next((leaf.shape[0] for leaf in jax.tree.leaves(x) if np.ndim(leaf)), 1)
     axes = jax.tree.map(lambda leaf: 0 if np.ndim(leaf) and leaf.shape[0] == samples else None, x)
@@ -146,14 +152,14 @@ def _mapped(model: Any, x: Any) -> Any:
             raise alone from None
 
 
-def _names(model: Any) -> set[str]:
+def _names(model: Function) -> set[str]:
     try:
         return set(inspect.signature(model).parameters)
     except (TypeError, ValueError):
         return set()
 
 
-def _is_hashable(value: Any) -> bool:
+def _is_hashable(value: object) -> bool:
     try:
         hash(value)
     except TypeError:
@@ -161,7 +167,7 @@ def _is_hashable(value: Any) -> bool:
     return True
 
 
-def _path(keys: Sequence[Any], ends: tuple[str, ...] = ()) -> Path:
+def _path(keys: Sequence[object], ends: tuple[str, ...] = ()) -> Path:
     """Write the keys of a pytree as names, without what only wraps: `value`, a Partial's places, `params`."""
     names = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in keys]
     while len(names) > 1 and (names[0].isdigit() or names[0] == "params"):
@@ -170,58 +176,24 @@ def _path(keys: Sequence[Any], ends: tuple[str, ...] = ()) -> Path:
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Where the samples stand."""
-
-    count: int
-    first: int = 0  # axis of samples of the batch where both would do
-    is_single: bool = False  # the whole batch is one sample, a series alone
-    grown: dict[int, Any] | None = None  # shapes of all values with one sample more; None if it cannot run so
-
-    def of_data(self, leaf: Any) -> int | None:
-        """Find the axis of samples of an array of the batch."""
-        order = (self.first, 1 - self.first)
-        fitting = [axis for axis in order if len(leaf.shape) > axis and leaf.shape[axis] == self.count]
-        return None if self.is_single else next(iter(fitting), None)
-
-    def rows(self, data: Any, *rows: Any) -> Any:
-        """Take some samples of every array that has them."""
-
-        def taken(leaf: Any) -> Any:
-            axis = self.of_data(leaf) if getattr(leaf, "shape", ()) else None
-            return leaf if axis is None else jnp.take(leaf, jnp.stack(rows), axis)
-
-        return jax.tree.map(taken, data)
-
-    def joined(self, first: Any, second: Any) -> Any:
-        """Put two single samples together."""
-
-        def both(one: Any, other: Any) -> Any:
-            axis = next((axis for axis in (self.first, 1 - self.first) if axis < one.ndim), 0)
-            return jnp.concatenate([one, other], axis) if one.ndim else one
-
-        return jax.tree.map(both, first, second)
-
-
-@dataclass(frozen=True)
 class Traced:
     """A model's program on batches of one shape; `output` is the structure of what it returns."""
 
     program: Program
-    output: Any
+    output: object
     samples: Samples
     text: str
 
-    def axis(self, key: int) -> int | None:
+    def axis(self, key: Value) -> int | None:
         """Find the axis of samples of a value of the program."""
         return self._axes.get(key)
 
     @cached_property
-    def _axes(self) -> dict[int, int]:
+    def _axes(self) -> dict[Value, int]:
         return _axes(self.program, self.samples)
 
 
-def traced(model: Model, x: Any) -> Traced:
+def traced(model: Model, x: object) -> Traced:
     """Trace a model on a structure of arrays."""
     closed, output = _jaxpr(model, x)
     program = flat(closed)
@@ -229,11 +201,11 @@ def traced(model: Model, x: Any) -> Traced:
     return Traced(program, output, _samples(model, x, program), text)
 
 
-def _jaxpr(model: Model, x: Any) -> tuple[Any, Any]:
-    return jax.make_jaxpr(model.call, return_shape=True)(model.parameters, model.others, x)  # type: ignore[no-any-return]
+def _jaxpr(model: Model, x: object) -> tuple[ClosedJaxpr, object]:
+    return jax.make_jaxpr(model.call, return_shape=True)(model.parameters, model.others, x)
 
 
-def _samples(model: Model, x: Any, program: Program) -> Samples:
+def _samples(model: Model, x: object, program: Program) -> Samples:
     leaves = [leaf for leaf in jax.tree.leaves(x) if getattr(leaf, "shape", ())]
     if not leaves:
         return Samples(1, is_single=True)
@@ -251,10 +223,10 @@ def _samples(model: Model, x: Any, program: Program) -> Samples:
     return Samples(1, is_single=True) if is_time_first else Samples(leaves[0].shape[0])
 
 
-def _grown(model: Model, x: Any, samples: Samples) -> Program | None:
+def _grown(model: Model, x: object, samples: Samples) -> Program | None:
     """Trace with one sample more; None where the model cannot run so."""
 
-    def more(leaf: Any) -> Any:
+    def more(leaf: Array) -> Array | jax.ShapeDtypeStruct:
         axis = samples.of_data(leaf) if hasattr(leaf, "shape") else None
         if axis is None:
             return leaf
@@ -268,17 +240,17 @@ def _grown(model: Model, x: Any, samples: Samples) -> Program | None:
 
 
 def _lengths(program: Program) -> list[int]:
-    return [op.eqn.params["length"] for op in program.walk() if op.name == "scan"]
+    return [op.params["length"] for op in program.walk() if op.name == "scan"]
 
 
-def _shapes(program: Program) -> dict[int, Any]:
+def _shapes(program: Program) -> dict[Value, ShapedArray]:
     found = dict(program.shapes)
     for op in program.walk():
         found.update({} if op.body is None else op.body.shapes)
     return found
 
 
-def _axes(program: Program, samples: Samples) -> dict[int, int]:
+def _axes(program: Program, samples: Samples) -> dict[Value, int]:
     """Find the axis of samples of every value that has one."""
     found = {}
     for key, value in _shapes(program).items():
@@ -286,15 +258,9 @@ def _axes(program: Program, samples: Samples) -> dict[int, int]:
         grown = shape if samples.grown is None else getattr(samples.grown[key], "shape", shape)
         axes = [axis for axis, (now, then) in enumerate(zip(shape, grown, strict=False)) if now != then]
         if samples.grown is None:
-            # Of one series an axis of length 1 that comes first, if any; the units are not meant.
+            # One series may have a first axis of length 1; the axis of units is not meant.
             last = len(shape) - samples.is_single
             axes = [axis for axis, length in enumerate(shape[:last]) if length == samples.count]
         if axes:
             found[key] = axes[0]
     return found
-
-
-def shapes_of(structure: Any) -> Any:
-    """Describe a structure of arrays, as a key."""
-    leaves, tree = jax.tree.flatten(structure)
-    return tree, tuple((tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves)

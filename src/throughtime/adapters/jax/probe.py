@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.stages import Compiled
 
 from throughtime._common.memory.budget import Amount, Budget, Need
-from throughtime.adapters.loss_reduction import TRAINING, Alike, of_loss, tried_factor
+from throughtime.adapters.loss_reduction import TRAINING, Alike, Loss, of_loss, tried_factor
 from throughtime.adapters.records import ModelRecord, Request
 
 from . import collect, find, models
 from .computation import Computation, check_loss, total
 from .loop import loops, marked
-from .models import Samples, Traced, shapes_of, traced
+from .models import Traced, traced
+from .samples import Samples, T, shapes_of, tree_map
+
+Judged = tuple[object, object, Array | None]  # output, labels and weights
 
 _SHAPE = "an array of shape {shape} has no axis of the {samples} samples"
 
@@ -27,16 +32,16 @@ class Probe:
     UnsupportedModelError for what is no model.
     """
 
-    def __init__(self, model: Any, *, loss: Any, layers: Any, request: Request) -> None:
+    def __init__(self, model: object, *, loss: Loss | None, layers: object, request: Request) -> None:
         self.model, self.loss, self.layers, self.request = model, loss, layers, request
         models.taken_apart(model, training=request.training)
-        self._known: dict[Any, tuple[Traced, Computation]] = {}
+        self._known: dict[Hashable, tuple[Traced, Computation]] = {}
         self._expects_one = False
         self._samples: Samples | None = None
         self._part = Samples(0)
-        self._alike: Alike | None = None  # while a batch is captured in parts
+        self._alike: Alike[Judged] | None = None  # while a batch is captured in parts
 
-    def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
+    def __call__(self, x: object, y: object, sample_weight: object, budget: Budget) -> ModelRecord:
         """Capture one batch, without gradients if y is None; ExceededError if the budget is too small."""
         if y is not None:
             check_loss(self.loss)
@@ -62,21 +67,21 @@ class Probe:
             return record
         return replace(record, why_whole=self._why_unlike(reduced[1], data, samples))
 
-    def follow(self, model: Any) -> None:
+    def follow(self, model: object) -> None:
         """Capture this model from now on; compiled programs serve it if it is built alike."""
         self.model = model
 
-    def samples(self, x: Any) -> int:
-        """Count the first axis of a batch: samples, unless a pass says otherwise."""
+    def samples(self, x: object) -> int:
+        """Count the first axis of a batch: samples, unless a pass finds another axis."""
         leaves = [leaf for leaf in jax.tree.leaves(x) if getattr(leaf, "shape", ())]
         return int(leaves[0].shape[0]) if leaves else 1
 
-    def part(self, data: Any, rows: slice) -> Any:
+    def part(self, data: T, rows: slice) -> T:
         """Take some of the samples of x, y and sample weights; known after a pass was too large."""
         samples = self._samples or Samples(0)
-        return jax.tree.map(lambda leaf: leaf[rows] if samples.of_data(leaf) == 0 else leaf[:, rows], data)
+        return tree_map(lambda leaf: leaf[rows] if samples.of_data(leaf) == 0 else leaf[:, rows], data)
 
-    def why_whole(self, data: Any) -> str:
+    def why_whole(self, data: object) -> str:
         """Tell why parts of a batch would not add up to it; known after a pass was too large."""
         assert self._samples is not None
         self._alike = None
@@ -91,7 +96,9 @@ class Probe:
         """Refuse several layers where one is meant: when a batch has shown them."""
         self._expects_one = True
 
-    def _computation(self, model: models.Model, x: Any, y: Any, weight: Any) -> tuple[Traced, Computation]:
+    def _computation(
+        self, model: models.Model, x: object, y: object, weight: object
+    ) -> tuple[Traced, Computation]:
         shapes = [shapes_of(part) for part in (model.parameters, model.others, x, y, weight)]
         key = (model.structure, *shapes)
         known = self._known.get(key) if model.structure is not None else None
@@ -115,15 +122,16 @@ class Probe:
         wanted = self.request.quantities - (frozenset() if has_labels else self.request.gradients)
         return Computation(current, chosen, wanted, self.loss if has_labels else None)
 
-    def _loss_of(self, data: Any) -> float:
+    def _loss_of(self, data: Judged) -> float:
+        assert self.loss is not None
         return float(total(self.loss, *data))
 
-    def _reduced(self, data: Any, samples: Samples) -> tuple[float, str]:
+    def _reduced(self, data: Judged, samples: Samples) -> tuple[float, str]:
         """Find what the loss multiplies a sample's own gradient by, and name how it reduces samples."""
         refusals = (TypeError, ValueError, IndexError)
         return tried_factor(lambda *rows: self._loss_of(samples.rows(data, *rows)), samples.count, refusals)
 
-    def _why_unlike(self, how: str, data: Any, samples: Samples) -> str:
+    def _why_unlike(self, how: str, data: Judged, samples: Samples) -> str:
         """Return why the loss of this part does not add up with those before; empty where it does."""
         if why := of_loss(how):
             return why
@@ -134,7 +142,7 @@ class Probe:
         return self._alike.why_not(data, samples.count)
 
 
-def _need(compiled: Any, samples: int) -> Need:
+def _need(compiled: Compiled, samples: int) -> Need:
     """Read what the compiled program takes."""
     memory = compiled.memory_analysis()
     if memory is None:
@@ -144,6 +152,6 @@ def _need(compiled: Any, samples: int) -> Need:
     return Need({"everything": kept}, passing=Amount(passing / samples), left=kept)
 
 
-def _wide(leaf: Any) -> Any:
+def _wide(leaf: Array) -> Array:
     half = getattr(leaf, "dtype", None) in (jnp.float16, jnp.bfloat16)
     return leaf.astype(jnp.float32) if half else leaf

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from jax.extend.core import Literal
+
+if TYPE_CHECKING:
+    from jax import Array
+    from jax.core import ShapedArray
+    from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
 _INLINED = frozenset({"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"})
 _CHECKPOINTS = frozenset({"remat", "remat2", "checkpoint"})
 _CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"})
 _JAXPRS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
-Value = Any  # the key of a value, an int, or a Literal
+Value = int | Literal  # the key of a value, or a constant
+Params = Mapping[str, Any]  # of a primitive, each with its own
 
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """One equation; `body` is what a scan repeats, `has_custom_rule` says that a custom rule surrounds it."""
+    """One equation; `body` is what a scan repeats, `has_custom_rule` marks one within a custom rule."""
 
-    eqn: Any  # None for a value that is handed on under a key of its own
+    eqn: JaxprEqn | None  # None for a value that passes under a new key
     inputs: tuple[Value, ...]
     outputs: tuple[int, ...]
     body: Program | None = None
@@ -31,6 +37,16 @@ class Op:
     def name(self) -> str:
         """Name of the primitive."""
         return "carried" if self.eqn is None else str(self.eqn.primitive.name)
+
+    @property
+    def params(self) -> Params:
+        """Parameters of the primitive."""
+        return {} if self.eqn is None else self.eqn.params
+
+    @property
+    def name_stack(self) -> str:
+        """Named scopes and transformations around it, from the outside in."""
+        return "" if self.eqn is None else str(self.eqn.source_info.name_stack)
 
     @property
     def line(self) -> str:
@@ -43,11 +59,15 @@ class Program:
     """Operations in order, between keys of values."""
 
     ops: list[Op] = field(default_factory=list)
-    consts: dict[int, Any] = field(default_factory=dict)
+    consts: dict[int, Array] = field(default_factory=dict)
     inputs: tuple[int, ...] = ()
     outputs: tuple[Value, ...] = ()
-    shapes: dict[int, Any] = field(default_factory=dict)  # shape and dtype of every value
-    checkpoint: dict[str, Any] | None = None  # params of a remat whose content is inlined
+    shapes: dict[Value, ShapedArray] = field(default_factory=dict)  # of every value
+    checkpoint: Params | None = None  # params of a remat whose content is inlined
+
+    def shape_of(self, value: Value) -> ShapedArray:
+        """Return shape and dtype of a value."""
+        return self.shapes[value] if isinstance(value, int) else cast("ShapedArray", value.aval)
 
     def walk(self) -> Iterator[Op]:
         """Yield every operation, those of loops' bodies included."""
@@ -57,98 +77,103 @@ class Program:
                 yield from op.body.walk()
 
 
-def flat(closed: Any) -> Program:
+def flat(closed: ClosedJaxpr) -> Program:
     """Flatten a closed jaxpr. Two traces of one model get the same keys."""
-    return _Flattening().program(closed, [])
+    return _Flattening().program(closed)
 
 
 class _Flattening:
     def __init__(self) -> None:
         self._keys = count()
 
-    def program(self, closed: Any, custom: Sequence[str]) -> Program:
+    def program(self, closed: ClosedJaxpr) -> Program:
         jaxpr, program = closed.jaxpr, Program()
-        names: dict[Any, Value] = {}
+        names: dict[Var, Value] = {}
         program.consts = dict(
             zip([self._new(v, names, program) for v in jaxpr.constvars], closed.consts, strict=True)
         )
         program.inputs = tuple(self._new(v, names, program) for v in jaxpr.invars)
-        self._inline(jaxpr, names, program, bool(custom))
+        self._inline(jaxpr, names, program)
         program.outputs = tuple(_read(v, names) for v in jaxpr.outvars)
         return program
 
-    def _body(self, eqn: Any) -> Program:
+    def _body(self, params: Params) -> Program:
         """Flatten what a scan repeats; each carry that changes gets a key that no other value has."""
-        program, (first, last) = self.program(eqn.params["jaxpr"], ()), places_of_carries(eqn)
+        program, (first, last) = self.program(params["jaxpr"]), places_of_carries(params)
         outputs, taken = list(program.outputs), set(program.inputs)
         for place, given in enumerate(program.inputs[first:last]):
             value = outputs[place]
-            if value != given and isinstance(value, int) and value in taken:
-                outputs[place] = next(self._keys)
-                program.shapes[outputs[place]] = program.shapes[value]
-                program.ops.append(Op(None, (value,), (outputs[place],)))
-            taken.update([outputs[place]] if isinstance(outputs[place], int) else [])
+            if not isinstance(value, int):
+                continue
+            if value != given and value in taken:
+                outputs[place] = key = next(self._keys)
+                program.shapes[key] = program.shapes[value]
+                program.ops.append(Op(None, (value,), (key,)))
+                value = key
+            taken.add(value)
         program.outputs = tuple(outputs)
         return program
 
-    def _new(self, variable: Any, names: dict[Any, Value], program: Program) -> int:
+    def _new(self, variable: Var, names: dict[Var, Value], program: Program) -> int:
         key = names[variable] = next(self._keys)
-        program.shapes[key] = variable.aval
+        program.shapes[key] = cast("ShapedArray", variable.aval)
         return key
 
-    def _inline(self, jaxpr: Any, names: dict[Any, Value], program: Program, is_custom: bool) -> None:
+    def _inline(
+        self, jaxpr: Jaxpr, names: dict[Var, Value], program: Program, *, is_custom: bool = False
+    ) -> None:
         for eqn in jaxpr.eqns:
             inputs = tuple(_read(v, names) for v in eqn.invars)
             primitive = eqn.primitive.name
-            inner = _inner(eqn)
+            inner = _inner(eqn.params)
             is_rule = primitive in _CUSTOM and inner is not None and _has_loop(inner[0])
             if inner is not None and (primitive in _INLINED or is_rule):
                 if primitive in _CHECKPOINTS:
                     program.checkpoint = eqn.params
                 inside, consts = inner
-                below: dict[Any, Value] = dict(zip(inside.invars, inputs, strict=True))
+                below: dict[Var, Value] = dict(zip(inside.invars, inputs, strict=True))
                 for variable, value in zip(inside.constvars, consts, strict=True):
                     program.consts[self._new(variable, below, program)] = value
-                self._inline(inside, below, program, is_custom or is_rule)
+                self._inline(inside, below, program, is_custom=is_custom or is_rule)
                 names.update(zip(eqn.outvars, (_read(v, below) for v in inside.outvars), strict=True))
                 continue
-            body = self._body(eqn) if primitive == "scan" else None
+            body = self._body(eqn.params) if primitive == "scan" else None
             outputs = tuple(self._new(v, names, program) for v in eqn.outvars)
             program.ops.append(Op(eqn, inputs, outputs, body, is_custom))
 
 
-def places_of_carries(scan: Any) -> tuple[int, int]:
+def places_of_carries(scan: Params) -> tuple[int, int]:
     """Return the first place of a carry among what enters a scan, and the place after the last one."""
-    if "ft_in" in scan.params:  # JAX 0.12
-        consts, carries, _ = (len(list(each)) for each in scan.params["ft_in"].unpack())
+    if "ft_in" in scan:  # JAX 0.12
+        consts, carries, _ = (len(list(each)) for each in scan["ft_in"].unpack())
     else:
-        consts, carries = scan.params["num_consts"], scan.params["num_carry"]
+        consts, carries = scan["num_consts"], scan["num_carry"]
     return int(consts), int(consts + carries)
 
 
-def _read(variable: Any, names: dict[Any, Value]) -> Value:
+def _read(variable: Var | Literal, names: dict[Var, Value]) -> Value:
     return variable if isinstance(variable, Literal) else names[variable]
 
 
-def _inner(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
+def _inner(params: Params) -> tuple[Jaxpr, Sequence[Array]] | None:
     """Open what an equation calls: its jaxpr, and its constants."""
-    found = next((eqn.params[name] for name in _JAXPRS if name in eqn.params), None)
+    found = next((params[name] for name in _JAXPRS if name in params), None)
     return None if found is None else (getattr(found, "jaxpr", found), getattr(found, "consts", ()))
 
 
-def _has_loop(jaxpr: Any) -> bool:
-    inner = (sub[0] for eqn in jaxpr.eqns if (sub := _inner(eqn)) is not None)
+def _has_loop(jaxpr: Jaxpr) -> bool:
+    inner = (sub[0] for eqn in jaxpr.eqns if (sub := _inner(eqn.params)) is not None)
     return any(eqn.primitive.name == "scan" for eqn in jaxpr.eqns) or any(map(_has_loop, inner))
 
 
 def evaluate(
     program: Program,
-    arguments: Sequence[Any],
+    arguments: Sequence[Array],
     *,
-    change: Callable[[int, Any], Any] = lambda _, value: value,
-    run: Callable[[Op, list[Any]], Sequence[Any]] | None = None,
-    consts: dict[int, Any] | None = None,
-) -> Callable[[Value], Any]:
+    change: Callable[[int, Array], Array] = lambda _, value: value,
+    run: Callable[[Op, list[Array]], Sequence[Array]] | None = None,
+    consts: Mapping[int, Array] | None = None,
+) -> Callable[[Value], Array]:
     """Compute a program; return what reads its values.
 
     Each operation is computed by `run`, by default as it is; each value passes through `change`.
@@ -156,8 +181,8 @@ def evaluate(
     values = dict(program.consts if consts is None else consts)
     values.update(zip(program.inputs, arguments, strict=True))
 
-    def read(value: Value) -> Any:
-        return value.val if isinstance(value, Literal) else values[value]
+    def read(value: Value) -> Array:
+        return cast("Array", value.val) if isinstance(value, Literal) else values[value]
 
     for op in program.ops:
         results = (run or bind)(op, [read(value) for value in op.inputs])
@@ -166,7 +191,7 @@ def evaluate(
     return read
 
 
-def bind(op: Op, values: list[Any]) -> Sequence[Any]:
+def bind(op: Op, values: list[Array]) -> Sequence[Array]:
     """Compute one operation."""
     if op.eqn is None:
         return values
@@ -180,7 +205,7 @@ def bind(op: Op, values: list[Any]) -> Sequence[Any]:
 _LIBRARIES = ("/jax/", "/flax/", "/equinox/", "/haiku/", "/throughtime/", "/jaxtyping/", "/optax/")
 
 
-def line_of(source_info: Any) -> str:
+def line_of(source_info: object) -> str:
     """Find the innermost line of the caller's own that an equation came from."""
     traceback = getattr(source_info, "traceback", None)
     for frame in getattr(traceback, "frames", ()):

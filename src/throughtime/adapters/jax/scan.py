@@ -6,19 +6,20 @@ Resets and masks select a state or multiply it by what no state decides: `where(
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from .gates import Body, Recognised, recognised
 from .program import Op, Program, Value, places_of_carries
+from .samples import T
 
-# What turns an array of the batch, a counter or a constant into a decision.
+# Operations that turn an array of the batch, a counter or a constant into a decision.
 _DECIDING = frozenset(
     {
         *("add", "sub", "mul", "neg", "not", "and", "or", "xor", "eq", "ne", "lt", "le", "gt", "ge", "rem"),
@@ -34,16 +35,16 @@ class Change:
 
     key: int
     case: int | None
-    state: int
+    state: Value
 
-    def keeps(self, decision: Any) -> Any:
+    def keeps(self, decision: Array) -> Array:
         """Give where the state stays, or what it is multiplied by."""
         return decision if self.case is None else decision == self.case
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Of one carry; `entered` and `made` are what a step takes the state for, and what it makes of it."""
+    """Changes of one carry; `entered` is the state that a step computes with, `made` the new one."""
 
     entered: Value
     made: Value
@@ -67,7 +68,7 @@ def changes_of(body: Body, place: int, inputs: Collection[int]) -> Changes:
         entered = first.outputs[0]
     else:
         on_entry = None
-    on_exit = _change(body, body.op(made), inputs, lambda value: before in body.ancestors(value))
+    on_exit = _change(body, body.op(made), inputs, lambda value: before in set[Value](body.ancestors(value)))
     if on_exit is not None and on_exit.state not in (before, entered):
         made = on_exit.state
     else:
@@ -117,7 +118,9 @@ def _change(
     if len(chosen) != 1 or len(cases) != 2:
         return None
     key, case = (op.inputs[0], chosen[0]) if op.name == "select_n" else (cases[1 - chosen[0]], None)
-    found = set(body.ancestors(key)) if isinstance(key, int) else set[int]()
+    if not isinstance(key, int):
+        return None
+    found = set(body.ancestors(key))
     made = [each for one in found if (each := body.op(one)) is not None]
     decides = found & set(inputs) and not found & set(body.before.values())
     if not decides or any(each.name not in _DECIDING for each in made):
@@ -125,7 +128,7 @@ def _change(
     return Change(key, case, body.source(cases[chosen[0]]))
 
 
-Axis = Callable[[int], int | None]  # the axis of samples of a value, by its key
+Axis = Callable[[Value], int | None]  # the axis of samples of a value, by its key
 
 
 @dataclass(frozen=True)
@@ -133,10 +136,10 @@ class State:
     """A carry that changes from step to step."""
 
     place: int  # among the carries
-    key: int  # the value in the body that a zero is added to: what the step hands out, before any reset
+    key: Value  # in the body, that a zero is added to: what the step hands out, before any reset
     name: str  # empty where it has no axis of samples, so that the tree cannot show it
     axis: int | None  # of samples; None for a program on a single sample
-    carry: int  # the value in the body that the next step is given
+    carry: Value  # in the body, that the next step is given
     changes: Changes
 
 
@@ -148,23 +151,23 @@ class Scan:
     axis: Axis
     is_single: bool  # the whole batch is one sample, and no value has an axis of samples
     is_flipped: bool  # the program turns the input around before the loop
-    lengths: Value = None  # steps of each sample that count, where the program says so
+    lengths: Value | None = None  # steps of each sample that count, where the program has them
 
     @property
     def body(self) -> Program:
-        """What a step computes."""
+        """The computation of a step."""
         assert self.op.body is not None
         return self.op.body
 
     @property
     def length(self) -> int:
         """Number of steps."""
-        return int(self.op.eqn.params["length"])
+        return int(self.op.params["length"])
 
     @property
     def reverse(self) -> bool:
         """Whether the loop starts at its last step."""
-        return bool(self.op.eqn.params["reverse"])
+        return bool(self.op.params["reverse"])
 
     @property
     def runs_backward(self) -> bool:
@@ -173,9 +176,9 @@ class Scan:
 
     @cached_property
     def _split(self) -> tuple[int, int]:
-        return places_of_carries(self.op.eqn)
+        return places_of_carries(self.op.params)
 
-    def parts(self, values: Any) -> tuple[Any, Any, Any]:
+    def parts(self, values: Sequence[T]) -> tuple[Sequence[T], Sequence[T], Sequence[T]]:
         """Split what enters into constants, carries and what has a step each."""
         first, second = self._split
         return values[:first], values[first:second], values[second:]
@@ -239,10 +242,10 @@ class Scan:
         made = {changes.made, self._whole.after[place], changes.on_exit and changes.on_exit.state}
         return {key for key in made if isinstance(key, int)}
 
-    def stops(self) -> set[int]:
+    def stops(self) -> set[Value]:
         """List what a cell is read back to."""
         faces = (self.faces(place) for place in self.changes)
-        return set(self.body.inputs).union(self.reader.before.values(), *faces)
+        return set[Value](self.body.inputs).union(self.reader.before.values(), *faces)
 
     def sources(self, cell: Recognised) -> set[int]:
         """Find what a cell's gates are computed from: what enters the step, and states of other cells."""

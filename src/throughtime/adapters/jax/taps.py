@@ -1,143 +1,67 @@
-"""Runs a program with zeros on the states of its loops, and keeps products of a step with weights.
+"""Runs a program with zeros on the states of its loops.
 
-The gradient with respect to a zero added to a state is the state's total derivative. The gradients of weights
-and inputs are compared along a few random directions R, which takes thin products alone: R·dW is the sum of
-(R·x_t) dz_t over all steps.
+The gradient with respect to a zero added to a state is the state's total derivative.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, cast
 
 import jax
 import jax.numpy as jnp
-
-from throughtime.cells import directions
+from jax import Array
 
 from .loop import Loop
+from .products import products
 from .program import Op, Program, Value, bind, evaluate
-from .scan import Scan
-
-Pairs = list[tuple[Any, Any]]
+from .samples import T, tree_map
 
 
-@dataclass(frozen=True)
-class Product:
-    """One `dot_general`: the places of the weight and of the other factor among its inputs and the scan's."""
+class Zeros(TypedDict):
+    """Zeros that are added to one scan, or its gradients at them; None where there is no gradient."""
 
-    op: Op
-    weight: int
-    const: int
-    input: int | None
-
-    def axes(self, place: int) -> tuple[int, ...]:
-        """Axes of a factor that are summed over."""
-        return tuple(self.op.eqn.params["dimension_numbers"][0][place])
-
-    def along(self, factor: Any, place: int, before: int = 0) -> Any:
-        """Sum a factor, or its gradient, along the directions; `before` counts axes in front of its own."""
-        axes = tuple(axis + before for axis in self.axes(place))
-        drawn = jnp.asarray(directions(*(factor.shape[axis] for axis in axes)), factor.dtype)
-        return jnp.tensordot(factor, drawn, (axes, tuple(range(len(axes)))))
-
-    def outer(self, of_weight: Any, of_other: Any) -> Any:
-        """Join what is left of both factors as the product does, and sum over the directions."""
-        both = (of_weight, of_other) if self.weight == 0 else (of_other, of_weight)
-        return jnp.tensordot(*both, axes=(-1, -1))
-
-    def known(self, values: list[Any], found: Any, of_weight: Any, of_input: Any) -> Any:
-        """Go on with the product as found before; zeros along directions are added to weight and input."""
-        weight, other = values[self.weight], values[1 - self.weight]
-        still = jax.lax.stop_gradient(other)
-        parts = [still if self.input is not None else other, jax.lax.stop_gradient(weight)]
-        made = bind(self.op, parts if self.weight else parts[::-1])[0]
-        product = _replaced(made, found) + self.outer(of_weight, self.along(still, 1 - self.weight))
-        return (
-            product if of_input is None else product + self.outer(self.along(parts[1], self.weight), of_input)
-        )
-
-
-def products(scan: Scan) -> list[Product]:
-    """List the products of a step with the scan's constants."""
-    consts, _, inputs = map(list, scan.parts(scan.body.inputs))
-    found: list[Product] = []
-    axes: dict[tuple[int, int], tuple[int, ...]] = {}
-    for op in scan.body.ops:
-        places = [place for place, key in enumerate(op.inputs) if key in consts]
-        if op.name == "dot_general" and len(places) == 1 and not any(op.eqn.params["dimension_numbers"][1]):
-            weight, other = (op.inputs[place] for place in (places[0], 1 - places[0]))
-            of_input = inputs.index(other) if other in inputs else None
-            one = Product(op, places[0], consts.index(weight), of_input)
-            # What several products use is summed over the same axes in all of them.
-            same = axes.setdefault((0, one.const), one.axes(one.weight)) == one.axes(one.weight)
-            if of_input is not None:
-                same &= axes.setdefault((1, of_input), one.axes(1 - one.weight)) == one.axes(1 - one.weight)
-            found += [one] if same else []
-    return found
-
-
-@jax.custom_vjp  # type: ignore[untyped-decorator]
-def _replaced(made: Any, found: Any) -> Any:
-    """Go on with what was found before; the gradient is that of what was made."""
-    del made
-    return found
-
-
-_replaced.defvjp(
-    lambda made, found: (_replaced(made, found), None),
-    lambda _, gradient: (gradient, jnp.zeros_like(gradient)),
-)
-
-
-def deviation(pairs: Pairs, steps: int) -> Any:
-    """Norms at each step of the loop's gradients, and of ours minus those, (time, 2); None without any."""
-    if not pairs:
-        return None
-    largest = jnp.stack([jnp.max(jnp.abs(theirs)) for _, theirs in pairs]).max()
-    scale = jnp.where(largest > 0, largest, 1)
-
-    def norms(values: Sequence[Any]) -> Any:
-        each = (jnp.square((one / scale).reshape(steps, -1)).sum(1) for one in values)
-        return jnp.sqrt(sum(each)) * scale
-
-    return jnp.stack([norms([theirs for _, theirs in pairs]), norms([a - b for a, b in pairs])], 1)
-
-
-Zeros = dict[str, Any]  # of one scan, with None where there is no gradient
+    consts: list[Array | None]
+    initial: list[Array | None]
+    inputs: list[Array | None]
+    states: dict[int, Array | None]
+    emitted: list[Array | None]
+    final: list[Array | None]
 
 
 class Seen(NamedTuple):
-    """What a scan was given and left: values as the program has them, (time, …) where they have a step.
+    """Inputs and results of a scan: values as the program has them, (time, …) where they have a step.
 
     `values` has states, products and decisions by their keys, `entering` the carries that are no states.
     """
 
-    consts: list[Any]
-    initial: list[Any]
-    inputs: list[Any]
-    values: dict[int, Any]
-    entering: dict[int, Any]
-    emitted: list[Any]
+    consts: list[Array]
+    initial: list[Array]
+    inputs: list[Array]
+    values: dict[Value, Array]
+    entering: dict[int, Array]
+    emitted: list[Array]
+
+
+OfSeen = Callable[[Seen, Zeros | None], list[dict[str, Any]]]
 
 
 class Taps:
-    """What is added to the scan of a layer, and what is kept of it, more if its steps run once more."""
+    """Zeros added to the scan of a layer, and values kept of it, more if its steps run once more."""
 
     def __init__(self, loop: Loop, *, runs_again: bool) -> None:
         self.loop, self.layers = loop, loop.parts_of_scan
         self.products = products(loop) if runs_again else []
         self.known = {one.op: one for one in self.products}
-        self.keys = {state.key: state.place for state in loop.states}
+        self.keys: dict[Value, int] = {state.key: state.place for state in loop.states}
 
         self.gates = [gate for one in self.layers for gate in one.gates.values()]
         self.marks = [key for one in self.layers for key in one.marks.values()]
 
-    def zeros_within(self) -> dict[int, Any]:
+    def zeros_within(self) -> dict[int, Array | None]:
         """Make zeros for gates, marks, and what cells are given by others, when steps run once more."""
-        keys = {key: key for key in (*(gate.before for gate in self.gates), *self.marks)}
+        keys: dict[int, Value] = {key: key for key in (*(gate.before for gate in self.gates), *self.marks)}
         keys |= {one.entry: one.below.key for one in self.layers if one.below is not None}
         return {name: self._zeros(key, self.loop.length) for name, key in keys.items()}
 
@@ -150,8 +74,8 @@ class Taps:
         return found
 
     @cached_property
-    def _kept(self) -> list[int]:
-        keys: list[int] = [op.outputs[0] for op in self.known]
+    def _kept(self) -> list[Value]:
+        keys: list[Value] = [op.outputs[0] for op in self.known]
         for state in self.loop.states:
             changes = state.changes
             each = (changes.on_entry, changes.on_exit, changes.mask)
@@ -173,7 +97,7 @@ class Taps:
         outer = self.loop.outer
         if outer is None:
             return found
-        each = jax.tree.map(lambda one: jnp.zeros((outer.length, *one.shape), one.dtype), found)
+        each = tree_map(lambda one: jnp.zeros((outer.length, *one.shape), one.dtype), found)
         return {**each, "consts": self.choose(found["consts"], each["consts"])}
 
     @cached_property
@@ -184,15 +108,15 @@ class Taps:
         known = list(self.loop.outer.parts(self.loop.outer.body.inputs)[0])
         return [known.index(key) if key in known else None for key in self.loop.parts(self.loop.op.inputs)[0]]
 
-    def choose(self, shared: Sequence[Any] | None, own: Sequence[Any]) -> list[Any]:
+    def choose(self, shared: Sequence[T] | None, own: Sequence[T]) -> list[T]:
         """Take shared constants from one list, by default None, and others from the other."""
-        both = zip(self.shared, shared or [None] * len(own), own, strict=True)
+        both = zip(self.shared, shared or cast("list[T]", [None] * len(own)), own, strict=True)
         return [mine if place is None else one for place, one, mine in both]
 
-    def of_outer_steps(self, function: Any, seen: Seen, back: Zeros | None) -> list[dict[str, Any]]:
+    def of_outer_steps(self, function: OfSeen, seen: Seen, back: Zeros | None) -> list[dict[str, Any]]:
         """Call a function of what was seen: if there is an outer loop, for all of its steps at once."""
         if self.loop.outer is None:
-            return function(seen, back)  # type: ignore[no-any-return]
+            return function(seen, back)
         steps, axes = self.loop.outer.length, [0 if place is None else None for place in self.shared]
         of_back = None
         if back is not None:
@@ -200,30 +124,30 @@ class Taps:
             parts = [one if one is None else one / steps for one in back["consts"]]
             back = {**back, "consts": self.choose(parts, back["consts"])}
             of_back = {**dict.fromkeys(back, 0), "consts": axes}
-        of_seen: Any = Seen(axes, 0, 0, 0, 0, 0)  # type: ignore[arg-type]
+        of_seen = Seen(*cast("Iterable[Any]", (axes, 0, 0, 0, 0, 0)))  # axes, as vmap takes them
         found = jax.vmap(function, (of_seen, of_back), axis_size=steps)(seen, back)
         for one in found:
             one["weights"] = jax.tree.map(lambda each: each.sum(0), one.get("weights", []))
-        return found  # type: ignore[no-any-return]
+        return found
 
-    def _zeros(self, key: Value, *steps: int) -> Any:
-        shape = self.loop.body.shapes[key] if isinstance(key, int) else key.aval
+    def _zeros(self, key: Value, *steps: int) -> Array | None:
+        shape = self.loop.body.shape_of(key)
         return jnp.zeros((*steps, *shape.shape), shape.dtype) if self.loop.is_floating(key) else None
 
     def run(
-        self, given: list[Any], zeros: Zeros, inner: Sequence[tuple[Taps, Zeros]] = ()
-    ) -> tuple[list[Any], Seen, list[Seen]]:
+        self, given: list[Array], zeros: Zeros, inner: Sequence[tuple[Taps, Zeros]] = ()
+    ) -> tuple[list[Array], Seen, list[Seen]]:
         """Run the scan with zeros added; return its results, and what was seen of it and of inner scans."""
         loop = self.loop
-        names = ("consts", "initial", "inputs")
-        consts, initial, inputs = map(_added, loop.parts(given), (zeros[name] for name in names))
+        of_given = zeros["consts"], zeros["initial"], zeros["inputs"]
+        consts, initial, inputs = map(_added, loop.parts(given), of_given)
         others = [k for k in loop.changing if k not in self.keys.values()]
 
         def step(carry: Any, now: Any) -> tuple[Any, Any]:
             x, taps, of_step = now
             within: list[Seen] = []
 
-            def change(key: int, value: Any) -> Any:
+            def change(key: int, value: Array) -> Array:
                 return value + taps[self.keys[key]] if key in self.keys else value
 
             read = evaluate(
@@ -242,7 +166,7 @@ class Taps:
             (list(inputs), zeros["states"], of_steps),
             length=loop.length,
             reverse=loop.reverse,
-            unroll=loop.op.eqn.params.get("unroll", 1),
+            unroll=loop.op.params.get("unroll", 1),
         )
         emitted = _added(emitted, zeros["emitted"])
         results = [*_added(final, zeros["final"]), *emitted]
@@ -253,15 +177,19 @@ class Taps:
 
 
 def run(
-    program: Program, consts: dict[int, Any], arguments: Sequence[Any], taps: Sequence[Taps], zeros: Any
-) -> tuple[Any, list[Seen]]:
+    program: Program,
+    consts: Mapping[int, Array],
+    arguments: Sequence[Array],
+    taps: Sequence[Taps],
+    zeros: tuple[Sequence[Zeros], Mapping[int, Array]],
+) -> tuple[Callable[[Value], Array], list[Seen]]:
     """Compute a program with zeros added to scans and, by key, values; return a reader, and what was seen."""
     of_scans, of_values = zeros
     numbers = {each.loop.op: number for number, each in enumerate(taps)}
     outer = [each.loop.outer and each.loop.outer.op for each in taps]
     seen: dict[int, Seen] = {}
 
-    def step(op: Op, values: list[Any]) -> Sequence[Any]:
+    def step(op: Op, values: list[Array]) -> Sequence[Array]:
         if op not in numbers:
             return bind(op, values)
         number, within = numbers[op], [k for k, one in enumerate(outer) if one is op]
@@ -271,20 +199,22 @@ def run(
         seen.update(zip(within, found, strict=True))
         return results
 
-    def change(key: int, value: Any) -> Any:
+    def change(key: int, value: Array) -> Array:
         return value + of_values[key] if key in of_values else value
 
     read = evaluate(program, arguments, run=step, consts=consts, change=change)
     return read, [seen[number] for number in range(len(taps))]
 
 
-def _running(inner: Sequence[tuple[Taps, Zeros]], of_step: Sequence[Zeros], within: list[Seen]) -> Any:
+def _running(
+    inner: Sequence[tuple[Taps, Zeros]], of_step: Sequence[Zeros], within: list[Seen]
+) -> Callable[[Op, list[Array]], Sequence[Array]]:
     """Run inner scans with their zeros of one outer step; `within` gets what is seen of each."""
 
-    def run(op: Op, values: list[Any]) -> Sequence[Any]:
+    def run(op: Op, values: list[Array]) -> Sequence[Array]:
         for (one, zeros), own in zip(inner, of_step, strict=True):
             if one.loop.op is op:
-                added = {**own, "consts": one.choose(zeros["consts"], own["consts"])}
+                added: Zeros = {**own, "consts": one.choose(zeros["consts"], own["consts"])}
                 results, seen, _ = one.run(values, added)
                 within.append(seen._replace(consts=one.choose(None, seen.consts)))
                 return results
@@ -293,5 +223,5 @@ def _running(inner: Sequence[tuple[Taps, Zeros]], of_step: Sequence[Zeros], with
     return run
 
 
-def _added(values: Sequence[Any], zeros: Sequence[Any]) -> list[Any]:
+def _added(values: Sequence[Array], zeros: Sequence[Array | None]) -> list[Array]:
     return [value if zero is None else value + zero for value, zero in zip(values, zeros, strict=True)]

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import jax
 import numpy as np
@@ -72,7 +72,7 @@ def _joined(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _apart(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Flax' cells with products of their own for every gate: `ii`, `hi`."""
+    """Flax' cells with separate products for every gate: `ii`, `hi`."""
     letters = _LETTERS.get(kind, ("",))
     found = {}
     for side, name in (("i", "kernel"), ("h", "recurrent_kernel")):
@@ -108,7 +108,7 @@ def named(arrays: Mapping[str, Array], states: Set[str], *, is_standard: bool) -
     return {f"{name}_parameter" if name in taken else name: array for name, array in plain.items()}
 
 
-def weights_of(model: Any) -> Any:
+def weights_of(model: object) -> object:
     """Copy the state of an NNX module; other models never change, and are returned."""
     if not is_nnx(model):
         return model
@@ -117,22 +117,22 @@ def weights_of(model: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf, nnx.to_pure_dict(nnx.state(model)))
 
 
-def load_weights(model: Any, source: Any) -> Any:
+def load_weights(model: object, source: object) -> object:
     """Put weights into a model: a state, a dict, another model, a folder of Orbax or a file of Equinox."""
-    is_path = isinstance(source, (str, os.PathLike))
+    path = Path(source) if isinstance(source, (str, os.PathLike)) else None
     if is_nnx(model):
         from flax import nnx  # noqa: PLC0415 - optional
 
         if callable(source):  # another module
             return source
         state = nnx.state(model)
-        found = _restored(Path(source), nnx.to_pure_dict(state)) if is_path else source
+        found = source if path is None else _restored(path, nnx.to_pure_dict(state))
         if isinstance(found, nnx.State):
             found = nnx.to_pure_dict(found)
-        nnx.replace_by_pure_dict(state, found)
+        nnx.replace_by_pure_dict(state, cast("dict[str, object]", found))
         nnx.update(model, state)
         return model
-    if not is_path:
+    if path is None:
         return source
     if not any(cls.__module__.startswith("equinox") for cls in type(model).__mro__):
         raise UnsupportedModelError(
@@ -140,10 +140,10 @@ def load_weights(model: Any, source: Any) -> Any:
         )
     import equinox  # noqa: PLC0415 - optional
 
-    return equinox.tree_deserialise_leaves(os.fspath(source), model)
+    return equinox.tree_deserialise_leaves(path, model)
 
 
-def _restored(path: Path, like: Any) -> Any:
+def _restored(path: Path, like: object) -> object:
     try:
         import orbax.checkpoint as orbax  # noqa: PLC0415 - optional
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What is asked of a batch: how many samples, do they fit, some of them, copies; whether its parts add up."""
+"""Operations on a batch: count samples, check shapes, select, copy; whether its parts add up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAD = (
 _SIZES = "the inputs' first axes, {sizes}, are not all samples"
 _STATEFUL = "the layer {name!r} is stateful and keeps a state for each sample of the batch"
 _FIXED = "the model's input has a fixed batch size of {size}"
-_ADDED = "layers add losses of their own, with add_loss or an activity regulariser, from the whole batch"
+_ADDED = "layers add losses, with add_loss or an activity regulariser, from the whole batch"
 _REGULARISED = "the loss is a sum over samples, and its regularisers are added once for each batch"
 _MASKED = "masks reach the loss, so the steps over which it averages are unknown"
 
@@ -106,7 +106,7 @@ def is_ragged(array: Any) -> bool:
 
 
 def why_whole(keras: Dialect, model: Any, x: Any, training: bool) -> str:
-    """Tell why parts would not add up; empty where nothing of the model and its inputs says so."""
+    """Return why parts would not add up; empty where model and inputs show no reason."""
     lengths = sorted({int(array.shape[0]) for array in keras.tree.flatten(x)})
     if len(lengths) > 1:
         return _SIZES.format(sizes=", ".join(map(str, lengths)))

@@ -23,7 +23,7 @@ CELL = "cell"
 _CLOSED = ("lstm", "gru", "simple_rnn")
 GATED = {"lstm": 4, "gru": 3, "simple_rnn": 1, "conv_lstm": 4}
 _KINDS = {"LSTMCell": "lstm", "GRUCell": "gru", "SimpleRNNCell": "simple_rnn", "ConvLSTMCell": "conv_lstm"}
-# What a cell's step is made of; a class that has one of its own is no standard cell.
+# The methods of a standard cell's step; a class that overrides one is no standard cell.
 _METHODS = (
     "call",
     "_compute_carry_and_output",
@@ -37,7 +37,7 @@ _TAKEN = frozenset({"input", "output", "valid", "loss", "reduction_factor", "gat
 
 @dataclass(frozen=True)
 class _Order:
-    """What a cell's activations are applied to, in the order in which its `call` applies them."""
+    """The inputs of a cell's activations, in the order in which its `call` applies them."""
 
     recurrent: tuple[str, ...]
     plain: tuple[str, ...]
@@ -76,7 +76,7 @@ def inner_cells(cell: Any) -> tuple[Any, ...]:
 
 
 def state_names(cell: Any) -> tuple[str, ...]:
-    """Name a cell's states: as known, or as its attribute `state_names` says, else by their number.
+    """Name a cell's states: as known, or by its attribute `state_names`, else by their number.
 
     Names that a tree cannot hold beside its own words and the cell's weights are not taken.
     """
@@ -115,7 +115,7 @@ def gates_by_activation(cell: Any) -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Stepped:
-    """What one step of one cell gave; `output_state` is the position of the state that it hands out."""
+    """The result of one step of one cell; `output_state` is the position of the state that is its output."""
 
     output: Any
     states: list[Any]

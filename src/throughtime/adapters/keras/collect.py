@@ -49,7 +49,7 @@ class Pass:
 
     @property
     def keras(self) -> Dialect:
-        """Of the model."""
+        """The Keras of the model."""
         return self.program.keras
 
     @property

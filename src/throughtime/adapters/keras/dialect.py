@@ -1,4 +1,4 @@
-"""What the engine asks of a Keras: tensors, cells, models, losses, and passes that are differentiated.
+"""The protocol between the engine and a Keras: tensors, cells, models, losses, differentiated passes.
 
 `keras2.dialect` and `keras3.dialect` are modules that have all of it.
 """
@@ -54,7 +54,7 @@ class Cells(Protocol):
         """Return a layer's call as Keras makes it."""
 
     def loop_detector(self) -> Callable[[], bool]:
-        """Make what says later whether the pass is in a loop or branch of the user's."""
+        """Return a function that checks later whether the pass is in a loop or branch of the user's."""
 
     def run_in_loop(
         self, loop: Loop, original: Callable[..., Any], arguments: Mapping[str, Any], /, *, compares: bool
@@ -86,7 +86,7 @@ class Cells(Protocol):
 
 
 class Models(Protocol):
-    """What is asked of a whole model, its layers and its variables."""
+    """Operations on a whole model, its layers and its variables."""
 
     def check_model(self, model: Any, /) -> None:
         """Refuse what cannot be captured."""
@@ -142,7 +142,7 @@ class Losses(Protocol):
 Mark = Callable[[str, Any], Any]  # key, tensor -> a copy to differentiate with respect to
 Step = Callable[[Mark], tuple[Any, Any]]  # -> a scalar to differentiate, None for nothing; what it keeps
 Traced = Callable[[Any], Result]  # inputs -> Result
-# What can be traced: inputs -> tensors, and gradients that `Passes.differentiated` found.
+# A function that can be traced: inputs -> tensors, and gradients that `Passes.differentiated` found.
 Computation = Callable[[Any], tuple[dict[str, Any], dict[str, Any]]]
 
 

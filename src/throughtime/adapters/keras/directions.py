@@ -51,7 +51,7 @@ class Direction:
 
     @property
     def known(self) -> SeenInside:
-        """What is known of it without its tensors."""
+        """Its description without its tensors."""
         return self.call.inside[self.part]
 
     @property
@@ -164,7 +164,7 @@ class _Cell:
         return weights.of_cell(self.cell, values, "_gradient")
 
     def _initial(self, state: int) -> Array:
-        """Return a state before the first step, in memory of its own."""
+        """Return a copy of a state before the first step."""
         return self.direction.tensor(f"initial_{self.first + state}", copy=True)
 
     def _value(self, name: str) -> Array:

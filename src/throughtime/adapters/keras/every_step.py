@@ -21,10 +21,10 @@ from .dialect import Dialect, Mark
 from .library import RecurrentLayer, dtype_of, is_float, shape_of
 from .loop import EMITTED, in_processing_order, where_valid, wide
 
-# What passes from one stacked cell to the next: not "input", the name of a gate, and no name of a state.
+# The tensor from one stacked cell to the next: not "input", the name of a gate, and no name of a state.
 BETWEEN = "from below"
 GATES = "all gates"
-# What the gradients of gates are needed for.
+# Quantities that need the gradients of gates.
 OF_GATES = frozenset({"gate_gradient", "step_contribution", "certificate"})
 
 
@@ -68,7 +68,7 @@ class EveryStep:
             new = {f"{place}.{name}": state for name, state in zip(names, done.states, strict=True)}
             new[f"{place}.{EMITTED}"] = done.output
             for name in filter(self.gradients.__contains__, new):
-                arriving = self._flat(self.gradients[name])  # at masked steps it is only handed on
+                arriving = self._flat(self.gradients[name])  # at masked steps it passes unchanged
                 arriving = where_valid(keras, valid, arriving, ops.zeros_like(arriving))
                 terms.append(ops.sum(wide(keras, new[name]) * wide(keras, arriving)))
             if done.gates and self.request.quantities & {"gate_activation", *OF_GATES}:

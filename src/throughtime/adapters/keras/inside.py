@@ -34,7 +34,7 @@ def run(
 ) -> Any:
     """Run a recurrent layer so that its states are recorded.
 
-    Of the `is_half` of a Bidirectional input and output are marked; those of the whole are another's.
+    With `is_half`, half of a Bidirectional, its input and output are marked as well.
     """
     first = next(iter(bound.arguments))
     given, record = bound.arguments[first], _record_of(recorder, layer)
@@ -172,10 +172,9 @@ class _Direction:
         return name if is_kept and dtype_of(output) == dtype_of(loop.kept[name]) else ""
 
     def marked_weights(self) -> AbstractContextManager[None]:
-        """Let this call compute with copies of the weights, to tell its gradient from that of other uses.
+        """Let this call compute with copies of the weights, to separate its gradient from that of other uses.
 
-        What regularisers add, and what other calls of a shared layer contribute, reaches the weights
-        themselves and not these copies.
+        Gradients of regularisers and of other calls of a shared layer reach the weights, not these copies.
         """
         if "weights" not in self.recorder.wanted:
             return nullcontext()

@@ -1,6 +1,6 @@
 """Parts a layer into its leaves: one, or several where it holds stacked cells, or two unlike halves.
 
-The cells of one layer share a loop; each gets a leaf of its own, with the input and the output that pass
+The cells of one layer share a loop; each gets a separate leaf, with the input and the output that pass
 between them.
 """
 

@@ -16,7 +16,7 @@ from throughtime._errors import UnbuiltModelError
 from throughtime._inputs.structures import to_numpy
 from throughtime.adapters.records import Array
 
-# What Keras and torch merely note down; the mode of a pass is an argument of its call.
+# Attributes that Keras and torch only keep; the mode of a pass is an argument of its call.
 _BOOKKEEPING = ("training", "stop_training", "_called", "built", "_is_compiled")
 PACKAGES = ("tf_keras", "keras", "tensorflow.python.keras")
 
@@ -192,7 +192,7 @@ def shape_of(tensor: Any) -> tuple[Any, ...]:
 
 
 def numpy(tensor: Any, *, copy: bool = False) -> Array:
-    """Bring a tensor to NumPy; in memory of its own if asked to, for most arrays share the tensor's."""
+    """Bring a tensor to NumPy; most arrays share the tensor's memory unless a copy is requested."""
     array = to_numpy(tensor)
     return array.copy() if copy and not array.flags.owndata else array
 

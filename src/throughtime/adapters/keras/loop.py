@@ -1,4 +1,4 @@
-"""Runs a layer's own cells in the backend's loop, with a zero added to every state that a step hands on.
+"""Runs a layer's own cells in the backend's loop, with a zero added to every state that a step returns.
 
 The gradient with respect to such a zero is the state's total derivative through time, whatever the cell
 computes. The loop takes the place of the layer's `inner_loop`: it is the pass from which the loss is
@@ -18,7 +18,7 @@ from . import cell as cells
 from .dialect import Dialect
 from .library import RecurrentLayer, dtype_of, is_float, shape_of
 
-# What a cell hands out where that is none of its states.
+# The output of a cell where it is none of the cell's states.
 EMITTED = "emitted"
 MARKED = "@"  # before what `mark` names: no state has it in its name
 
@@ -117,7 +117,7 @@ class Loop:
         return old[0] if emits_state else self.keras.ops.zeros_like(x), tapped
 
     def _advance(self, parts: Sequence[Any], carry: Any, now: Any) -> tuple[Any, Any]:
-        """Take one step of all inner cells; masked steps hand on what they were given."""
+        """Take one step of all inner cells; masked steps pass their states unchanged."""
         before, repeated = carry
         valid, x, taps = now.get("valid"), now["x"], now["taps"]
         after: list[Any] = []

@@ -1,4 +1,4 @@
-"""The one number that is differentiated, and what the model says about how it reduces samples.
+"""The one number that is differentiated, and the model's declaration of how it reduces samples.
 
 Keras reduces a loss over samples and whatever else the predictions have; only the mean over samples is
 undone later, by the factor that `reductions` finds.
@@ -34,12 +34,12 @@ class Loss:
 
     @property
     def identity(self) -> Any:
-        """What a trace is made for: the loss passed, else what the last `compile` made of the model's own."""
+        """The key of a trace: the loss passed, else the loss that the last `compile` made."""
         return self._keras.compiled_losses(self.model) if self.passed is None else self.passed
 
     @cached_property
     def _function(self) -> Any:
-        """What was passed, and what its name stands for."""
+        """The loss that was passed, and the function that its name stands for."""
         return self._keras.loss_function(self.passed)
 
     @property

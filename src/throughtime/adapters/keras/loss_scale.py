@@ -1,6 +1,6 @@
 """Loss scaling for models that compute in float16, whose range ends where many gradients lie.
 
-Gradients are taken of a scaled loss, as training takes them, and given back unscaled in float32. Powers of
+Gradients are taken of a scaled loss, as training takes them, and returned unscaled in float32. Powers of
 two change no digit.
 """
 

@@ -28,7 +28,7 @@ from .weights import cudnn_kind
 OVERHEAD = {
     "tensorflow": Overhead(back=2.5, forward=1, solving=10, weights=10, each_step=4_500),
     "jax": Overhead(back=3, forward=1, solving=6.6),
-    # Its loop is Python's: every step has nodes of its own in the graph.
+    # Its loop is Python's: every step has separate nodes in the graph.
     "torch": Overhead(back=3, forward=1.5, solving=2.4, each_step=30_000),
 }
 _COLUMNS = {**GATED, **COLUMNS}
@@ -37,7 +37,7 @@ _WITH_CELL = ("lstm", "conv_lstm")
 
 @dataclass
 class Meter:
-    """What one pass needs so far.
+    """The memory that one pass needs so far.
 
     A pass that computes `at_once` is stopped at the first layer that is too much; one that is only traced
     takes nothing yet, and is judged when all of it is known.
@@ -51,7 +51,7 @@ class Meter:
 
     @property
     def samples(self) -> int:
-        """Of the batch that the pass runs on."""
+        """Number of samples of the batch that the pass runs on."""
         return self.budget.part
 
     def add(self, layer: Any, shape: Sequence[Any], *, is_watched: bool, flows_back: bool) -> None:
@@ -134,6 +134,6 @@ def _units(cell: Any, layer: RecurrentLayer, shape: tuple[int, ...]) -> list[int
 def _elements(size: Any) -> int:
     """Count the elements of a state, of whose shape parts may not be known."""
     lengths = [size] if isinstance(size, int) else list(size)
-    # TensorFlow 1 has numbers of its own.
+    # TensorFlow 1 has other numbers.
     known = [getattr(length, "value", length) for length in lengths]
     return prod(length for length in known if isinstance(length, int) and length > 0)

@@ -38,7 +38,7 @@ class Probe:
         self.keras, self.model, self.request = keras, model, request
         self.loss = Loss(keras, model, loss)
         self.found = find.select(keras, model, layers)
-        self._alike: Alike | None = None  # while a batch is captured in parts
+        self._alike: Alike[Any] | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
         """Capture one batch, without gradients where y is None; ExceededError if it takes too much memory."""
@@ -81,7 +81,7 @@ class Probe:
         return replace(record, weight=batches.weight(program, result, samples), why_whole=why)
 
     def why_whole(self, data: Any) -> str:
-        """Tell why parts of a batch would not add up to it; empty where nothing known yet says so."""
+        """Return why parts of a batch would not add up to it; empty where no reason is known yet."""
         return batches.why_whole(self.keras, self.model, data[0], self.request.training)
 
     def expect_one_layer(self) -> None:
@@ -89,7 +89,7 @@ class Probe:
         find.selection(self.keras, self.model).expect_one(self.found)
 
     def _pass(self, data: Any, budget: Budget) -> tuple[Program, Result]:
-        """Run on a batch; without a loss where there are no labels and the model has none of its own."""
+        """Run on a batch; without a loss where neither labels nor the model's added losses exist."""
         layers = tuple(id(entry.watched) for entry in self.found)
         asked = layers, self.request.quantities, self.request.training
         program = _traces.get(self.keras, self.loss, data, asked, lambda: self._program(data, budget))
@@ -126,7 +126,7 @@ class Probe:
         return Program(self, budget, has_loss=True)
 
     def _how_reduced(self, program: Program, result: Result, data: Any) -> tuple[float, str] | None:
-        """Find what the loss puts on each sample's gradient, and say in words what was done about it."""
+        """Find the factor of the loss on each sample's gradient, and describe in words how it was used."""
         if not program.has_loss:
             return None
         reduced, told = self._factor(program, result, data, self.samples(data[0]))

@@ -74,7 +74,7 @@ class Program:
 
     @property
     def probe(self) -> Probe:
-        """What the program runs for."""
+        """The probe that the program runs for."""
         probe = self._probe()
         assert probe is not None
         return probe
@@ -86,7 +86,7 @@ class Program:
 
     @property
     def request(self) -> Request:
-        """What is asked for; without a loss no gradients."""
+        """The quantities that the probe requests; without a loss no gradients."""
         asked = self.probe.request
         unknown: frozenset[str] = frozenset() if self.has_loss else asked.gradients
         return replace(asked, quantities=asked.quantities - unknown)

@@ -1,6 +1,6 @@
 """Collects what a pass shows of chosen layers: their calls, in order, and the tensors that are wanted.
 
-A layer that is watched hands on *marked* copies of its tensors, so that a gradient with respect to a mark is
+A layer that is watched returns *marked* copies of its tensors, so that a gradient with respect to a mark is
 the gradient through that use alone. `joined` makes one of the calls that a TimeDistributed makes of one
 layer, one for each outer step: its samples are those of the outer batch, each with all its outer steps.
 """
@@ -55,7 +55,7 @@ class SeenCall:
     index: int  # which layer
     number: int  # which of its calls, from 1
     group: int  # calls of one group make one leaf: those of all outer steps of a TimeDistributed
-    outer_steps: int = 0  # samples that a TimeDistributed makes of each of its own; 0 without one
+    outer_steps: int = 0  # samples that a TimeDistributed makes of each sample; 0 without one
     outputs: int = 0  # how many tensors others see of what it returned
     output_dtype: str = ""  # empty where there is no such tensor
     input_dtype: str = ""
@@ -72,7 +72,7 @@ class SeenCall:
 
 @dataclass
 class Recorder:
-    """What is known of one pass.
+    """The record of one pass.
 
     `wanted` has what to mark: "inputs", "outputs", "logits", "inside", "inside_gradients", "weights"; and
     what to keep: "output", "input", "valid".

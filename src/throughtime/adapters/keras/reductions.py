@@ -1,4 +1,4 @@
-"""What a loss does to each sample's share, and whether samples are coupled: declared, or found by trying.
+"""How a loss scales each sample's share, and whether samples are coupled: declared, or found by trying.
 
 Only the mean over samples is undone later, by the factor found here.
 """
@@ -23,7 +23,7 @@ _TOLERANCE = {"float16": 2e-2, "bfloat16": 1e-1}
 
 @dataclass(frozen=True)
 class Labels:
-    """What the loss compares predictions with: structures of arrays, or of the framework's tensors."""
+    """The targets of a loss: structures of arrays, or of the framework's tensors."""
 
     x: Any
     y: Any

@@ -1,4 +1,4 @@
-"""What each sample of a batch loses alone: one pass without gradients, and its loss a sample at a time."""
+"""The loss of each sample alone: one pass without gradients, then the loss of one sample at a time."""
 
 from __future__ import annotations
 

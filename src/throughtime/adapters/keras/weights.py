@@ -20,7 +20,7 @@ from . import cell as cells
 from .cell import GATED
 from .library import halves, is_a, path_of, shape_of, to_snake_case
 
-# What stands for a variable: its value or its gradient; None where the loss does not reach it.
+# Takes a variable and returns its value or its gradient; None where the loss does not reach it.
 Values = Callable[[Any], Array | None]
 Readers = Mapping[str, Values]  # by the suffix that the names get, `_gradient`
 

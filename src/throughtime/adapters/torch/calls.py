@@ -16,7 +16,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from .structure import is_packed
 
-# What gives a tensor another shape and leaves its values and gradients alone.
+# Operations that give a tensor another shape and leave its values and gradients alone.
 _RESHAPES = frozenset(
     {"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0", "AliasBackward0"}
 )
@@ -42,7 +42,7 @@ def copied(tensor: torch.Tensor) -> tuple[torch.Tensor, GradientEdge | None]:
 
 @dataclass(eq=False)
 class Named:
-    """A tensor that `mark` names, and the edge of the copy that the code goes on with."""
+    """A tensor that `mark` names, and the edge of the copy that the code continues with."""
 
     name: str
     plain: torch.Tensor
@@ -59,7 +59,7 @@ class Entering:
 
     @property
     def shape(self) -> torch.Size:
-        """Of the tensor."""
+        """Shape of the tensor."""
         return self.given.shape
 
 
@@ -170,7 +170,7 @@ class Calls:
 
     @property
     def results(self) -> list[torch.Tensor]:
-        """What the latest call returned."""
+        """The results of the latest call."""
         return [one.plain for one in self.steps[-1].leaving.values()]
 
     def taken(self, given: torch.Tensor) -> torch.Tensor | None:

@@ -149,7 +149,7 @@ class _Leaf:
         ordered = [layout.in_order(array) for layout, array in zip(self.layouts, found, strict=True)]
         return np.stack(ordered, 1) if self.lengths else ordered[0]
 
-    # What goes from call to call.
+    # Transitions from call to call.
 
     @cached_property
     def _crossings(self) -> graph.Transitions:

@@ -83,7 +83,7 @@ class Leaf:
         }
         return {**flags, "ends": self.recurrence.reason} if self.recurrence.reason else flags
 
-    # What enters and leaves.
+    # Input and output.
 
     def _outside(self) -> dict[str, Array]:
         arrays = {"valid": numpy(self.recurrence.valid)}
@@ -157,7 +157,7 @@ class Leaf:
         """Put the calls' tensors one after another: (sample, time, …)."""
         return numpy(self.recurrence.series(tensors))
 
-    # What is carried.
+    # States.
 
     def _inside(self) -> DirectionRecord | SolvedRecord:
         arrays: dict[str, Array] = {}
@@ -230,7 +230,7 @@ class Leaf:
         first = self._first(state)
         return None if first is None else numpy(self.recurrence.by_sample(first.given.detach()), copy=True)
 
-    # What goes from call to call.
+    # Transitions from call to call.
 
     def _transitions(self) -> dict[str, Array]:
         rows, valid = self.recurrence.whole, numpy(self.recurrence.valid)

@@ -1,6 +1,6 @@
 """Names every layer inside a torch module by a path; touches no tensor.
 
-What wraps a module without computing anything itself (`torch.compile`, DistributedDataParallel) has no
+A wrapper that computes nothing itself (`torch.compile`, DistributedDataParallel) has no
 name in a path.
 """
 
@@ -30,6 +30,7 @@ _PARTS = "parametrizations"  # torch's own child, whose result is the layer's we
 class Found(Entry):
     """A module; `inner` for one of the layers inside an `nn.LSTM`."""
 
+    layer: nn.Module
     inner: int | None = None
 
 

@@ -1,6 +1,6 @@
-"""What follows from the graph that a loop's calls have left, by taking gradients back through it once more.
+"""Follows the graph of a loop's calls, by taking gradients back through it once more.
 
-What happens to states between two calls: which samples are reset, what goes back. The Jacobian of each call.
+Changes of states between two calls: which samples are reset, what goes back. The Jacobian of each call.
 The certificate of the loop.
 """
 
@@ -96,7 +96,7 @@ def variables(
 def _back(
     given: Sequence[tuple[torch.Tensor, torch.Tensor]], crossings: Sequence[Crossing]
 ) -> list[torch.Tensor | None]:
-    """Take gradients of what was given back to every state that was handed out."""
+    """Take gradients of the states that entered calls with respect to every state that a call returned."""
     given = [(tensor, gradient) for tensor, gradient in given if tensor.requires_grad]
     places = [place for place, one in enumerate(crossings) if one.handed_out is not None]
     found: list[torch.Tensor | None] = [None] * len(crossings)

@@ -55,7 +55,7 @@ class InnerLayer:
 
 @dataclass(frozen=True)
 class Arguments:
-    """What torch hands to a fused kernel."""
+    """The arguments of a fused kernel of torch."""
 
     kernel: Callable[..., Any]
     data: torch.Tensor
@@ -149,7 +149,7 @@ def _kernel(
     states = initial if len(initial) > 1 else initial[0]
     settings = (asked.has_biases, 1, 0.0, True, False)
     with warnings.catch_warnings():
-        # cuDNN copies the weights of one layer together, and says so each time.
+        # cuDNN copies the weights of one layer together, and warns each time.
         warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
         if isinstance(asked.layout, Packed):
             result = asked.kernel(data, asked.layout.batch_sizes, states, list(weights), *settings)

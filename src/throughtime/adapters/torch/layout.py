@@ -142,7 +142,7 @@ _OFTEN = 16  # calls of a cell, of which only each of so many is counted: counti
 
 
 class Meter:
-    """What one pass needs so far, of the quantities that it can give.
+    """The memory that one pass needs so far for the quantities that it can give.
 
     `budget` counts the samples that the layers see: the batch's first axis may be time.
     """

@@ -159,7 +159,7 @@ def tried_factor(loss: Any, data: tuple[Any, ...], sizes: Sequence[int]) -> tupl
     if not fitting:
         return 1.0, f"not known: no output has an axis of {sizes[0]} samples, {loss_reduction.UNDONE}"
     sides = [_axes(tensor, fitting[0]) for tensor in structure.tensors(data)]
-    # Where steps and samples are equally many, both axes have to say the same.
+    # Where steps and samples are equally many, both axes have to give the same result.
     orders = (0, -1) if any(len(axes) > 1 for axes in sides) else (0,)
     found = {_tried(loss, data, fitting[0], order) for order in orders}
     if len(found) > 1:

@@ -46,7 +46,7 @@ class Marks:
         """Mark a tensor; the tensor itself where no gradient of its kind is needed, or there is none."""
         if kind not in self._kinds or not tensor.is_floating_point():
             return tensor
-        # A tensor without a history becomes a leaf of its own: the caller's stays without gradient.
+        # A tensor without a history becomes a new leaf: the caller's stays without gradient.
         source = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
         mark = source.view_as(source)
         self._marks.append(mark)

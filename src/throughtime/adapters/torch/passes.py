@@ -62,7 +62,7 @@ class Call:
 
     @property
     def steps(self) -> list[Step]:
-        """What entered and left each window of a layer, or each call of a loop."""
+        """Inputs and results of each window of a layer, or of each call of a loop."""
         windows = [one.step for one in (self, *self.windows) if one.step is not None]
         return windows if self.recurrence is None else [*windows, *self.recurrence.steps]
 

@@ -41,7 +41,7 @@ class Probe:
         self._is_open = is_open(layers)
         self._candidates = find.candidates(self.model, self.found, is_open=self._is_open)
         self._samples = structure.Samples(0)
-        self._alike: Alike | None = None  # while a batch is captured in parts
+        self._alike: Alike[Any] | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
         """Capture one batch, without gradients if y is None; ExceededError if the budget is too small."""
@@ -52,7 +52,7 @@ class Probe:
             return self._captured(x, y, sample_weight, budget)
 
     def samples(self, x: Any) -> int:
-        """Count the first axis of a batch: samples, unless a pass says otherwise."""
+        """Count the first axis of a batch: samples, unless a pass finds another axis."""
         for leaf in structure.leaves(x):
             if structure.is_packed(leaf):
                 return int(leaf.batch_sizes[0])

@@ -255,7 +255,7 @@ def _states(calls: Calls, links: _Links) -> tuple[State, ...]:
     for key, place in sorted(distances, key=lambda pair: sum(distances[pair]) / len(distances[pair])):
         if key not in pairs and place not in pairs.values():
             pairs[key] = place
-    # What a module takes first is its input, also where it is fed back.
+    # The first argument of a module is its input, also where it is fed back.
     keys = sorted(pairs, key=lambda key: (key[0] == calls.names[0], pairs[key]))
     return tuple(State(_name(number), key, pairs[key]) for number, key in enumerate(keys))
 

@@ -1,6 +1,6 @@
 """Leaves a module as it was found: stand-ins take the place of its tensors while a pass runs.
 
-Parameters are stood in for by leaves of their own on the same memory, so that gradients of frozen ones
+New leaves on the same memory stand in for parameters, so that gradients of frozen ones
 exist and no hook on a parameter runs; buffers by copies, which a forward pass may write on.
 """
 

@@ -1,4 +1,4 @@
-"""Finds which samples of a state go on to the next call, where a loop drops those that are done."""
+"""Finds which samples of a state stay in the next call, where a loop drops those that are done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .calls import Key, Leaving, Step
 
 @dataclass(frozen=True)
 class State:
-    """What is carried: its name, the argument that takes it and the place of the result that hands it out."""
+    """A state: its name, the argument that takes it and its place in the result."""
 
     name: str
     argument: Key
@@ -34,7 +34,7 @@ def why_it_ends(before: Step, after: Step, states: Sequence[State]) -> str:
         pairs.append((old, new.given))
     if before.rows is not None or change:
         if (found := _stay(pairs)) is None:
-            return f"{change or 'samples have left'}; which samples go on is not known"
+            return f"{change or 'samples have left'}; which samples continue is not known"
         after.rows = found if before.rows is None else before.rows[found]
     return ""
 

@@ -115,7 +115,7 @@ def shapes(structure: Any) -> str:
 
 _PACKED = "a packed sequence is not taken apart; padded arrays are"
 _SINGLE = "the recurrent layers see one sample at a time"
-_EQUAL = "samples and steps are equally many, so that their axes cannot be told apart"
+_EQUAL = "samples and steps are equally many, so that their axes cannot be distinguished"
 _SIZES = "an array of shape {shape} has no axis of the {samples} samples"
 
 
@@ -146,7 +146,7 @@ class Samples:
         return mapped(taken, data)
 
     def why_whole(self, data: Any, *, training: bool) -> str:
-        """Return why parts would not add up; empty where nothing known yet says so."""
+        """Return why parts would not add up; empty where no reason is known yet."""
         every = leaves(data)
         if training:
             return TRAINING

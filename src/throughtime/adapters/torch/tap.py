@@ -108,7 +108,7 @@ class Recorder:
 
     @property
     def sizes(self) -> list[int]:
-        """How many samples the model may have been called with: as its layers see it, as its input says."""
+        """List the numbers of samples that the call may have had: as layers see it, and by the input."""
         found = [int(self._inputs[0].shape[0])] if self._inputs and self._inputs[0].ndim else [1]
         if self._sizes:
             first, samples = self._sizes[0]
@@ -125,7 +125,7 @@ class Recorder:
         return watched
 
     def _returned(self, entry: Found, result: Any) -> Any:
-        """Mark the first tensor that a layer returns, and hand on a copy in its place."""
+        """Mark the first tensor that a layer returns, and pass a copy in its place."""
         tensor = next(iter(structure.tensors(result)), None)
         call = self._new_call(entry, None, tensor)
         if tensor is None:

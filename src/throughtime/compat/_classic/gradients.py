@@ -71,8 +71,6 @@ def get_rnn_gradients(
         No layer, or several layers, match. The message lists all layers with their index.
     LossError, NoGradientError, UnbuiltModelError, UnsupportedModelError, BatchError
         See `capture`.
-    ArgumentError
-        An argument is not as described above.
 
     Examples
     --------

@@ -80,11 +80,6 @@ def show_features_0D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     (fig, axes)
         A named tuple; axes is one Axes.
 
-    Raises
-    ------
-    FeatureError
-        The data or an argument cannot be drawn; the message names the remedy.
-
     Examples
     --------
     >>> import numpy as np

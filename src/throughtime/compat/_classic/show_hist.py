@@ -76,11 +76,6 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     (fig, axes)
         A named tuple; axes (row, column), or (1, 1) for more than 64 panels.
 
-    Raises
-    ------
-    FeatureError
-        The data or an argument cannot be drawn; the message names the remedy.
-
     Examples
     --------
     >>> import numpy as np

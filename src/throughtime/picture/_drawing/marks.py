@@ -78,11 +78,6 @@ class Image(Printable):
 
     `valid` is False for masked steps. `name` is the sample or gate, if a panel has several images; `rows` and
     `columns` are labels of the rows and columns.
-
-    Raises
-    ------
-    PictureError
-        An argument is not as described above.
     """
 
     values: Array
@@ -125,11 +120,6 @@ class Line(Printable):
     """A line through (x, y); NaN breaks it. `y` is (point) or (frame, point).
 
     `details` are values that a hover shows for each point, by name.
-
-    Raises
-    ------
-    PictureError
-        An argument is not as described above.
     """
 
     x: Array
@@ -149,13 +139,7 @@ class Line(Printable):
 @takes(PictureError, x=POINTS, low=POINTS, high=POINTS, alpha=SHARE)
 @dataclass(frozen=True, eq=False)
 class Band(Printable):
-    """The area between `low` and `high` over `x`; NaN interrupts it.
-
-    Raises
-    ------
-    PictureError
-        An argument is not as described above.
-    """
+    """The area between `low` and `high` over `x`; NaN interrupts it."""
 
     x: Array
     low: Array
@@ -172,13 +156,7 @@ class Band(Printable):
 @takes(PictureError, boxes=array(2), alpha=SHARE)
 @dataclass(frozen=True, eq=False)
 class Rectangles(Printable):
-    """Boxes (n, 4): left, bottom, right, top.
-
-    Raises
-    ------
-    PictureError
-        An argument is not as described above.
-    """
+    """Boxes (n, 4): left, bottom, right, top."""
 
     boxes: Array
     fill: str | None = None
@@ -196,13 +174,7 @@ class Rectangles(Printable):
 @takes(PictureError, x=POINTS, y=POINTS, size=SIZE, marker=choice(*DOTS), alpha=SHARE, details=DETAILS)
 @dataclass(frozen=True, eq=False)
 class Dots(Printable):
-    """Points; `details` are values that a hover shows for each, by name.
-
-    Raises
-    ------
-    PictureError
-        An argument is not as described above.
-    """
+    """Points; `details` are values that a hover shows for each, by name."""
 
     x: Array
     y: Array
@@ -221,13 +193,7 @@ class Dots(Printable):
 @takes(PictureError, x=POINTS, y=POINTS, words=several(text), size=SIZE, anchor=choice(*ANCHORS))
 @dataclass(frozen=True, eq=False)
 class Text(Printable):
-    """Short words at points; `anchor` is the part of the words at the point, such as "bottom left".
-
-    Raises
-    ------
-    PictureError
-        An argument is not as described above.
-    """
+    """Short words at points; `anchor` is the part of the words at the point, such as "bottom left"."""
 
     x: Array
     y: Array

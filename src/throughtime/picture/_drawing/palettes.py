@@ -25,11 +25,6 @@ COUNTS = "lajolla_r"
 def palette(name: str) -> tuple[str, ...]:
     """Return 256 colours of a map of cmcrameri or matplotlib, from low to high.
 
-    Raises
-    ------
-    PictureError
-        There is no such map.
-
     Examples
     --------
     >>> palette("bwr")[0], palette("bwr")[-1]

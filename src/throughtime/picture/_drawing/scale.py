@@ -124,11 +124,6 @@ def scale_for(values: Array, kind: str, limits: tuple[float, float] | None = Non
     Logarithmic scales end at the largest magnitude and begin at the power of ten below 99 % of the others, no
     lower than 2⁻²⁴ of the largest; a linear one has 0 in its middle.
 
-    Raises
-    ------
-    PictureError
-        There is no such scale, or the limits do not fit it.
-
     Examples
     --------
     >>> scale_for(np.array([-4.0, 1.0, np.nan]), "linear")

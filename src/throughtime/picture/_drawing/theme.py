@@ -36,11 +36,6 @@ class Theme:
     dpi : int
         Resolution of png files, and of images inside svg and pdf.
 
-    Raises
-    ------
-    PictureError
-        An argument is not as described above.
-
     Examples
     --------
     >>> Theme.for_paper().width, Theme.for_slides().size

@@ -58,13 +58,7 @@ def stacked(picture: Picture) -> Picture:
 
 
 def lay_out(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Theme) -> None:
-    """Lay out a plot, and check that it is legible.
-
-    Raises
-    ------
-    PictureError
-        The theme makes the panels too narrow; the message names the width that they need.
-    """
+    """Lay out a plot, and check that it is legible."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="constrained_layout not applied")  # what is checked here
         figure.draw_without_rendering()  # colour bars have their height only then

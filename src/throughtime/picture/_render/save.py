@@ -63,13 +63,7 @@ def save(picture: Picture, path: str | os.PathLike[str], *, theme: Theme | None 
 def checked_path(
     path: Any, suffixes: Iterable[str], *, name: str = "path", error: type[ThroughTimeError] = PictureError
 ) -> Path:
-    """Check the ending and create the folder before anything is drawn; without an ending, add the first.
-
-    Raises
-    ------
-    PictureError, or `error`
-        No path, an ending that is not listed, or a folder that cannot be created.
-    """
+    """Check the ending and create the folder before anything is drawn; without an ending, add the first."""
     suffixes = tuple(suffixes)
     try:
         target = Path(path).expanduser()
@@ -91,13 +85,7 @@ def checked_path(
 def write(
     target: Path, content: bytes | Callable[[Path], Any], *, error: type[ThroughTimeError] = PictureError
 ) -> None:
-    """Write bytes, or call a function that writes, beside the file; then replace the file at once.
-
-    Raises
-    ------
-    PictureError, or `error`
-        The file cannot be written; no part of it remains.
-    """
+    """Write bytes, or call a function that writes, beside the file; then replace the file at once."""
     try:
         replace_file(target, content if callable(content) else partial(Path.write_bytes, data=content))
     except OSError as problem:
@@ -106,7 +94,7 @@ def write(
 
 def _content(picture: Picture, kind: str, theme: Theme) -> bytes:
     if kind in STATIC:
-        from throughtime.picture._render.matplotlib import encoded  # noqa: PLC0415 - drawing libraries load late
+        from throughtime.picture._render.matplotlib import encoded  # noqa: PLC0415 - loads late
 
         return encoded(picture, theme, kind)
     from throughtime.picture._render.page import page  # noqa: PLC0415 - drawing libraries load late

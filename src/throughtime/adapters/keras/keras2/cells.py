@@ -33,7 +33,7 @@ _OTHER_SLOPES = ("hard_sigmoid",)
 INPUT, RECURRENT = "input", "recurrent"
 _GETTERS = {INPUT: "get_dropout_mask_for_cell", RECURRENT: "get_recurrent_dropout_mask_for_cell"}
 _CACHES = ("_dropout_mask_cache", "_recurrent_dropout_mask_cache")
-# What is dropped from -> one mask, or one a gate.
+# The tensor that dropout applies to -> one mask, or one a gate.
 Masks = Mapping[str, list[Any]]
 NO_DROPOUT: Masks = {}
 
@@ -114,7 +114,7 @@ def as_keras_calls(layer: Any, original: Callable[..., Any]) -> Callable[..., An
 
 
 def loop_detector() -> Callable[[], bool]:
-    """Make what says later whether the pass is in a loop or branch of the user's."""
+    """Return a function that checks later whether the pass is in a loop or branch of the user's."""
     graph: Any = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
     def is_in_a_loop() -> bool:

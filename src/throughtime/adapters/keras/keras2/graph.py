@@ -1,4 +1,4 @@
-"""Gradients of TensorFlow 1's graph mode: `tf.gradients` in a graph of our own, with a session of its own.
+"""Gradients of TensorFlow 1's graph mode: `tf.gradients` in a separate graph and session.
 
 Nothing is added to the user's graph, which may be finalized, and nothing runs in the user's session but the
 reading of weights. The layers are called again in the new graph, on variables of the same names and values.
@@ -106,7 +106,7 @@ class _Scratch:
         layers = every_layer(model)
         with ExitStack() as stack:
             for layer in layers:
-                # What earlier calls of the layer have added belongs to another graph.
+                # Losses that earlier calls of the layer have added belong to another graph.
                 stack.enter_context(replaced(layer, "_losses", []))
             stack.enter_context(standing_in(layers, {**self._stand_ins, **self._constants}, lists=True))
             yield

@@ -1,6 +1,6 @@
-"""What is asked of a whole model of Keras 2: its batch, weights, settings and losses.
+"""Operations on a whole model of Keras 2: its batch, weights, settings and losses.
 
-Losses are evaluated as Keras' training would, without its metrics: they hold variables of their own.
+Losses are evaluated as Keras' training would, without its metrics, which hold variables.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def losses_to_call(model: Any, name: str | None) -> Any:
         kind = internal(model, "engine.compile_utils").LossesContainer
         container = kind.__new__(kind)
         losses, scales = (name, None) if name is not None else (model.loss, model.loss_weights)
-        # What its constructor sets, which would make a metric.
+        # The attributes that its constructor sets; the constructor would make a metric.
         container._output_names = getattr(model, "output_names", None)
         container._user_losses = container._losses = losses
         container._user_loss_weights = container._loss_weights = scales

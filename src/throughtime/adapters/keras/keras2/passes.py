@@ -1,4 +1,4 @@
-"""Runs computations in TensorFlow, eager or in a graph of its own."""
+"""Runs computations in TensorFlow, eager or in a separate graph."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def execution(model: Any) -> bool:
 
 
 def traced(model: Any, computation: Computation, inputs: Any, *, any_batch: bool) -> Traced:
-    """Trace a computation for inputs of these shapes; variables that it assigns are put back."""
+    """Trace a computation for inputs of these shapes; variables that it assigns are restored."""
     if belongs_to_a_graph(model):
         return graph.trace(model, computation, inputs)
     is_stateful = any(getattr(layer, "stateful", False) for layer in every_layer(model))

@@ -18,7 +18,7 @@ from throughtime._inputs.restoring import Restored, Restorer, random_state_resto
 from throughtime.adapters.attributes import attributes_restorer, replaced
 from throughtime.adapters.keras.library import every_layer, internal
 
-# Lists that say which weights a layer has, and are not what it computes with.
+# Lists of the weights that a layer has; it does not compute with them.
 LISTS = ("_trainable_weights", "_non_trainable_weights")
 # Lists and dicts in attributes, which TensorFlow replaces by its own.
 _TRACKED = ("ListWrapper", "_DictWrapper")

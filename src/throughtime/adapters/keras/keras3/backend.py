@@ -64,7 +64,7 @@ def traced(model: Any, computation: Computation, inputs: Any, *, any_batch: bool
 
 
 def differentiated(model: Any, step: Step, variables: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Run a step in a scope of its own; return what it keeps, and the gradients that exist."""
+    """Run a step in a separate scope; return its values, and the gradients that exist."""
     outer = get_stateless_scope()
     values = [outer.get_current_value(variable) for variable in all_variables(model)]
 

@@ -54,7 +54,7 @@ def run_in_loop(
         """Note the masks that a layer's cells draw, before it throws them away."""
         if loop.training and cell is layer.cell:
             drawn = [[getattr(part, name, None) for name in _MASKS] for part in inner_cells(cell)]
-            # Keras tracks its lists in a type of its own, which no framework can trace.
+            # Keras tracks its lists in a special type, which no framework can trace.
             masks[:] = [[list(one) if isinstance(one, list) else one for one in each] for each in drawn]
         reset(cell)
 
@@ -70,7 +70,7 @@ def as_keras_calls(layer: Any, original: Callable[..., Any]) -> Callable[..., An
 
 
 def loop_detector() -> Callable[[], bool]:
-    """Make what says whether the pass is in a loop of the user's: not known on these backends."""
+    """Return a function that checks whether the pass is in a user's loop: unknown on these backends."""
     return lambda: False
 
 

@@ -1,4 +1,4 @@
-"""What the engine asks of Keras 3: see `adapters.keras.dialect`."""
+"""The dialect of Keras 3: see `adapters.keras.dialect`."""
 
 # ruff: noqa: F403, PLC0414 - all that these modules have is part of the dialect
 

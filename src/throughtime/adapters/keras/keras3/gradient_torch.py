@@ -23,7 +23,7 @@ def differentiated(step: Step) -> tuple[Any, dict[str, Any]]:
     marks: dict[str, Any] = {}
 
     def mark(key: str, tensor: Any) -> Any:
-        # A tensor without a history becomes a leaf of its own: the caller's stays without gradient.
+        # A tensor without a history becomes a new leaf: the caller's stays without gradient.
         marks[key] = copy = (
             tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
         )

@@ -1,4 +1,4 @@
-"""What is asked of a whole model of Keras 3: its batch, variables, losses, and that it is left as it was."""
+"""Operations on a whole model of Keras 3: its batch, variables and losses, and restoring it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def all_variables(model: Any) -> list[Any]:
 def untouched(model: Any) -> Restored:
     """Take back every attribute written inside the block, also when it raises or is interrupted.
 
-    Keras' own global state is put back as well: name counters, and scopes that an interrupt leaves open.
+    Keras' global state is restored as well: name counters, and scopes that an interrupt leaves open.
     """
     holders = [global_state.GLOBAL_STATE_TRACKER, *_holders(model)]
     return Restored([*random_state_restorers(), *map(attributes_restorer, holders)])
@@ -70,7 +70,7 @@ def _holders(model: Any) -> list[Any]:
 
 
 def compute_dtype(layer: Any) -> str:
-    """Name the precision a layer computes in: JAX takes float64 for float32 unless told otherwise."""
+    """Name the precision a layer computes in: JAX takes float64 for float32 by default."""
     return dtype_of(keras.ops.zeros((), layer.compute_dtype))
 
 

@@ -1,0 +1,66 @@
+"""Structures of arrays: their samples, their shapes, and functions of their leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from .program import Value
+
+if TYPE_CHECKING:
+    from jax.core import ShapedArray
+
+T = TypeVar("T")
+
+
+def tree_map(function: Callable[..., object], tree: T, *others: T) -> T:
+    """Apply a function to the leaves of structures of one kind."""
+    return cast("T", jax.tree.map(function, tree, *others))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Where the samples stand."""
+
+    count: int
+    first: int = 0  # axis of samples of the batch where both would do
+    is_single: bool = False  # the whole batch is one sample, a series alone
+    grown: Mapping[Value, ShapedArray] | None = (
+        None  # shapes of all values with one sample more; None if it cannot run so
+    )
+
+    def of_data(self, leaf: Array) -> int | None:
+        """Find the axis of samples of an array of the batch."""
+        order = (self.first, 1 - self.first)
+        fitting = [axis for axis in order if len(leaf.shape) > axis and leaf.shape[axis] == self.count]
+        return None if self.is_single else next(iter(fitting), None)
+
+    def rows(self, data: T, *rows: ArrayLike) -> T:
+        """Take some samples of every array that has them."""
+
+        def taken(leaf: Array) -> Array:
+            axis = self.of_data(leaf) if getattr(leaf, "shape", ()) else None
+            return leaf if axis is None else jnp.take(leaf, jnp.stack(rows), axis)
+
+        return tree_map(taken, data)
+
+    def joined(self, first: T, second: T) -> T:
+        """Put two single samples together."""
+
+        def both(one: Array, other: Array) -> Array:
+            axis = next((axis for axis in (self.first, 1 - self.first) if axis < one.ndim), 0)
+            return jnp.concatenate([one, other], axis) if one.ndim else one
+
+        return tree_map(both, first, second)
+
+
+def shapes_of(structure: object) -> Hashable:
+    """Describe a structure of arrays, as a key."""
+    leaves, tree = jax.tree.flatten(structure)
+    return tree, tuple((tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves)
