@@ -19,6 +19,7 @@ import pytest
 import throughtime as tt
 from throughtime import _errors
 from throughtime._inputs import takes
+from throughtime._tree import Layer
 
 ERRORS = {name for name, each in vars(_errors).items() if isinstance(each, type) and name.endswith("Error")}
 HOMES = {f"{name}.": getattr(tt, name) for name in ("plots", "diagnostics", "picture", "loggers", "testing")}
@@ -98,3 +99,44 @@ def test_a_measure_or_picture_checks_its_arguments_at_the_border(name: str) -> N
 def test_raises_names_the_errors(name: str, function: Callable[..., Any]) -> None:
     expected = raised(function.__module__, function.__name__) | at_the_border(function)
     assert not expected - documented(function), f"{name} raises {sorted(expected)}"
+
+
+def test_takes_adds_the_result_and_the_errors_that_a_docstring_does_not_name() -> None:
+    @takes(tt.PictureError)
+    def draw(captured: Layer, width: float) -> tt.picture.Picture:
+        """Draw.
+
+        Parameters
+        ----------
+        captured : a layer
+
+        Raises
+        ------
+        SchemaError
+            Named here.
+
+        Examples
+        --------
+        >>> None
+        """
+
+    doc = inspect.getdoc(draw)
+    heads = ["Parameters\n-", "Returns\n-------\nPicture\n\n", "Raises\n-", "Examples\n-"]
+    assert [doc.index(head) for head in heads] == sorted(doc.index(head) for head in heads)
+    assert documented(draw) == {"SchemaError", "PictureError"}
+    assert doc.count("SchemaError") == 1
+    assert "Named here." in doc
+
+
+def test_takes_adds_sections_to_a_docstring_without_any_and_none_without_arguments() -> None:
+    @takes()
+    def double(number: float) -> float:
+        """Double."""
+
+    @takes()
+    def nothing() -> None:
+        """Do nothing."""
+
+    assert documented(double) == {"ArgumentError"}
+    assert "Returns\n-------\nfloat" in inspect.getdoc(double)
+    assert nothing.__doc__ == "Do nothing."

@@ -49,12 +49,20 @@ def texts(source: str) -> Iterator[tuple[int, str]]:
                     yield node.lineno + number, re.sub(r"`[^`]*`", "", line)
 
 
+def table(source: str) -> Iterator[tuple[int, str]]:
+    """Yield line and text of each line of a table, without the name of its row."""
+    for number, line in enumerate(source.splitlines(), 1):
+        yield number, re.sub(r"^(\w+ = [\"']+|# )", "", line)
+
+
 def found(room: str) -> list[str]:
     path = HOME / room
+    readers = {".py": texts, ".toml": table}
     return [
         f"{file.relative_to(HOME)}:{line}: {text.strip()!r}: {better} instead of {match[0].strip()!r}"
-        for file in (path.rglob("*.py") if path.is_dir() else [path])
-        for line, text in texts(file.read_text(encoding="utf-8"))
+        for file in (path.rglob("*.*") if path.is_dir() else [path])
+        if file.suffix in readers
+        for line, text in readers[file.suffix](file.read_text(encoding="utf-8"))
         for pattern, better in FORBIDDEN.items()
         if (match := re.search(pattern, text))
     ]

@@ -132,8 +132,6 @@ class ThroughTimeWarning(UserWarning):
 def did_you_mean(name: object, names: Iterable[object]) -> str:
     """Return a sentence that proposes the most similar name, for a message; empty if none is similar.
 
-    Examples
-    --------
     >>> did_you_mean("lowr", ["upper", "lower"])
     ' Did you mean lower?'
     """

@@ -90,8 +90,6 @@ def require(captured: Layer, name: str) -> xr.DataArray:
 def recorded_steps(tree: xr.DataTree) -> list[int]:
     """List the training steps of a run; empty for a capture.
 
-    Examples
-    --------
     >>> from throughtime import testing
     >>> leaf = testing.decaying()["rnn"].to_dataset()
     >>> run = xr.DataTree.from_dict({"/rnn": xr.concat([leaf, leaf], xr.DataArray([0, 50], dims="step"))})
@@ -118,7 +116,7 @@ def place_of(steps: list[int], step: int | None) -> int:
 def at_place(
     tree: xr.DataTree, place: int, wanted: Callable[[xr.Dataset], Iterable[str]] | None = None
 ) -> xr.DataTree:
-    """Read one record of a run: a whole or a reduced capture.
+    """Read one record of a run, by its position: a whole or a reduced capture.
 
     `place` is the position among the recorded steps; `wanted` selects the variables of a layer, all by
     default.
@@ -137,8 +135,6 @@ def at_place(
 def evenly(count: int, most: int) -> list[int]:
     """Choose evenly spaced positions that include the first and the last.
 
-    Examples
-    --------
     >>> evenly(100, 4), evenly(3, 4)
     ([0, 33, 66, 99], [0, 1, 2])
     """

@@ -201,8 +201,6 @@ def _words_of(state: str) -> dict[str, Variable]:
 def as_known(name: str, states: tuple[str, ...]) -> str:
     """Replace the name of a cell's first state by `hidden`, and that of any other state by `cell`.
 
-    Examples
-    --------
     >>> as_known("state_0_gradient", ("state_0", "state_1")), as_known("state_1", ("state_0", "state_1"))
     ('hidden_gradient', 'cell')
     """

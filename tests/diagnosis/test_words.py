@@ -17,9 +17,8 @@ from throughtime import testing
 from throughtime._errors import LossError
 from throughtime._monitor.levels import reduce_tree
 from throughtime.diagnosis import entry
-from throughtime.diagnosis.causes import SOURCES
 from throughtime.diagnosis.layers import LAG_INTERVAL
-from throughtime.diagnosis.words import SENTENCES, phrase
+from throughtime.diagnosis.words import SENTENCES, SOURCES, phrase
 from throughtime.diagnostics.alarm import Alarm, as_attribute
 
 from .verdict_schema import check

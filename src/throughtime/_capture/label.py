@@ -25,8 +25,6 @@ _MOST_LAYOUTS = 64  # of leaves; there are more if each batch has another size
 def label(record: ModelRecord) -> xr.DataTree:
     """Turn an adapter's records into the tree: one leaf per layer call, attributes at the root.
 
-    Examples
-    --------
     >>> leaf = LayerRecord("lstm", "lstm", {"output": np.zeros((2, 5, 3))})
     >>> dict(label(ModelRecord((leaf,)))["lstm"].sizes)
     {'sample': 2, 'time': 5, 'output_unit': 3}

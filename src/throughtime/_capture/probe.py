@@ -182,10 +182,7 @@ class Probe:
     def follow(self, model: Any) -> None:
         """Capture this model from now on: the new object that a training step has returned.
 
-        Raises
-        ------
-        UnsupportedModelError
-            Only JAX models are replaced by training; others change in place.
+        UnsupportedModelError: only JAX models are replaced by training; others change in place.
         """
         if model is self._model:
             return
@@ -200,10 +197,7 @@ class Probe:
     def expect_one_layer(self) -> None:
         """Refuse if several layers were selected.
 
-        Raises
-        ------
-        AmbiguousLayerError
-            With the indexed list of layers.
+        AmbiguousLayerError: with the indexed list of layers.
         """
         self._probe.expect_one_layer()
 

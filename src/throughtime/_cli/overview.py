@@ -50,8 +50,6 @@ def _duration(started: object, path: Path) -> str:
 def _seconds(count: float) -> str:
     """Write a duration.
 
-    Examples
-    --------
     >>> _seconds(43.2), _seconds(150), _seconds(8000)
     ('43 s', '2 min 30 s', '2 h 13 min')
     """

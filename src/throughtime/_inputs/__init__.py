@@ -23,7 +23,7 @@ from throughtime._errors import (
     UnsupportedModelError,
 )
 from throughtime._inputs import rules
-from throughtime._inputs.documented import list_errors
+from throughtime._inputs.documented import complete
 from throughtime._inputs.rules import Rule, require, several, whole
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -117,10 +117,8 @@ def takes(error: type[ThroughTimeError] = ArgumentError, /, **rules: Rule) -> Ca
     """Check the arguments of a function or class by rules, and raise `error` unless a rule has its own.
 
     The rules of parameters that have none here follow from annotation and name. A default value always
-    passes. The docstring gets the errors of the rules that it does not name.
+    passes. The docstring gets the type of the result and the errors of the rules, unless it has them.
 
-    Examples
-    --------
     >>> @takes(low=rules.number(0))
     ... def double(low: float, times: int = 2) -> float:
     ...     return low * times
@@ -134,11 +132,11 @@ def takes(error: type[ThroughTimeError] = ArgumentError, /, **rules: Rule) -> Ca
     def decorate(function: Function) -> Function:
         if isinstance(function, type):
             function.__init__ = decorate(function.__init__)  # type: ignore[misc]
-            list_errors(function, error, {**usual_rules(inspect.signature(function)), **rules})
+            complete(function, error, {**usual_rules(inspect.signature(function)), **rules})
             return function
         signature = inspect.signature(function)
         known = {**usual_rules(signature), **rules}
-        list_errors(function, error, known)
+        complete(function, error, known)
 
         @wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
@@ -177,8 +175,6 @@ def explain(problem: Exception, rules: Mapping[str, Rule], arguments: Mapping[st
 def usual_rules(signature: inspect.Signature) -> dict[str, Rule]:
     """Return the rules that follow from the annotations and names of parameters.
 
-    Examples
-    --------
     >>> def draw(seed: int, title: str | None = None): ...
     >>> {name: rule.expected for name, rule in usual_rules(inspect.signature(draw)).items()}
     {'seed': 'a whole number, 0 or more', 'title': 'a text, or None'}

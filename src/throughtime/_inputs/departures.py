@@ -17,8 +17,6 @@ _OF_IMAGES = frozenset({"row", "column", "depth", "channel"})
 def departures(captured: Layer | xr.DataArray) -> str:
     """Describe the first array whose layout differs from that of a capture; empty if there is none.
 
-    Examples
-    --------
     >>> departures(xr.Dataset({"hidden": (("time", "unit"), [[1.0]])}))
     "'hidden' has the axes time, unit; expected sample, time, unit. Select with isel(sample=[0])."
     """

@@ -1,4 +1,4 @@
-"""Lists the errors of argument rules in docstrings, so that none has to repeat them."""
+"""Completes docstrings by signature and argument rules: the type of the result, and the errors."""
 
 from __future__ import annotations
 
@@ -28,21 +28,24 @@ _REASONS: Mapping[type[ThroughTimeError], str] = {
 }
 
 
-def list_errors(
-    function: Callable[..., Any], error: type[ThroughTimeError], rules: Mapping[str, Rule]
-) -> None:
-    """Add the errors of the rules to the docstring of a function or class that does not name them itself.
+def complete(function: Callable[..., Any], error: type[ThroughTimeError], rules: Mapping[str, Rule]) -> None:
+    """Complete the docstring of a function or class: its result, and errors that it does not name itself.
 
     A function that takes a layer also raises `error` for what it finds in it.
     """
     if not function.__doc__:  # python -OO
         return
     summary, *sections = _SECTION.split(inspect.cleandoc(function.__doc__))
+    result = inspect.get_annotations(function).get("return", "None")
+    if result != "None" and not any(section.startswith("Returns\n") for section in sections):
+        after = sum(section.startswith("Parameters\n") for section in sections)
+        kind = re.sub(r"\b[\w.]+\.(?=[A-Z])", "", result)  # without its module
+        sections.insert(after, f"Returns\n-------\n{kind}\n\n")
     errors = [rule.error or error for rule in rules.values()]
     if any(rule.explain for rule in rules.values()):
         errors += [error, SchemaError]
     place = sum(section.startswith(_BEFORE) for section in sections)
-    if place == len(sections) or not sections[place].startswith(_HEADING):
+    if errors and not "".join(sections[place:]).startswith(_HEADING):
         sections.insert(place, _HEADING)
     for each in dict.fromkeys(errors):
         if not re.search(rf"\b{each.__name__}\b", sections[place]):

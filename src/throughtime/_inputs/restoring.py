@@ -21,8 +21,6 @@ class Restored:
     `with kept, kept:`, it survives an interrupt during its own exit: the outer exit completes what the inner
     one has not done.
 
-    Examples
-    --------
     >>> numbers = [1]
     >>> kept = Restored([lambda: numbers.__setitem__(slice(None), [1])])
     >>> with kept, kept:

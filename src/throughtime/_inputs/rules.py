@@ -54,8 +54,6 @@ class Rule:
 def describe(value: Any) -> str:
     """Format any value in one line; an array by its type and shape.
 
-    Examples
-    --------
     >>> describe(np.zeros((2, 3))), describe("no")
     ('ndarray float64 (2, 3)', "'no'")
     """

@@ -15,8 +15,6 @@ import numpy.typing as npt
 def to_numpy(value: Any) -> npt.NDArray[Any]:
     """Convert an array or tensor to NumPy in native byte order; formats that NumPy lacks become float32.
 
-    Examples
-    --------
     >>> to_numpy(np.ones(2, ">f4")).dtype.isnative
     True
     """
@@ -35,8 +33,6 @@ def to_numpy(value: Any) -> npt.NDArray[Any]:
 def mapped(change: Callable[[Any], Any], structure: Any) -> Any:
     """Apply a function to every leaf; torch's packed sequence, a named tuple, is a leaf.
 
-    Examples
-    --------
     >>> mapped(lambda leaf: leaf + 1, {"a": 1, "b": [2, (3,)]})
     {'a': 2, 'b': [3, (4,)]}
     """
@@ -55,8 +51,6 @@ def is_packed(value: Any) -> bool:
 def leaves(structure: Any) -> list[Any]:
     """List all leaves except None.
 
-    Examples
-    --------
     >>> leaves({"a": 1, "b": [2, (None, 3)]})
     [1, 2, 3]
     """

@@ -60,8 +60,6 @@ def rename_root_layers(captured: Captured) -> Captured:
 def _rename(path: str) -> str:
     """Rename the parts of a path that have the name of a variable in a run's root.
 
-    Examples
-    --------
     >>> _rename("/step/lstm"), _rename("/encoder/steps"), _rename("/gradient_norm")
     ('/step~1/lstm', '/encoder/steps', '/gradient_norm~1')
     """

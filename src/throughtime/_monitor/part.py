@@ -37,18 +37,9 @@ _PADDED = "Pad all of them to the same number of steps, with a mask."
 class Part:
     """Some samples: a shard, or several, of a data set, or what one process has of a batch.
 
-    Keys are `layer|name`. `labels` has the dims of every array and the coordinates and attributes of layers.
-
-    Attributes
-    ----------
-    labels : dict
-        As JSON keeps it.
-    samples : int
-    sums, worst, kept : dict of str to ndarray
-        Arrays that are added up, that keep the largest value, and that are the same in every part.
-    sketches : dict of str to Sketch
-    rows : dict of str to ndarray (sample, …)
-        Small numbers of each sample.
+    Keys are `layer|name`. `labels` has the dims of every array and the coordinates and attributes of layers,
+    as JSON keeps them. `sums` are added up, `worst` keep the largest value, `kept` are the same in every
+    part, and `rows` (sample, …) are small numbers of each sample.
     """
 
     labels: dict[str, Any]

@@ -76,8 +76,6 @@ class Place:
 def dated_path(path: Path, now: datetime) -> Path:
     """Return the first free name, made of date and time, for a folder beside another one.
 
-    Examples
-    --------
     >>> dated_path(Path("runs/run.zarr"), datetime(2026, 11, 28, 7, 15)).as_posix()
     'runs/run-20261128-0715.zarr'
     """

@@ -176,8 +176,6 @@ def _text_of(describe: Callable[[], Any]) -> str:
 def version_of(name: str) -> str | None:
     """Return the version of a distribution; None if it is not installed.
 
-    Examples
-    --------
     >>> version_of("no-such-library") is None
     True
     """
@@ -190,8 +188,6 @@ def version_of(name: str) -> str | None:
 def fingerprint(batch: Any) -> dict[str, Any]:
     """Describe a batch: shapes, dtypes, and the SHA-256 of its contents.
 
-    Examples
-    --------
     >>> found = fingerprint(([[1.0, 2.0]], None))
     >>> found["arrays"]
     [{'shape': [1, 2], 'dtype': 'float64'}]
@@ -213,8 +209,6 @@ def weights_fingerprint(model: Any) -> int:
 
     The buffers of a torch module are not hashed: a checkpoint need not contain those.
 
-    Examples
-    --------
     >>> class Model:
     ...     def get_weights(self):
     ...         return [np.ones((2, 3), "float32")]

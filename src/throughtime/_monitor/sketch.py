@@ -27,21 +27,10 @@ _STRIDE = 2**22  # bins a position
 class Sketch:
     """Counts of positive values over the samples, for each position of an array.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of one sample.
-    keys : ndarray of int64
-        Sorted: number of the position times 2²² plus the number of the bin.
-    counts : ndarray of int64
-        Values in each of these bins.
+    `shape` is that of one sample. The sorted `keys` are the number of the position times 2²² plus that of the
+    bin, and `counts` the values in these bins. See Masson, Rim & Lee (2019), DDSketch, Proc. VLDB Endowment
+    12, 2195, for the bins and their error.
 
-    References
-    ----------
-    Masson, Rim & Lee (2019), DDSketch, Proc. VLDB Endowment 12, 2195: bins and their error.
-
-    Examples
-    --------
     >>> values = np.arange(1.0, 1001.0)[:, None]
     >>> parts = [Sketch.of(np.log(values[:300])), Sketch.of(np.log(values[300:]))]
     >>> whole = parts[0] + parts[1]
@@ -84,13 +73,8 @@ class Sketch:
     def at_rank(self, ranks: npt.ArrayLike, *, spread: bool = False) -> Floats:
         """Logarithm of the value that has this many values below it; NaN at a position without values.
 
-        Parameters
-        ----------
-        ranks : array of int, of the sketch's shape
-            From 0.
-        spread : bool
-            Spread the values of a bin evenly over it; otherwise each is at the bin's centre, which is never
-            further than `ACCURACY` away.
+        `ranks`, of the sketch's shape, count from 0. With `spread` the values of a bin are spread evenly over
+        it; otherwise each is at the bin's centre, which is never further than `ACCURACY` away.
         """
         totals = self.samples.ravel()
         before = np.cumsum(totals) - totals

@@ -44,8 +44,6 @@ def folder_of(key: str) -> str:
 
     In an invalid part, invalid characters are replaced and a few digits of its hash are added.
 
-    Examples
-    --------
     >>> folder_of("encoder/lstm/hidden"), folder_of("a\\b/hidden")
     ('encoder/lstm/hidden', 'a_b~c62016d0/hidden')
     """

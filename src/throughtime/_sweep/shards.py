@@ -33,10 +33,10 @@ class Shards:
 
 
 def shards_of(data: Any, size: int, folder: Path, *, spool: bool) -> Shards:
-    """Split data into shards.
+    """Split data into shards; arrays into those of `size` samples.
 
-    `size` is samples a shard, of arrays. A dataset, which may change its order, is written once to the
-    sweep's folder; `spool` writes arrays there as well, for other processes.
+    A dataset, which may change its order, is written once to the sweep's folder; `spool` writes arrays there
+    as well, for other processes.
     """
     if isinstance(data, Sequence) and not hasattr(data, "shape") and data and all(map(callable, data)):
         return Shards(tuple(data), [_name(load) for load in data])

@@ -34,20 +34,15 @@ LEVELS: tuple[str, ...] = ("summary", "timestep")
 
 @dataclass
 class Job:
-    """Everything that a task needs.
+    """Everything that a task needs."""
 
-    `model` may be a function without arguments that makes one. The weights of a checkpoint are a path,
-    weights as the framework has them, or None: those that the model has. Each of `loads` loads a shard. `lag`
-    None measures no use.
-    """
-
-    model: Any
+    model: Any  # or a function without arguments that makes it
     loss: Any
     layers: Any
-    checkpoints: list[tuple[str, Any]]
-    loads: tuple[Load, ...]
-    lag: int | None = None
-    level: str = "summary"
+    checkpoints: list[tuple[str, Any]]  # name, and a path, weights, or None for those that the model has
+    loads: tuple[Load, ...]  # of a shard each
+    lag: int | None = None  # at which use is measured
+    level: str = "summary"  # one of `LEVELS`
     _at: int | None = field(default=None, init=False)
     _made: Any = field(default=None, init=False)
     # The model of the probe: some weights are a model themselves.

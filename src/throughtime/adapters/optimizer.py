@@ -45,8 +45,6 @@ class OptimizerStep:
 def optimizer_step(optimizer: object) -> OptimizerStep:
     """Read an optimizer of Keras, tf_keras or torch; None, or one without a rate, is plain gradient descent.
 
-    Examples
-    --------
     >>> optimizer_step(None).rate
     0.01
     """

@@ -158,8 +158,6 @@ class Selection(Generic[Kind]):
 def is_open(wanted: object) -> bool:
     """Whether a choice of layers stands for more than those that it names.
 
-    Examples
-    --------
     >>> is_open("recurrent"), is_open(["encoder", "all"]), is_open("encoder")
     (True, True, False)
     """

@@ -1,7 +1,7 @@
 """The verdict: whether a model learns long-term dependencies, and if not, why.
 
-`diagnose` measures with a probe, the diagnostics and the prefix swap (`swap`), `judge` concludes, `words`
-contains every sentence, and `compare` compares two diagnoses.
+`diagnose` measures with a probe, the diagnostics and the prefix swap (`swap`), `judge` concludes,
+`words.toml` contains every sentence, and `compare` compares two diagnoses.
 """
 
 from throughtime.diagnosis.comparison import Comparison as Comparison

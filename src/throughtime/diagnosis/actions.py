@@ -1,9 +1,11 @@
-"""The next actions after a diagnosis, with code to paste for Keras and PyTorch."""
+"""The next actions after a diagnosis, with code to paste for Keras and PyTorch, from `actions.toml`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from throughtime._vocabulary import CLASSES
 from throughtime.adapters.optimizer import OptimizerStep
@@ -12,74 +14,11 @@ from throughtime.diagnostics.thresholds import FAINT
 from . import causes
 from .results import NO, UNCLEAR, LayerDiagnosis, Remedy, Results, Verdict
 
-_KERAS_GATE = {
-    "lstm": (
-        "kernel, recurrent, bias = layer.get_weights()",
-        "log_times = np.log(np.random.uniform(1, {longest}, layer.units))",
-        "bias[layer.units : 2 * layer.units] = log_times  # forget gate",
-        "bias[: layer.units] = -log_times  # input gate",
-        "layer.set_weights([kernel, recurrent, bias])",
-    ),
-    "gru": (
-        "kernel, recurrent, bias = layer.get_weights()",
-        "log_times = np.log(np.random.uniform(1, {longest}, layer.units))",
-        "bias.reshape(-1)[: layer.units] = log_times  # update gate",
-        "layer.set_weights([kernel, recurrent, bias])",
-    ),
-}
-_TORCH_GATE = {
-    "lstm": (
-        "    log_times = torch.empty(units).uniform_(1, {longest}).log()",
-        "    layer.bias_hh_{suffix}.zero_()",
-        "    layer.bias_ih_{suffix}[units : 2 * units] = log_times  # forget gate",
-        "    layer.bias_ih_{suffix}[:units] = -log_times  # input gate",
-    ),
-    "gru": (
-        "    log_times = torch.empty(units).uniform_(1, {longest}).log()",
-        "    layer.bias_hh_{suffix}[units : 2 * units] = 0  # update gate, torch's second",
-        "    layer.bias_ih_{suffix}[units : 2 * units] = log_times",
-    ),
-}
-_KERAS_KERNEL = (
-    "weights = layer.get_weights()  # kernel, recurrent kernel, bias",
-    "for block in np.split(weights[1], weights[1].shape[1] // layer.units, axis=1):  # of a gate, if any",
-    "    block /= max(1, np.abs(np.linalg.eigvals(block)).max())",
-    "layer.set_weights(weights)",
-)
-_TORCH_KERNEL = (
-    "    for block in layer.weight_hh_{suffix}.split(units):  # of a gate, if there are any",
-    "        block /= max(1, torch.linalg.eigvals(block).abs().max())",
-)
-_TORCH_BIAS_OF_1 = (
-    "    layer.bias_hh_{suffix}[units : 2 * units] = 0",
-    "    layer.bias_ih_{suffix}[units : 2 * units] = 1",
-)
-_KERAS = {
-    "clipping": (
-        "settings = dict(model.optimizer.get_config(), clipnorm={limit})  # {origin}",
-        "model.compile(type(model.optimizer).from_config(settings), model.loss)",
-    ),
-    "epsilon": (
-        "model.compile(keras.optimizers.Adam(1e-3, epsilon=1e-10), model.loss)  # your optimizer's rate",
-    ),
-    "orthogonal": ("keras.layers.SimpleRNN(units, recurrent_initializer='orthogonal')",),
-    "forget_bias": ("keras.layers.LSTM(units, unit_forget_bias=True)",),
-    "ends": ("keras.layers.Bidirectional(keras.layers.LSTM(units))  # without return_sequences",),
-}
-_TORCH = {
-    "batch_first": ("torch.nn.LSTM(features, units, batch_first=True)",),
-    "clipping": (
-        "loss.backward()",
-        "torch.nn.utils.clip_grad_norm_(model.parameters(), {limit})  # {origin}",
-        "optimizer.step()",
-    ),
-    "epsilon": ("optimizer = torch.optim.Adam(model.parameters(), eps=1e-10)",),
-    "ends": (
-        "out, _ = lstm(x)  # batch_first=True",
-        "ends = torch.cat([out[:, -1, :units], out[:, 0, units:]], 1)",
-    ),
-}
-_OF_LAYER = ("chrono", "orthogonal", "forget_bias", "kernel")  # remedies whose code names a layer
+_Code = Mapping[str, Mapping[str, str]]  # by framework and remedy
+_TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+_OF_MODEL: _Code = _TABLES["model"]
+_OF_LAYER: _Code = _TABLES["layer"]
+_NEED_LAYER = ("chrono", "orthogonal", "forget_bias", "kernel")  # remedies whose code names a layer
 _KEPT = "Nothing has to change"
 _MORE = "Pass more samples, held-out ones if you have them: {n} are too few to decide {what}"
 _FINITE = (
@@ -110,8 +49,6 @@ class Action:
 def actions(found: Results) -> Iterator[Action]:
     """Yield the next actions, the first one first, with code for the framework of the model.
 
-    Examples
-    --------
     >>> from throughtime import diagnose, testing
     >>> found = diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20)
     >>> [each.text for each in actions(found)][0]
@@ -197,17 +134,17 @@ def _code(found: Results, remedy: Remedy) -> str:
 
 def _lines(found: Results, remedy: Remedy, framework: str) -> tuple[str, ...]:
     """Return lines to paste; none if the framework or the place of the layer is unknown."""
-    if framework not in ("keras", "torch"):
+    if framework not in _OF_MODEL:
         return ()
-    fixed = (_KERAS if framework == "keras" else _TORCH).get(remedy.name)
-    if fixed is not None and remedy.name == "clipping":
+    fixed = tuple(_OF_MODEL[framework].get(remedy.name, "").splitlines())
+    if remedy.name == "clipping":
         return _clipping_lines(found, fixed)
-    if fixed is not None and remedy.name == "ends":
+    if remedy.name == "ends":
         kinds = {each.kind for each in found.layers.values()}
         name = CLASSES.get(kinds.pop(), "LSTM") if len(kinds) == 1 else "LSTM"
         return tuple(line.replace("LSTM", name) for line in fixed)
-    if fixed is not None or remedy.name not in _OF_LAYER or not found.layers:
-        return fixed or ()
+    if fixed or remedy.name not in _NEED_LAYER or not found.layers:
+        return fixed
     needing = [
         path
         for path, each in found.layers.items()
@@ -231,10 +168,15 @@ def _clipping_lines(found: Results, lines: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(line.format(limit=limit, origin=origin) for line in lines)
 
 
+def _lines_of(framework: str, layer: LayerDiagnosis, remedy: str) -> list[str]:
+    name = f"chrono_{layer.kind}" if remedy == "chrono" else remedy
+    return _OF_LAYER[framework].get(name, "").splitlines()
+
+
 def _keras_lines(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tuple[str, ...]:
     name, _, direction = path.rstrip("]").partition("[")
-    lines = _KERAS_KERNEL if remedy == "kernel" else _KERAS_GATE.get(layer.kind)
-    if lines is None or "/" in name or "@" in name:
+    lines = _lines_of("keras", layer, remedy)
+    if not lines or "/" in name or "@" in name:
         return ()
     half = f".{direction}_layer" if direction else ""
     first = f'layer = model.get_layer("{name}"){half}'
@@ -249,8 +191,8 @@ def _torch_lines(path: str, layer: LayerDiagnosis, remedy: str, longest: int) ->
     first = (f'layer = model.get_submodule("{name.replace("/", ".")}")', "units = layer.hidden_size")
     if remedy == "orthogonal":
         return first[0], f"torch.nn.init.orthogonal_(layer.weight_hh_{suffix})"
-    lines = {"chrono": _TORCH_GATE.get(layer.kind), "kernel": _TORCH_KERNEL}.get(remedy, _TORCH_BIAS_OF_1)
-    if lines is None:
+    lines = _lines_of("torch", layer, remedy)
+    if not lines:
         return ()
     filled = (line.format(longest=longest, suffix=suffix) for line in lines)
     return *first, "with torch.no_grad():", *filled

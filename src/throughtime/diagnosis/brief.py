@@ -34,8 +34,6 @@ class Fact:
 def headline(found: Results) -> str:
     """Describe the result in one line.
 
-    Examples
-    --------
     >>> from throughtime import diagnose, testing
     >>> headline(diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20))
     'The gradient vanishes before lag 20'
@@ -173,8 +171,6 @@ def _use(found: Results) -> tuple[str, str]:
 def _percent(share: float) -> str:
     """Format a share, without a sign if it rounds to 0.
 
-    Examples
-    --------
     >>> _percent(-1e-5), _percent(0.358), _percent(0.004)
     ('0', '36', '0.4')
     """

@@ -20,21 +20,8 @@ from throughtime.diagnostics.rules import MEMORY_GATE, Growth, saturated_gates
 from throughtime.diagnostics.thresholds import MOSTLY, THROWN
 
 from .results import Evidence, LayerDiagnosis, Remedy, Verdict
-from .words import number, phrase, with_interval
+from .words import SOURCES, number, phrase, with_interval
 
-SOURCES: Mapping[str, str] = {
-    "remedy_chrono": "Tallec & Ollivier 2018, arXiv 1804.11188",
-    "remedy_forget_bias": "Jozefowicz, Zaremba & Sutskever 2015, ICML",
-    "remedy_orthogonal": "Le, Jaitly & Hinton 2015, arXiv 1504.00941",
-    "remedy_clipping": "Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063",
-    "remedy_kernel": "Pascanu, Mikolov & Bengio 2013, §2.2; Vogt et al. 2022, arXiv 2006.14123",
-    "remedy_window": "gradient does not cross the edge of a window",
-    "remedy_epsilon": "Kingma & Ba 2015, arXiv 1412.6980: the step is m/(√v + epsilon)",
-    "remedy_ends": "Schuster & Paliwal 1997, IEEE Trans. Signal Processing 45, 2673",
-    "remedy_batch_first": "torch.nn.LSTM takes (time, sample, feature) unless batch_first=True",
-    "remedy_dead": "Lu, Shin, Su & Karniadakis 2019, arXiv 1903.06733",
-    "remedy_last_step": "a state depends on the steps before it alone",
-}
 _FLOOR = 10  # times the optimizer's epsilon
 _KEEPS_LENGTH = 0.95  # share of a signal left by a step, from which a kernel keeps it
 _WORTH_NAMING = 0.1  # share of the weights below it

@@ -29,8 +29,6 @@ _FIRST = (
 def verdict_of(used: Answer, reached: Answer) -> Verdict:
     """Combine use and reach of one layer.
 
-    Examples
-    --------
     >>> verdict_of(Answer("yes"), Answer("no"))
     <Verdict.WEAK_SIGNAL: 'weak_signal'>
     """

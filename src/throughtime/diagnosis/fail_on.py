@@ -22,8 +22,6 @@ def findings(found: Results) -> dict[str, str]:
     verdict is. "nonfinite": a number, possibly in the data, is NaN or infinite.
     "misread": the model reads a layer, or one direction of it, after a single step.
 
-    Examples
-    --------
     >>> from throughtime import diagnose, testing
     >>> findings(diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20))
     {'vanishing': 'yes', 'unstable': 'no', 'nonfinite': 'no', 'misread': 'no'}
@@ -42,8 +40,6 @@ def findings(found: Results) -> dict[str, str]:
 def best(answers: Iterable[str]) -> str:
     """Combine the answers of layers; one "yes" is enough.
 
-    Examples
-    --------
     >>> best(["no", "yes"]), best(["no", "unclear"]), best(["no", "not measured"]), best([])
     ('yes', 'unclear', 'no', 'unclear')
     """
@@ -54,8 +50,6 @@ def best(answers: Iterable[str]) -> str:
 def names_of(text: str) -> tuple[str, ...]:
     """Read names of findings, separated by commas.
 
-    Examples
-    --------
     >>> names_of("vanishing, unstable")
     ('vanishing', 'unstable')
     """

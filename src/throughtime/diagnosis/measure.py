@@ -139,8 +139,6 @@ def reads_many_steps(layer: xr.Dataset) -> bool:
 def lags_up_to(longest: int, dependency_length: int | None) -> list[int]:
     """Return 1, 2, 4, … up to half of a window, and the requested lag if the window contains it.
 
-    Examples
-    --------
     >>> lags_up_to(20, 15)
     [1, 2, 4, 8, 15]
     """

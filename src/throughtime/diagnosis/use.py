@@ -109,8 +109,6 @@ def use_curve(swapped: Swapped, *, seed: int) -> xr.Dataset | None:
 def largest_used(curve: xr.Dataset) -> int | None:
     """Return the largest lag such that use was found at it and at all smaller ones.
 
-    Examples
-    --------
     >>> answers = ("lag", ["yes", "yes", "unclear", "yes"])
     >>> largest_used(xr.Dataset({"answer": answers}, coords={"lag": [1, 2, 4, 8]}))
     2

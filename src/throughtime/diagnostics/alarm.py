@@ -50,8 +50,6 @@ class Alarm:
 def as_attribute(alarms: Iterable[Alarm]) -> str:
     """Encode alarms as one text for the attributes of a run.
 
-    Examples
-    --------
     >>> alarms_of_run({"alarms": as_attribute([Alarm("explosion", "rnn", 3, "12 times")])})[0].step
     3
     """
@@ -72,8 +70,6 @@ def alarms_of_run(attributes: Mapping[Any, Any]) -> list[Alarm]:
 def alarms_off(attributes: Mapping[Any, Any]) -> list[str]:
     """List the alarms that were turned off in a run; "vanishing" if the run does not store this.
 
-    Examples
-    --------
     >>> alarms_off({"alarms_off": "[]"}), alarms_off({})
     ([], ['vanishing'])
     """

@@ -40,8 +40,6 @@ def certified(captured: Layer) -> xr.Dataset:
     layer passes if it has no certificate, or if its certificate is undefined (NaN: nothing to compare). One
     that is above its bar, but within the limit, is a warning.
 
-    Examples
-    --------
     >>> from throughtime import testing
     >>> certified(testing.decaying(rate=0.5)).sizes["time"]
     50

@@ -29,8 +29,6 @@ def apply(
     `over` and `returns` list the dims that are the last axes of each array and of each result, `types` the
     dtypes of results, and `sizes` has new dims. With `vectorize` the function takes no other axes.
 
-    Examples
-    --------
     >>> values = xr.DataArray([[1.0, 2.0], [3.0, 4.0]], dims=("time", "sample"))
     >>> apply(np.sum, values, over=[("time",)], axis=-1).values
     array([4., 6.])

@@ -65,8 +65,6 @@ def runs_backward(layer: xr.Dataset) -> xr.DataArray:
 def by_lag(values: xr.DataArray, valid: xr.DataArray, backward: xr.DataArray) -> xr.DataArray:
     """Replace `time` by `lag`: lag 0 is the last valid step; lags beyond the length of a sample are NaN.
 
-    Examples
-    --------
     >>> padded = xr.DataArray([1.0, 2.0, 3.0], dims="time"), xr.DataArray([True, True, False], dims="time")
     >>> by_lag(*padded, xr.DataArray(False)).values
     array([ 2.,  1., nan])

@@ -34,8 +34,6 @@ MEMORY_GATE = {"lstm": "forget", "gru": "update"}  # such a gate remembers by st
 def answer(low: float, high: float, threshold: float = REACHES) -> str:
     """Return "yes" if all of an interval reaches a threshold, "no" if none of it does, else "unclear".
 
-    Examples
-    --------
     >>> answer(0.02, 0.5), answer(0.001, 0.002), answer(0.001, 0.5), answer(np.nan, np.nan)
     ('yes', 'no', 'unclear', 'unclear')
     """
@@ -67,8 +65,6 @@ def growth(log_ratios: Floats) -> Growth:
     `log_ratios` (sample, lag) are natural logarithms, for error that enters at one step; NaN if there is
     none.
 
-    Examples
-    --------
     >>> found = growth(np.log([[1.0, 2.0, 32.0]] * 8))
     >>> found.is_sure, round(found.factor, 3), found.lag
     (True, 32.0, 2)
@@ -99,8 +95,6 @@ def explodes(
     `step` is that step relative to the norm of the weights. `losses` are those of the records so far, the
     current one last; a single one is no history. At `solved` or below, the task counts as solved.
 
-    Examples
-    --------
     >>> large = Growth(2e4, 1e4, 30)
     >>> explodes(large, step=9.0, is_bounded=False), explodes(large, step=9.0, is_bounded=True)
     (True, False)
@@ -134,8 +128,6 @@ def saturated_gates(
     that stays open remembers, and is no fault. Neither is an LSTM's input gate that stays shut meanwhile: the
     cell keeps what it has, as after chrono initialisation.
 
-    Examples
-    --------
     >>> list(saturated_gates([0.95, 0.0], [0.0, 0.2], ["input", "forget"], "lstm"))
     [('input', 'shut', 0.95)]
     >>> list(saturated_gates([0.95, 0.0], [0.0, 0.9], ["input", "forget"], "lstm"))

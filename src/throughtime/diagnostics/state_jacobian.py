@@ -79,8 +79,6 @@ def state_jacobian(layer: Layer) -> xr.DataArray:
 def has_closed_form(attributes: Mapping[Any, Any]) -> bool:
     """Whether `throughtime.cells` knows the Jacobian of a layer with these attributes.
 
-    Examples
-    --------
     >>> has_closed_form({"kind": "lstm"}), has_closed_form({"kind": "lstm", "activation": "gelu"})
     (True, False)
     """

@@ -58,8 +58,6 @@ def ratio_of_means(above: Any, below: Any, axis: int = -1) -> Any:
 def quantiles(values: Any, shares: Sequence[float], axis: int = 0) -> Floats:
     """Quantiles along an axis of the values that are not NaN, (share, …); infinities remain infinite.
 
-    Examples
-    --------
     >>> quantiles([[1.0, np.nan], [3.0, np.nan]], (0.0, 0.5))
     array([[ 1., nan],
            [ 2., nan]])
@@ -123,8 +121,6 @@ def median_interval(values: Floats, *, confidence: float = 0.95) -> tuple[Floats
     six at 95 %) they are the smallest and the largest value, with a single one NaN. See Hettmansperger &
     Sheather (1986), Statistics & Probability Letters 4, 75.
 
-    Examples
-    --------
     >>> [round(float(each), 2) for each in median_interval(np.arange(11.0))]
     [5.0, 1.92, 8.08]
     """
@@ -148,8 +144,6 @@ def interval_ranks(number: int, confidence: float = 0.95) -> tuple[int, int, flo
     The ends are the values at places `rank - 1` and `number - rank` of the ordered values, and those at
     `inner` and `number - 1 - inner`, which count by the weight.
 
-    Examples
-    --------
     >>> interval_ranks(5), interval_ranks(100)[0]
     ((1, 1, 0.0), 40)
     """

@@ -25,9 +25,7 @@ class MLflow:
         that is active there when the monitor begins, and otherwise creates one.
     experiment, run_name : str
         Names for a run that the logger creates.
-    images : bool
-        Log a plot of the gradient norm against time at each record. Drawing takes about 0.1 s for each layer
-        and direction.
+    images : see `TensorBoard`
 
     Raises
     ------

@@ -76,8 +76,6 @@ class Record:
 def group(path: str, direction: str, first: str = DETAIL) -> str:
     """Return the first part of a key: `detail/<layer>/<direction>`, or without an empty direction.
 
-    Examples
-    --------
     >>> group("/encoder/lstm", "forward")
     'detail/encoder.lstm/forward'
     """

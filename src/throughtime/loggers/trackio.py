@@ -18,11 +18,7 @@ class Trackio:
     ----------
     run : trackio Run, optional
         The default is the active run of the training thread when the monitor begins.
-    histograms : bool
-        Log histograms of weights, their gradients and gate activations, one for each gate.
-    images : bool
-        Log a plot of the gradient norm against time at each record. Drawing takes about 0.1 s for each layer
-        and direction.
+    histograms, images : see `TensorBoard`
     **options
         Arguments for `trackio.init` if no run is active, such as `project="memory"`. The logger finishes a
         run that it created when training ends.

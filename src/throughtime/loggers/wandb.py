@@ -23,11 +23,7 @@ class WandB:
     ----------
     run : wandb run, optional
         The default is `wandb.run` at the time of the first record.
-    histograms : bool
-        Log histograms of weights, their gradients and gate activations, one for each gate.
-    images : bool
-        Log a plot of the gradient norm against time at each record. Drawing takes about 0.1 s for each layer
-        and direction.
+    histograms, images : see `TensorBoard`
     **options
         Arguments for `wandb.init` if no run is active, such as `project="memory"` or `mode="offline"`. The
         logger finishes a run that it created when training ends.

@@ -35,8 +35,6 @@ def given_labels(values: Any, dim: str) -> Array | None:
 def texts(given: Array) -> list[str]:
     """Format labels: dates as dates, with the time of day unless all are midnight.
 
-    Examples
-    --------
     >>> texts(np.array(["2024-02-28", "2024-03-02"], dtype="datetime64[ns]")), texts(np.array([0.5, 2.0]))
     (['2024-02-28', '2024-03-02'], ['0.5', '2'])
     """

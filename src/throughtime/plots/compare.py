@@ -68,10 +68,6 @@ def compare(
     **look
         See `tt.plots.Look`. With `share=False` each side is divided by its largest magnitude.
 
-    Returns
-    -------
-    Picture
-
     Raises
     ------
     SchemaError

@@ -62,10 +62,6 @@ def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
     **look
         See `tt.plots.Look`: limits, scale, cmap, title, width, height.
 
-    Returns
-    -------
-    Picture
-
     Raises
     ------
     DiagnosticError

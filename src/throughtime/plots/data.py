@@ -78,11 +78,8 @@ def read(captured: Captured, quantity: str | None = None) -> Source:
 
     The cells of an image, as in a ConvLSTM, become units in a row.
 
-    Raises
-    ------
-    SchemaError
-        There is not exactly one layer, the variable is empty, or the layer lacks it; the message names the
-        call that captures it.
+    SchemaError: there is not exactly one layer, the variable is empty, or the layer lacks it; the message
+    names the call that captures it.
     """
     if isinstance(captured, xr.DataArray):
         name = str(captured.name or "value")

@@ -59,10 +59,6 @@ def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[L
         See `tt.plots.Look`: limits, scale, cmap, title, width, height; with `share=False` each row is divided
         by its largest magnitude.
 
-    Returns
-    -------
-    Picture
-
     Raises
     ------
     PictureError

@@ -60,10 +60,6 @@ def gates(
     **look
         See `tt.plots.Look`: limits and scale of the gradients; title, width, height.
 
-    Returns
-    -------
-    Picture
-
     Raises
     ------
     SchemaError

@@ -70,10 +70,6 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     **look
         See `tt.plots.Look`: limits, scale, title, width, height.
 
-    Returns
-    -------
-    Picture
-
     Raises
     ------
     SchemaError

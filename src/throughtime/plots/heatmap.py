@@ -56,10 +56,6 @@ def heatmap(
     **look
         See `tt.plots.Look`: limits, share, scale, cmap, title, width, height.
 
-    Returns
-    -------
-    Picture
-
     Raises
     ------
     PictureError

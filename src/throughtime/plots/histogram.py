@@ -68,10 +68,6 @@ def histogram(
     **look
         See `tt.plots.Look`: limits, scale, cmap, title, width, height.
 
-    Returns
-    -------
-    Picture
-
     Examples
     --------
     >>> from throughtime import testing

@@ -41,10 +41,6 @@ def lag_matrix(captured: Layer, **look: Unpack[Look]) -> Picture:
     **look
         See `tt.plots.Look`: limits, scale, cmap, title, width, height.
 
-    Returns
-    -------
-    Picture
-
     Examples
     --------
     >>> from throughtime import testing

@@ -45,10 +45,6 @@ def lag_profile(captured: Layer, *, threshold: float = REACHES, **look: Unpack[L
     **look
         See `tt.plots.Look`: limits, title, width, height.
 
-    Returns
-    -------
-    Picture
-
     Raises
     ------
     SchemaError, DiagnosticError

@@ -76,10 +76,6 @@ def lines(
     **look
         See `tt.plots.Look`: limits, share, scale, cmap, title, width, height.
 
-    Returns
-    -------
-    Picture
-
     Examples
     --------
     >>> from throughtime import testing

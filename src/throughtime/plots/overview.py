@@ -46,10 +46,6 @@ def overview(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> Pictur
     **look
         See `tt.plots.Look`: title, width, height.
 
-    Returns
-    -------
-    Picture
-
     Raises
     ------
     SchemaError

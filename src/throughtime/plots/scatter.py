@@ -35,10 +35,6 @@ def scatter(captured: Captured, quantity: str = "output_gradient", **look: Unpac
         See `tt.plots.Look`: limits, share, scale, cmap, title, width, height. With `share=False` each sample
         is divided by its largest magnitude.
 
-    Returns
-    -------
-    Picture
-
     Raises
     ------
     PictureError

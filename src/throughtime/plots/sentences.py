@@ -24,8 +24,6 @@ MOST_NAMED = 3  # layers or gates that a title names
 def sentence(subject: str, clauses: Iterable[tuple[str, str]]) -> str:
     """Join what is true of each part, such as a direction; empty if all are.
 
-    Examples
-    --------
     >>> sentence("Gradient of rnn", [("forward", "reaches 9 steps"), ("backward", "reaches 3 steps")])
     'Gradient of rnn reaches 9 steps (forward); 3 steps (backward)'
     >>> sentence("Gradient of rnn", [("", "fades")])
@@ -48,8 +46,6 @@ def sentence(subject: str, clauses: Iterable[tuple[str, str]]) -> str:
 def named(names: list[str]) -> str:
     """List a few names, and count the others.
 
-    Examples
-    --------
     >>> named(["a", "b"]), named(list("abcde"))
     ('a, b', 'a, b, c and 2 more')
     """
@@ -60,8 +56,6 @@ def named(names: list[str]) -> str:
 def percent(share: float) -> str:
     """Format a share with at most two digits.
 
-    Examples
-    --------
     >>> percent(0.234), percent(0.01), percent(0.004), percent(0.9999), percent(1e-9)
     ('23 %', '1 %', '0.4 %', '>99 %', '<0.1 %')
     """
@@ -75,8 +69,6 @@ def percent(share: float) -> str:
 def reach(ratios: Array, threshold: float = REACHES) -> str:
     """Find the last lag at which R(k) reaches a threshold, and R at the end of the window.
 
-    Examples
-    --------
     >>> reach(np.array([1.0, 0.1, 0.02, 0.004])), reach(np.array([1.0, 0.5, 0.25]))
     ('falls below 1 % after 2 steps', 'reaches all 2 steps back, R(2) = 0.25')
     """
@@ -96,8 +88,6 @@ def within(sizes: Array, share: float = SHARE) -> str:
 
     Every sample has the same weight; masked steps are NaN.
 
-    Examples
-    --------
     >>> within(np.array([[0.0, 0.0, 0.05, 0.95]])), within(np.zeros((2, 3)))
     ('lies in 1 of 4 timesteps, 3', '')
     """
@@ -121,8 +111,6 @@ def within(sizes: Array, share: float = SHARE) -> str:
 def broken(values: Array) -> str:
     """Count values that are not finite, or find that all are 0; time is the last axis.
 
-    Examples
-    --------
     >>> broken(np.array([[1.0, np.nan]])), broken(np.zeros(3)), broken(np.ones(3))
     ('is NaN or infinite in 50 % of its values, first at timestep 1', 'is exactly 0 everywhere', '')
     """
@@ -147,8 +135,6 @@ def undrawn(*sources: Source) -> str:
 def change(first: float, last: float) -> str:
     """Compare the ends of a curve over training.
 
-    Examples
-    --------
     >>> change(0.01, 1.0), change(1.0, 0.5), change(2.0, 2.1), change(0.0, 1.0)
     ('grows 100-fold', 'falls to 50 %', 'stays about the same', '')
     """

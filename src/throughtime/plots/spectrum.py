@@ -47,10 +47,6 @@ def spectrum(captured: Layer, *, samples: int = 4, **look: Unpack[Look]) -> Pict
     **look
         See `tt.plots.Look`: title, width, height.
 
-    Returns
-    -------
-    Picture
-
     Raises
     ------
     SchemaError, DiagnosticError

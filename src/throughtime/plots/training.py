@@ -65,10 +65,6 @@ def training(run: xr.DataTree | xr.Dataset, *, lag: int | None = None, **look: U
     **look
         See `tt.plots.Look`: title, width, height.
 
-    Returns
-    -------
-    Picture
-
     Raises
     ------
     PictureError

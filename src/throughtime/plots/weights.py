@@ -52,10 +52,6 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
         See `tt.plots.Look`. By default `share=False`: kernel, recurrent kernel and biases each have a scale
         up to their largest magnitude, which is written beside them.
 
-    Returns
-    -------
-    Picture
-
     Examples
     --------
     >>> from throughtime import testing

@@ -127,8 +127,6 @@ class Budget:
 def allowed(budget: Any) -> int:
     """Convert `budget=` into a number of bytes.
 
-    Examples
-    --------
     >>> allowed(2e9), allowed("2 GB"), allowed("1.5 MiB")
     (2000000000, 2000000000, 1572864)
     """

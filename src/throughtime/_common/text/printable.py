@@ -12,8 +12,6 @@ def printable(text: str) -> str:
 
     Terminals act on control characters, XML forbids them, and marks of direction reorder other characters.
 
-    Examples
-    --------
     >>> printable("lstm\x1b[31m"), printable("a\u2028b"), printable("dL/dhₜ · größe")
     ('lstm\\x1b[31m', 'a\\u2028b', 'dL/dhₜ · größe')
     """

@@ -86,8 +86,6 @@ class Shown:
 def as_text(shown: RenderableType) -> str:
     """Render at a fixed width, without colours and trailing blanks, independent of the terminal.
 
-    Examples
-    --------
     >>> as_text("certificate 1e-07")
     'certificate 1e-07'
     """
@@ -108,8 +106,6 @@ def as_text(shown: RenderableType) -> str:
 def as_html(*shown: Shown | Part) -> Markup:
     """Lay parts out for a notebook or a page.
 
-    Examples
-    --------
     >>> print(as_html(Paragraph("a < b")))
     <p>a &lt; b</p>
     """

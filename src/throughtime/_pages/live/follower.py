@@ -35,6 +35,7 @@ class Follower:
 
     @property
     def committed_at(self) -> float:
+        """Time of the last commit, in seconds since the epoch."""
         return 0.0 if self._seen is None else self._seen[1][1] / 1e9
 
     @property

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 
 class Kept:
-    """Keeps at most so many records, one in `stride`; when they are too many, every second one goes.
+    """Keeps at most `most` records, one in `stride`; when they are too many, every second one goes.
 
     `most` is even; `count` records exist already, numbered from 0.
 
-    Examples
-    --------
     >>> kept = Kept(4)
     >>> [kept.add(number) for number in range(5)], kept.places, kept.stride
     ([True, True, True, True, True], [0, 2, 4], 2)

@@ -41,16 +41,11 @@ class View:
 
 @dataclass(frozen=True)
 class Rows:
-    """Recorded steps in their order.
+    """Recorded steps in their order, a row each.
 
-    Attributes
-    ----------
-    steps : (row)
-    loss : (row)
-    norms : (row, quantile, time)
-        Quantiles over samples of the norm over units; NaN where a step is masked in all samples.
-    ratios : (row, lag)
-        Median over samples of the error signal as a share of lag 0; without lags where it is not known.
+    `norms` (row, quantile, time) are quantiles over samples of the norm over units, NaN where a step is
+    masked in all samples. `ratios` (row, lag) are medians over samples of the error signal as a share of lag
+    0, without lags where it is not known.
     """
 
     steps: npt.NDArray[np.int64]

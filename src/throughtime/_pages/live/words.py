@@ -38,8 +38,6 @@ def unreadable(path: Path, error: Exception) -> Markup:
 def activity(age: float, *, is_ended: bool) -> str:
     """Write whether a run continues: running, no record for some time, or ended.
 
-    Examples
-    --------
     >>> activity(3.0, is_ended=False), activity(90.0, is_ended=False), activity(90.0, is_ended=True)
     ('running', 'no record for 90 s', 'ended')
     """
@@ -97,8 +95,6 @@ def numbers(rows: Rows, recorded: int | None, view: View, lag: int, first: tuple
 def _change(before: str, now: str, step: int) -> str:
     """Write in which direction a horizon has moved since a step.
 
-    Examples
-    --------
     >>> _change("9", "≥ 63", 0), _change("9", "9", 0), _change("not measured", "9", 0)
     ('↑ from 9 at step 0', '= as at step 0', '')
     """

@@ -32,8 +32,6 @@ def colors(color: Any, count: int, cmap: Any = None) -> list[RGBA]:
     bools are default colours: those of `cmap`, which without `cmap` only more lines need than have distinct
     colours.
 
-    Examples
-    --------
     >>> colors("red", 2)
     [(1.0, 0.0, 0.0, 1.0), (1.0, 0.0, 0.0, 1.0)]
     """

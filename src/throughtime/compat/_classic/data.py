@@ -220,8 +220,6 @@ def warn_if_nothing_finite(values: Values) -> None:
 def nonfinite_note(values: Values) -> str:
     """Count NaN and Inf, such as "3 NaN, 1 Inf"; empty when all are finite.
 
-    Examples
-    --------
     >>> nonfinite_note(np.array([1.0, np.nan, -np.inf, np.nan]))
     '2 NaN, 1 Inf'
     """

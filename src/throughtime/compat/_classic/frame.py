@@ -74,8 +74,6 @@ _TICK_WORDS = {
 def ticks(show_xy_ticks: Any) -> tuple[bool, bool]:
     """Return whether x and y ticks are shown, for (1, 0), [True, False], 1, "x" or None.
 
-    Examples
-    --------
     >>> ticks((1, 0)), ticks(True), ticks("y")
     ((True, False), (True, True), (False, True))
     """
@@ -187,8 +185,6 @@ def save_figure(fig: Any, path: Any) -> None:
 def grid(count: int, n_rows: int | None = None) -> tuple[int, int]:
     """Return rows and columns for `count` panels: a little wider than tall, if possible without gaps.
 
-    Examples
-    --------
     >>> grid(6), grid(7), grid(16), grid(6, n_rows=6)
     ((2, 3), (2, 4), (4, 4), (6, 1))
     """

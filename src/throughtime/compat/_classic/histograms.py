@@ -150,8 +150,6 @@ def _range(values: Values, center_zero: bool) -> tuple[float, float]:
 def shares(values: Values, limits: tuple[float, float] | None = None) -> str:
     """Format the shares of values that are exactly zero, NaN, Inf, or outside `limits`, if there are any.
 
-    Examples
-    --------
     >>> shares(np.array([0.0, 1.0, np.nan, 2.0]))
     '25% zero, 25% NaN'
     """

@@ -22,8 +22,6 @@ INK = Theme.ink
 def value_limits(values: NDArray[np.float64]) -> tuple[float, float]:
     """Return limits that include all finite values and zero; with both signs, zero is in the middle.
 
-    Examples
-    --------
     >>> [float(round(limit, 9)) for limit in value_limits(np.array([-1.0, 2.0]))]
     [-2.16, 2.16]
     """
@@ -125,8 +123,6 @@ def zero_note(features: Features) -> str:
 def shorten(value: float, digits: int = 2) -> str:
     """Format a number briefly, for a tick.
 
-    Examples
-    --------
     >>> shorten(0.0012), shorten(-25), shorten(0), shorten(1.25e-07)
     ('1.2e-3', '-25', '0', '1.2e-7')
     """
@@ -145,8 +141,6 @@ def shorten(value: float, digits: int = 2) -> str:
 def count_noun(count: int, noun: str) -> str:
     """Format a count with its noun.
 
-    Examples
-    --------
     >>> count_noun(1, "sample"), count_noun(6, "channel")
     ('1 sample', '6 channels')
     """
@@ -156,8 +150,6 @@ def count_noun(count: int, noun: str) -> str:
 def wrap(parts: Sequence[str], width: float, fontsize: float) -> str:
     """Join a title's parts with dots, in lines of at most `width` inches.
 
-    Examples
-    --------
     >>> wrap(["dL/dh", "16 samples", ""], width=8, fontsize=14)
     'dL/dh · 16 samples'
     """

@@ -37,26 +37,8 @@ CODE = {name: -WIDTH * place - WIDTH // 2 - 1 for place, name in enumerate(SPECI
 
 @dataclass(frozen=True)
 class Colors(Printable):
-    """The colours of values.
+    """The colours of values: 256 from the low end of the scale to the high one, and those of `SPECIALS`.
 
-    Parameters
-    ----------
-    palette : tuple of 256 colours
-        From the low end of the scale to the high one.
-    scale : Scale
-    label : str
-        Label of the colour bar.
-    limited : bool
-        Whether the caller set the limits: values outside are clipped, not below a numerical floor.
-    specials : mapping
-        Colours of special values, by the names of `SPECIALS`.
-    unlisted : tuple of str
-        Specials that are not in the legend.
-    is_magnitude : bool
-        Whether the palette begins with the colour of the paper, so that it is reversed on dark paper.
-
-    Examples
-    --------
     >>> grey = tuple(f"#{shade:02x}{shade:02x}{shade:02x}" for shade in range(256))
     >>> Colors(grey, Scale("linear", 0.0, 1.0)).codes(np.array([0.0, 0.5, 1.0, np.nan]))
     array([  -63, 16000, 31999,  -563], dtype=int16)
@@ -64,11 +46,11 @@ class Colors(Printable):
 
     palette: tuple[str, ...]
     scale: Scale
-    label: str = ""
-    limited: bool = False
+    label: str = ""  # of the colour bar
+    limited: bool = False  # by the caller: values outside are clipped, not below a numerical floor
     specials: Mapping[str, str] = field(default_factory=dict)
-    unlisted: tuple[str, ...] = ()
-    is_magnitude: bool = False
+    unlisted: tuple[str, ...] = ()  # specials that are not in the legend
+    is_magnitude: bool = False  # begins with the colour of the paper, and is reversed on dark paper
 
     def codes(self, values: Array, valid: Array | None = None) -> Array:
         """Return the code of each value: 0 to 31,999 on the scale, below 0 for special values."""
@@ -139,8 +121,6 @@ def lowest_code() -> int:
 def counted(codes: Array) -> dict[str, int]:
     """Count the special values among codes, by name.
 
-    Examples
-    --------
     >>> counted(np.array([12, CODE["nan"], CODE["nan"]], dtype=np.int16))
     {'nan': 2}
     """

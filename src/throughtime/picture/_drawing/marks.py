@@ -6,7 +6,7 @@ Each mark checks its arguments, so that renderers need not.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -48,20 +48,20 @@ DETAILS = Rule(_details, "pairs of a name and an array, one number or word a poi
 LABELS = optional(Rule(_labels, "labels, as an array with one axis"))
 
 
-def _agree(mark: Any, *names: str) -> None:
-    """Refuse arrays of a mark with different numbers of points.
+class Pointwise(Printable):
+    """A mark whose arrays named in `_points` have the same number of points."""
 
-    Raises
-    ------
-    PictureError
-    """
-    sizes = {name: np.shape(getattr(mark, name))[-1] for name in names}
-    sizes |= {f"{name} of details": np.shape(values)[-1] for name, values in getattr(mark, "details", ())}
-    if len(set(sizes.values())) > 1:
-        found = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise PictureError(
-            f"A {type(mark).__name__} needs the same number of points in each array, got {found}."
-        )
+    _points: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = {name: np.shape(getattr(self, name))[-1] for name in self._points}
+        sizes |= {f"{name} of details": np.shape(values)[-1] for name, values in getattr(self, "details", ())}
+        if len(set(sizes.values())) > 1:
+            found = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            raise PictureError(
+                f"A {type(self).__name__} needs the same number of points in each array, got {found}."
+            )
 
 
 @takes(
@@ -116,7 +116,7 @@ class Image(Printable):
 
 @takes(PictureError, x=POINTS, y=FRAMES, width=SIZE, alpha=SHARE, details=DETAILS)
 @dataclass(frozen=True, eq=False)
-class Line(Printable):
+class Line(Pointwise):
     """A line through (x, y); NaN breaks it. `y` is (point) or (frame, point).
 
     `details` are values that a hover shows for each point, by name.
@@ -130,15 +130,12 @@ class Line(Printable):
     dashed: bool = False
     label: str = ""
     details: tuple[tuple[str, Array], ...] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _agree(self, "x", "y")
+    _points = ("x", "y")
 
 
 @takes(PictureError, x=POINTS, low=POINTS, high=POINTS, alpha=SHARE)
 @dataclass(frozen=True, eq=False)
-class Band(Printable):
+class Band(Pointwise):
     """The area between `low` and `high` over `x`; NaN interrupts it."""
 
     x: Array
@@ -147,10 +144,7 @@ class Band(Printable):
     color: str = "#0072B2"
     alpha: float = 0.25
     label: str = ""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _agree(self, "x", "low", "high")
+    _points = ("x", "low", "high")
 
 
 @takes(PictureError, boxes=array(2), alpha=SHARE)
@@ -173,7 +167,7 @@ class Rectangles(Printable):
 
 @takes(PictureError, x=POINTS, y=POINTS, size=SIZE, marker=choice(*DOTS), alpha=SHARE, details=DETAILS)
 @dataclass(frozen=True, eq=False)
-class Dots(Printable):
+class Dots(Pointwise):
     """Points; `details` are values that a hover shows for each, by name."""
 
     x: Array
@@ -184,15 +178,12 @@ class Dots(Printable):
     alpha: float = 0.8
     label: str = ""
     details: tuple[tuple[str, Array], ...] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _agree(self, "x", "y")
+    _points = ("x", "y")
 
 
 @takes(PictureError, x=POINTS, y=POINTS, words=several(text), size=SIZE, anchor=choice(*ANCHORS))
 @dataclass(frozen=True, eq=False)
-class Text(Printable):
+class Text(Pointwise):
     """Short words at points; `anchor` is the part of the words at the point, such as "bottom left"."""
 
     x: Array
@@ -201,7 +192,4 @@ class Text(Printable):
     size: float = 0.8  # of the theme's
     color: str | None = None
     anchor: str = "bottom left"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _agree(self, "x", "y", "words")
+    _points = ("x", "y", "words")

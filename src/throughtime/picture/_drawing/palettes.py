@@ -25,8 +25,6 @@ COUNTS = "lajolla_r"
 def palette(name: str) -> tuple[str, ...]:
     """Return 256 colours of a map of cmcrameri or matplotlib, from low to high.
 
-    Examples
-    --------
     >>> palette("bwr")[0], palette("bwr")[-1]
     ('#0000ff', '#ff0000')
     """

@@ -15,8 +15,6 @@ def pooled(image: Array, rows: int, columns: int) -> Array:
 
     Skipping cells instead would lose single spikes.
 
-    Examples
-    --------
     >>> pooled(np.array([[0.0, 0.1, -3.0, 0.2]]), rows=10, columns=2)
     array([[ 0.1, -3. ]])
     """

@@ -124,8 +124,6 @@ def scale_for(values: Array, kind: str, limits: tuple[float, float] | None = Non
     Logarithmic scales end at the largest magnitude and begin at the power of ten below 99 % of the others, no
     lower than 2⁻²⁴ of the largest; a linear one has 0 in its middle.
 
-    Examples
-    --------
     >>> scale_for(np.array([-4.0, 1.0, np.nan]), "linear")
     Scale(kind='linear', low=-4.0, high=4.0)
     """
@@ -157,8 +155,6 @@ def largest_magnitude(values: Array) -> float:
 def power(exponent: int) -> str:
     """Format a power of ten.
 
-    Examples
-    --------
     >>> power(-3)
     '10⁻³'
     """
@@ -168,8 +164,6 @@ def power(exponent: int) -> str:
 def number(value: float) -> str:
     """Format a number with two or three digits.
 
-    Examples
-    --------
     >>> number(2.0**-24), number(0.25), number(-1500.0), number(1e-5)
     ('6.0·10⁻⁸', '0.25', '−1.5·10³', '10⁻⁵')
     """

@@ -9,8 +9,6 @@ from throughtime.picture._render.keys import keys
 def alt(picture: Picture) -> str:
     """Describe a plot: its titles, panels and axes, the range of its colours, and the counts in its legend.
 
-    Examples
-    --------
     >>> from throughtime import plots, testing
     >>> alt(plots.heatmap(testing.decaying(), "hidden"))[:31]
     'hₜ · rnn · 1 sample. timestep a'

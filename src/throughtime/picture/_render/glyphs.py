@@ -40,8 +40,6 @@ def texts(picture: Picture) -> list[str]:
 def named(text: str, letters: Set[str]) -> str:
     """Write the names of some letters; marks that only modify the letter before are left out.
 
-    Examples
-    --------
     >>> named("run 🙂🙂 中", {"🙂", "中"})
     'run [slightly smiling face ×2] [U+4E2D]'
     """

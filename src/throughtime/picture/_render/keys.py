@@ -117,8 +117,6 @@ def _runs_of_equal_rows(mask: Array) -> list[tuple[int, int]]:
 def runs(flags: Array) -> list[tuple[int, int]]:
     """Return start and end of each run of True.
 
-    Examples
-    --------
     >>> runs(np.array([True, True, False, True]))
     [(0, 2), (3, 4)]
     """
@@ -129,8 +127,6 @@ def runs(flags: Array) -> list[tuple[int, int]]:
 def lone(y: Array) -> Array:
     """Return the places of points between gaps, through which no line goes.
 
-    Examples
-    --------
     >>> lone(np.array([1.0, np.nan, 2.0, 3.0]))
     array([0])
     """

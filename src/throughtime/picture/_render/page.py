@@ -113,8 +113,6 @@ def library() -> Markup:
 def script_sources(scripts: Iterable[str]) -> Markup:
     """Return the hashes of the inline scripts in some markup, for the policy of a page.
 
-    Examples
-    --------
     >>> print(script_sources(["<script>let a = 1</script>"]))
     'sha256-LAfYd7pbFUgwfQu8b4q135PeTG2z+/coPEUYCd74eCQ='
     """
