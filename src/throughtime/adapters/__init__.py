@@ -40,7 +40,7 @@ class AdapterProbe(Protocol):
     def part(self, data: Batch, rows: slice, /) -> Batch:
         """Take some of the samples of x, y and sample weights."""
 
-    def why_whole(self, data: object, /) -> str:
+    def why_whole(self, data: tuple[object, ...], /) -> str:
         """Return why parts of a batch would not add up to it; empty where no reason is known yet."""
 
     def expect_one_layer(self) -> None:
@@ -51,15 +51,15 @@ class Adapter(Protocol):
     """The code that captures the models of one library."""
 
     def Probe(  # noqa: N802 - a class or what makes its instances
-        self, model: object, *, loss: Any, layers: object, request: Request
+        self, model: Any, *, loss: Any, layers: object, request: Request
     ) -> AdapterProbe:
         """Choose layers of a model, see `selection.Selection.select`, and prepare their captures."""
 
-    def describe(self, model: object, layers: object, /) -> ModelRecord:
+    def describe(self, model: Any, layers: object, /) -> ModelRecord:
         """Read weights and flags of layers as they are now, and run nothing."""
 
     def losses(
-        self, model: object, x: object, y: object, sample_weight: object, /, *, loss: Any, training: bool
+        self, model: Any, x: object, y: object, sample_weight: object, /, *, loss: Any, training: bool
     ) -> Array:
         """Evaluate what each sample loses alone, in float64."""
 

@@ -10,23 +10,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from throughtime import _vocabulary
 from throughtime._common.memory.budget import NOTHING, Amount, Need
 
-INSIDE = frozenset(
-    {
-        "hidden",
-        "hidden_gradient",
-        "cell",
-        "cell_gradient",
-        "gate_activation",
-        "gate_gradient",
-        "initial_hidden_gradient",
-        "initial_cell_gradient",
-        "step_contribution",
-        "state_jacobian",
-        "certificate",
-    }
-)
+INSIDE = frozenset({*_vocabulary.INSIDE, "certificate"})
 COLUMNS = {"lstm": 4, "gru": 4, "simple_rnn": 1}  # of the adjoint, gates among them; see `cells`
 INSIDE_GRADIENTS = INSIDE - {"hidden", "cell", "gate_activation", "state_jacobian"}
 _COPIES = 9.0  # of a Jacobian, while a step of the cell runs for each element of the state

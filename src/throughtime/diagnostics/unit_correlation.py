@@ -39,8 +39,8 @@ def unit_correlation(layer: Layer, *, variable: str = "hidden") -> xr.DataArray:
     Examples
     --------
     >>> from throughtime import testing
-    >>> unit_correlation(testing.constant_gates(), variable="cell").values.round(6).min()
-    np.float64(1.0)
+    >>> float(unit_correlation(testing.constant_gates(), variable="cell").values.round(6).min())
+    1.0
     """
     captured = certified(layer)
     values = require(captured, variable)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from throughtime.adapters.loss_reduction import attributes_of
 from throughtime.adapters.records import Attribute
 
+from .contracts import Layer
 from .dialect import Dialect
 from .library import every_layer, is_a, overrides
 
@@ -45,7 +46,7 @@ def of_capture(
     return attributes
 
 
-def of_layer(keras: Dialect, layer: Any) -> dict[str, Attribute]:
+def of_layer(keras: Dialect, layer: Layer) -> dict[str, Attribute]:
     """Read a layer's flags; those of a Bidirectional are its forward layer's."""
     flags: dict[str, Attribute] = {"layer_name": layer.name, "layer_class": type(layer).__name__}
     inner = getattr(layer, "forward_layer", layer)
@@ -60,7 +61,7 @@ def of_layer(keras: Dialect, layer: Any) -> dict[str, Attribute]:
     return flags
 
 
-def of_cell(keras: Dialect, cell: Any) -> dict[str, Attribute]:
+def of_cell(keras: Dialect, cell: Layer | None) -> dict[str, Attribute]:
     """Read the flags of one cell: its class, activations, and where a GRU resets."""
     if cell is None:
         return {}
@@ -74,7 +75,7 @@ def of_cell(keras: Dialect, cell: Any) -> dict[str, Attribute]:
     return flags
 
 
-def alignment(layers: Iterable[Any]) -> str:
+def alignment(layers: Iterable[Layer]) -> str:
     """Name the layers that break the time axis of the model's input: strides, pooling, reversed outputs."""
     breaking = [layer for layer in layers if _breaks_time(layer)]
     if not breaking:
@@ -83,12 +84,12 @@ def alignment(layers: Iterable[Any]) -> str:
     return f"each layer's own input, in input order; not the model's input time after {names}"
 
 
-def returns_reversed(layer: Any) -> bool:
+def returns_reversed(layer: Layer) -> bool:
     """Whether the layer's output sequence runs against its input's time."""
     return bool(getattr(layer, "go_backwards", False) and getattr(layer, "return_sequences", False))
 
 
-def _breaks_time(layer: Any) -> bool:
+def _breaks_time(layer: Layer) -> bool:
     """Whether step t of the layer's output is not step t of its input."""
     if returns_reversed(layer) or type(layer).__name__ in _OTHER_TIME:
         return True

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
 from throughtime._errors import BatchError, LossError, ThroughTimeError
 from throughtime.adapters.loss_reduction import TRAINING, of_loss
-from throughtime.adapters.records import SUM
+from throughtime.adapters.records import SUM, Array
 
+from .contracts import Call, Model, T, Tensor
 from .dialect import Dialect, Result
 from .library import every_layer, numpy, shape_of
 from .program import VALID_STEPS, Program
@@ -28,12 +28,12 @@ _REGULARISED = "the loss is a sum over samples, and its regularisers are added o
 _MASKED = "masks reach the loss, so the steps over which it averages are unknown"
 
 
-def batch_size(keras: Dialect, structure: Any) -> int:
+def batch_size(keras: Dialect, structure: object) -> int:
     """Return the number of samples in a structure of arrays."""
     return int(keras.tree.flatten(structure)[0].shape[0])
 
 
-def check_sizes(keras: Dialect, x: Any, y: Any, sample_weight: Any) -> None:
+def check_sizes(keras: Dialect, x: object, y: object, sample_weight: object) -> None:
     """Raise LossError for labels or weights of another number of samples."""
     size = batch_size(keras, x)
     for name, structure in (("labels", y), ("sample_weight", sample_weight)):
@@ -45,32 +45,32 @@ def check_sizes(keras: Dialect, x: Any, y: Any, sample_weight: Any) -> None:
                 )
 
 
-def mapped(keras: Dialect, function: Any, structure: Any) -> Any:
+def mapped(keras: Dialect, function: Call, structure: T) -> T:
     """Apply a function to every array; None stays None."""
     if structure is None:
-        return None
+        return structure
     return keras.tree.map_structure(lambda each: None if each is None else function(each), structure)
 
 
-def rows_of(keras: Dialect, structure: Any, rows: Sequence[int]) -> Any:
+def rows_of(keras: Dialect, structure: T, rows: Sequence[int]) -> T:
     """Take samples of every array."""
     return mapped(keras, lambda array: _stacked(keras, [array[row : row + 1] for row in rows]), structure)
 
 
-def joined(keras: Dialect, one: Any, other: Any) -> Any:
+def joined(keras: Dialect, one: T, other: T) -> T:
     """Put the samples of two structures together."""
     return keras.tree.map_structure(lambda a, b: None if a is None else _stacked(keras, [a, b]), one, other)
 
 
-def _stacked(keras: Dialect, arrays: Sequence[Any]) -> Any:
+def _stacked(keras: Dialect, arrays: Sequence[Tensor]) -> Tensor:
     is_array = isinstance(arrays[0], np.ndarray)  # Keras 2 makes tensors of a batch later
     return (np if is_array else keras.ops).concatenate(arrays, axis=0)
 
 
-def with_copies(keras: Dialect, structure: Any, size: int) -> Any:
+def with_copies(keras: Dialect, structure: T, size: int) -> T:
     """Replace every sample by the first; what has no sample axis stays, and what is not dense."""
 
-    def copied(array: Any) -> Any:
+    def copied(array: Tensor) -> Tensor:
         is_dense = type(array).__name__ not in ("RaggedTensor", "SparseTensor")
         has_samples = is_dense and len(array.shape) > 0 and array.shape[0] == size
         return _stacked(keras, [array[:1]] * size) if has_samples else array
@@ -78,7 +78,7 @@ def with_copies(keras: Dialect, structure: Any, size: int) -> Any:
     return mapped(keras, copied, structure)
 
 
-def first_array(keras: Dialect, structure: Any) -> Any:
+def first_array(keras: Dialect, structure: object) -> Array | None:
     """Bring the first array of a structure to NumPy, as floats; None stays None."""
     if structure is None:
         return None
@@ -86,7 +86,7 @@ def first_array(keras: Dialect, structure: Any) -> Any:
 
 
 @contextmanager
-def ragged_explained(keras: Dialect, x: Any) -> Iterator[None]:
+def ragged_explained(keras: Dialect, x: object) -> Iterator[None]:
     """Raise BatchError with the remedy where a layer cannot take the ragged tensor it was given."""
     try:
         yield
@@ -100,12 +100,12 @@ def ragged_explained(keras: Dialect, x: Any) -> Iterator[None]:
         ) from error
 
 
-def is_ragged(array: Any) -> bool:
+def is_ragged(array: Tensor) -> bool:
     """Whether sequences of several lengths stand in one tensor."""
     return type(array).__name__ == "RaggedTensor"
 
 
-def why_whole(keras: Dialect, model: Any, x: Any, training: bool) -> str:
+def why_whole(keras: Dialect, model: Model, x: object, training: bool) -> str:
     """Return why parts would not add up; empty where model and inputs show no reason."""
     lengths = sorted({int(array.shape[0]) for array in keras.tree.flatten(x)})
     if len(lengths) > 1:

@@ -11,13 +11,13 @@ import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from throughtime._inputs.structures import leaves
 from throughtime.adapters.attributes import replaced
 
+from .contracts import Call, Layer, Tensor
 from .dialect import Dialect
-from .library import RecurrentLayer, halves, is_a, is_own, is_recurrent, package_of_object, path_of
+from .library import halves, is_a, is_own, is_recurrent, package_of_object, path_of
 
 CELL = "cell"
 _CLOSED = ("lstm", "gru", "simple_rnn")
@@ -53,13 +53,13 @@ _ORDERS = {
 }
 
 
-def standard_kind(cell: Any) -> str:
+def standard_kind(cell: Layer) -> str:
     """Name a cell whose step is Keras' own; empty for every other."""
     owners = {_owner(cell, name) for name in _METHODS if hasattr(type(cell), name)}
     return _KINDS.get(owners.pop(), "") if len(owners) == 1 else ""
 
 
-def _owner(cell: Any, method: str) -> str:
+def _owner(cell: Layer, method: str) -> str:
     """Name the class of Keras that a cell's method is defined in; empty for a user's."""
     function = inspect.unwrap(getattr(type(cell), method))
     module = f"{function.__module__}."
@@ -68,14 +68,14 @@ def _owner(cell: Any, method: str) -> str:
     return str(function.__qualname__).partition(".")[0]
 
 
-def inner_cells(cell: Any) -> tuple[Any, ...]:
+def inner_cells(cell: Layer) -> tuple[Layer, ...]:
     """Return the cells that Keras' `StackedRNNCells` runs one after another, else the cell itself."""
     if is_a(cell, "StackedRNNCells") and _owner(cell, "call") == "StackedRNNCells":
         return tuple(cell.cells)
     return (cell,)
 
 
-def state_names(cell: Any) -> tuple[str, ...]:
+def state_names(cell: Layer) -> tuple[str, ...]:
     """Name a cell's states: as known, or by its attribute `state_names`, else by their number.
 
     Names that a tree cannot hold beside its own words and the cell's weights are not taken.
@@ -93,19 +93,19 @@ def state_names(cell: Any) -> tuple[str, ...]:
     return ("hidden", *numbered[1:]) if count == 1 or is_a(cell, *_KINDS) else numbered
 
 
-def sizes_of_states(cell: Any) -> list[Any]:
+def sizes_of_states(cell: Layer) -> list[object]:
     """Return the size of each state, a number or a shape."""
     size = cell.state_size
     return leaves(size) if isinstance(size, (list, tuple)) else [size]
 
 
-def gate_names(cell: Any) -> tuple[str, ...]:
+def gate_names(cell: Layer) -> tuple[str, ...]:
     """Gates in the schema's order; empty where the cell is not one of Keras'."""
     kind = standard_kind(cell)
     return _ORDERS[kind].gates if kind else ()
 
 
-def gates_by_activation(cell: Any) -> dict[str, tuple[str, ...]]:
+def gates_by_activation(cell: Layer) -> dict[str, tuple[str, ...]]:
     """Gates by the attribute that holds their activation; empty where the cell is not one of Keras'."""
     order = _ORDERS.get(standard_kind(cell), _Order((), (), ()))
     plain = tuple(place for place in order.plain if place != CELL)
@@ -117,9 +117,9 @@ def gates_by_activation(cell: Any) -> dict[str, tuple[str, ...]]:
 class Stepped:
     """The result of one step of one cell; `output_state` is the position of the state that is its output."""
 
-    output: Any
-    states: list[Any]
-    gates: list[Any]
+    output: Tensor
+    states: list[Tensor]
+    gates: list[Tensor]
 
     @property
     def output_state(self) -> int | None:
@@ -129,10 +129,10 @@ class Stepped:
 
 def step(
     keras: Dialect,
-    cell: Any,
-    x: Any,
-    states: Sequence[Any],
-    taps: Mapping[str, Any] | None = None,
+    cell: Layer,
+    x: object,
+    states: Sequence[Tensor],
+    taps: Mapping[str, Tensor] | None = None,
     *,
     training: bool,
 ) -> Stepped:
@@ -140,7 +140,7 @@ def step(
     kind = "" if taps is None else standard_kind(cell)
     if taps is None or not kind:
         return Stepped(*_called(keras, cell, x, states, training), [])
-    seen: dict[str, Any] = {}
+    seen: dict[str, Tensor] = {}
     order = _ORDERS[kind]
     with ExitStack() as stack:
         for attribute, places in (("activation", order.plain), ("recurrent_activation", order.recurrent)):
@@ -151,11 +151,13 @@ def step(
     return Stepped(output, after, [seen[name] for name in order.gates])
 
 
-def _tapped(activation: Any, places: Sequence[str], taps: Mapping[str, Any], seen: dict[str, Any]) -> Any:
+def _tapped(
+    activation: Call, places: Sequence[str], taps: Mapping[str, Tensor], seen: dict[str, Tensor]
+) -> Call:
     """Wrap an activation: each application gets the tap of its place and leaves its value there."""
     coming = iter(places)
 
-    def call(value: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(value: Tensor, *args: object, **kwargs: object) -> Tensor:
         place = next(coming)
         seen[place] = activation(value + taps[place] if place in taps else value, *args, **kwargs)
         return seen[place]
@@ -164,10 +166,10 @@ def _tapped(activation: Any, places: Sequence[str], taps: Mapping[str, Any], see
 
 
 def _called(
-    keras: Dialect, cell: Any, x: Any, states: Sequence[Any], training: bool
-) -> tuple[Any, list[Any]]:
+    keras: Dialect, cell: Layer, x: object, states: Sequence[Tensor], training: bool
+) -> tuple[Tensor, list[Tensor]]:
     """Call a cell as Keras' loop does; return its output and its states."""
-    given: Any = list(states)
+    given: object = list(states)
     if isinstance(cell.state_size, (list, tuple)):
         given = keras.tree.pack_sequence_as([_places(keras, size) for size in cell.state_size], given)
     takes_training = getattr(cell, "_call_has_training_arg", None)  # known to Keras 3
@@ -178,19 +180,19 @@ def _called(
     return output, keras.tree.flatten(after)
 
 
-def _places(keras: Dialect, size: Any) -> Any:
+def _places(keras: Dialect, size: object) -> object:
     """Put a number in the place of each state, whose size may be a shape."""
     return keras.tree.map_structure(lambda _: 0, size) if isinstance(size, (list, tuple, dict)) else 0
 
 
-def why_not(layer: Any) -> str:
+def why_not(layer: Layer) -> str:
     """Return the reason for which a layer cannot be looked into, empty if it can."""
     if not is_recurrent(layer):
         return "only recurrent layers have states and gates"
     return next(filter(None, (_why_not(half) for half in halves(layer))), "")
 
 
-def _why_not(layer: Any) -> str:
+def _why_not(layer: Layer) -> str:
     name, cell = type(layer).__name__, getattr(layer, "cell", None)
     if is_a(layer, "_CuDNNRNN"):
         return f"{name} is a single cuDNN kernel; keras.layers.LSTM and GRU can load its weights"
@@ -206,7 +208,7 @@ def _why_not(layer: Any) -> str:
     return "it takes constants besides its states" if getattr(layer, "_num_constants", 0) else ""
 
 
-def is_closed(keras: Dialect, layer: RecurrentLayer, training: bool, activations: frozenset[str]) -> bool:
+def is_closed(keras: Dialect, layer: Layer, training: bool, activations: frozenset[str]) -> bool:
     """Whether the layer keeps its kernel and `cells` solves it: quicker where the loop is Python's."""
     cell = layer.cell
     if training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout")):
@@ -214,7 +216,7 @@ def is_closed(keras: Dialect, layer: RecurrentLayer, training: bool, activations
     return keras.BACKEND == "torch" and has_closed_form(keras, cell, activations)
 
 
-def has_closed_form(keras: Dialect, cell: Any, activations: frozenset[str]) -> bool:
+def has_closed_form(keras: Dialect, cell: Layer, activations: frozenset[str]) -> bool:
     """Whether `cells` knows the derivatives of a cell; `activations` are those that it knows."""
     if standard_kind(cell) not in _CLOSED:
         return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRec
 
 from . import attributes, directions, loss_scale, weights
 from .cell import why_not
+from .contracts import Layer, Tensor, Variable
 from .dialect import Dialect, Result
 from .find import Found
 from .leaves import Whole
@@ -44,7 +44,7 @@ class Pass:
     program: Program
     calls: Sequence[SeenCall]  # those of all outer steps of a TimeDistributed are one
     result: Result
-    values: Callable[[Any], Any]  # variable -> its value as the framework has it
+    values: Callable[[Variable], object]  # variable -> its value as the framework has it
     _arrays: dict[str, Array] = field(default_factory=dict)
 
     @property
@@ -66,7 +66,7 @@ class Pass:
     def _keys(self) -> dict[int, str]:
         return {id(variable): key for key, variable in self.program.variables().items()}
 
-    def variable_gradient(self, variable: Any) -> Array | None:
+    def variable_gradient(self, variable: Variable) -> Array | None:
         """Bring the gradient of a weight, all its uses together, to NumPy; None where there is none."""
         return self.gradient(self._keys.get(id(variable), ""))
 
@@ -83,7 +83,7 @@ class Pass:
             self._arrays[name] = numpy(tensor)
         return self._arrays.get(name)
 
-    def value(self, variable: Any) -> Array:
+    def value(self, variable: Variable) -> Array:
         """Bring a weight to NumPy, once; a copy, since torch's arrays share memory with what trains."""
         name = f"value.{id(variable)}"
         if name not in self._arrays:
@@ -227,7 +227,7 @@ def _weights(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: dict
         missing.update(_why_no_weight_gradients(are_float, arrays))
 
 
-def _layer(done: Pass, seen: SeenCall) -> Any:
+def _layer(done: Pass, seen: SeenCall) -> Layer:
     return done.found[seen.index].watched
 
 
@@ -241,7 +241,7 @@ def _in_input_time(done: Pass, seen: SeenCall, array: Array) -> Array:
     return array[:, ::-1] if attributes.returns_reversed(_layer(done, seen)) else array
 
 
-def _why_no_output_gradient(call: SeenCall, gradients: Mapping[str, Any], *, reads_logits: bool) -> str:
+def _why_no_output_gradient(call: SeenCall, gradients: Mapping[str, Tensor], *, reads_logits: bool) -> str:
     """Tell why a call's output has no gradient."""
     if not call.outputs:
         return _NO_TENSOR

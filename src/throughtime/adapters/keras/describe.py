@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 
 from . import attributes, weights
+from .contracts import Layer, Model, Variable
 from .dialect import Dialect
 from .find import Found, select
 from .leaves import Whole
@@ -18,21 +18,21 @@ from .library import halves, is_a, numpy
 from .weights import Values
 
 
-def describe(keras: Dialect, model: Any, layers: Any) -> ModelRecord:
+def describe(keras: Dialect, model: Model, layers: object) -> ModelRecord:
     """Read chosen layers as they are now; in graph mode a session must have their values."""
     keras.check_model(model)
     found = select(keras, model, layers)
     variables = [weight for entry in found for weight in entry.watched.weights]
     values = keras.weight_values(model, variables)
 
-    def value(variable: Any) -> Array | None:
+    def value(variable: Variable) -> Array | None:
         return numpy(values[id(variable)], copy=True) if id(variable) in values else None
 
     leaves = tuple(leaf for entry in found for leaf in _leaves(keras, model, entry, value))
     return ModelRecord(leaves, keras.of_framework(model))
 
 
-def _leaves(keras: Dialect, model: Any, entry: Found, value: Values) -> tuple[LayerRecord, ...]:
+def _leaves(keras: Dialect, model: Model, entry: Found, value: Values) -> tuple[LayerRecord, ...]:
     """One leaf for a layer; several where it holds stacked cells, or two halves that differ."""
     layer = entry.watched
     each, penalties = halves(layer), _penalties(keras, model, layer, value)
@@ -50,7 +50,7 @@ def _leaves(keras: Dialect, model: Any, entry: Found, value: Values) -> tuple[La
     return Whole(keras, whole, each, {"": value}, None).leaves()
 
 
-def _penalties(keras: Dialect, model: Any, layer: Any, value: Values) -> Mapping[str, Array]:
+def _penalties(keras: Dialect, model: Model, layer: Layer, value: Values) -> Mapping[str, Array]:
     """Compute what the regularisers add to the loss for each weight; both directions of a Bidirectional."""
     both = halves(layer) if weights.directions(layer) else (layer,)
     each = [_penalties_of(keras, model, getattr(half, "cell", half), value) for half in both]
@@ -59,7 +59,7 @@ def _penalties(keras: Dialect, model: Any, layer: Any, value: Values) -> Mapping
     }
 
 
-def _penalties_of(keras: Dialect, model: Any, cell: Any, value: Values) -> dict[str, Array]:
+def _penalties_of(keras: Dialect, model: Model, cell: Layer, value: Values) -> dict[str, Array]:
     found = {}
     for name, prefix in (("kernel", "kernel"), ("recurrent_kernel", "recurrent"), ("bias", "bias")):
         regularizer, weight = getattr(cell, f"{prefix}_regularizer", None), getattr(cell, name, None)
@@ -70,12 +70,12 @@ def _penalties_of(keras: Dialect, model: Any, cell: Any, value: Values) -> dict[
     return found
 
 
-def weights_of(model: Any) -> Any:
+def weights_of(model: Model) -> list[Array]:
     """Copy all weights."""
     return model.get_weights()
 
 
-def load_weights(model: Any, source: Any) -> Any:
+def load_weights(model: Model, source: str | os.PathLike[str] | Iterable[Array]) -> Model:
     """Put weights into a model: a list of arrays, or a file `.keras`, `.weights.h5` or `.h5`."""
     if isinstance(source, (str, os.PathLike)):
         model.load_weights(os.fspath(source))

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from throughtime.adapters.records import Attribute
+
+from .contracts import Call, Data, Layer, LoopStep, Model, Scanned, T, Tensor, Variable
 
 if TYPE_CHECKING:
     from throughtime._inputs.restoring import Restored
@@ -23,23 +26,23 @@ if TYPE_CHECKING:
 class Result:
     """Tensors of one pass and the gradients that exist, by what they are of."""
 
-    tensors: dict[str, Any]
-    gradients: dict[str, Any]
+    tensors: dict[str, Tensor]
+    gradients: dict[str, Tensor]
 
 
 class Tensors(Protocol):
     """Tensors of the pass, and arrays of the batch."""
 
-    ops: Any  # functions on tensors, named as in `keras.ops`
-    tree: Any  # `flatten`, `map_structure`, `pack_sequence_as` and `is_nested` for structures
+    ops: ModuleType  # functions on tensors, named as in `keras.ops`
+    tree: ModuleType  # `flatten`, `map_structure`, `pack_sequence_as` and `is_nested` for structures
 
-    def batch(self, model: Any, /, *structures: Any) -> tuple[Any, ...]:
+    def batch(self, model: Model, /, *structures: object) -> tuple[object, ...]:
         """Bring x, y and sample weights to what a pass is given, or refuse them."""
 
-    def beside(self, tensor: Any, name: str, /) -> Any:
+    def beside(self, tensor: Tensor, name: str, /) -> Tensor | None:
         """Return what Keras keeps beside a tensor by this name, None for nothing."""
 
-    def set_beside(self, tensor: Any, name: str, value: Any, /) -> None:
+    def set_beside(self, tensor: Tensor, name: str, value: Tensor | None, /) -> None:
         """Keep something beside a tensor, None for nothing."""
 
 
@@ -50,63 +53,63 @@ class Cells(Protocol):
     JOINS_OUTER_STEPS: bool  # a TimeDistributed calls its layer once, with all outer steps as samples
     SEVERAL: type  # of what a layer returns that returns states beside its output
 
-    def as_keras_calls(self, layer: Any, original: Callable[..., Any], /) -> Callable[..., Any]:
+    def as_keras_calls(self, layer: Layer, original: Call, /) -> Call:
         """Return a layer's call as Keras makes it."""
 
     def loop_detector(self) -> Callable[[], bool]:
         """Return a function that checks later whether the pass is in a loop or branch of the user's."""
 
     def run_in_loop(
-        self, loop: Loop, original: Callable[..., Any], arguments: Mapping[str, Any], /, *, compares: bool
-    ) -> tuple[Any, Any, list[Any]]:
+        self, loop: Loop, original: Call, arguments: Mapping[str, object], /, *, compares: bool
+    ) -> tuple[Tensor, list[Tensor], Sequence[Any]]:
         """Run a layer's cells in the engine's loop; return output, states, and dropout masks by inner cell.
 
         With `compares` the loop is compared with the layer's own.
         """
 
-    def with_weights(self, layer: Any, copied: Callable[[int, Any], Any], /) -> AbstractContextManager[None]:
+    def with_weights(
+        self, layer: Layer, copied: Callable[[int, Tensor], Tensor], /
+    ) -> AbstractContextManager[None]:
         """Let a layer compute with what `copied` (position, value) makes of its weights."""
 
-    def scan(
-        self, layer: Any, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, sequences: Any, /
-    ) -> tuple[Any, Any]:
+    def scan(self, layer: Layer, step: LoopStep, carry: object, sequences: object, /) -> Scanned:
         """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis."""
 
-    def draws_at_each_step(self, cell: Any, /) -> bool:
+    def draws_at_each_step(self, cell: Layer, /) -> bool:
         """Whether a cell draws random numbers at each step besides the dropout masks that are known."""
 
     def recurrent_masks(self, masks: Any, /) -> list[Any]:
         """Take those that the state is multiplied with, one or one a gate, out of a cell's masks."""
 
-    def with_dropout_masks(self, cell: Any, masks: Any, steps: Any, /) -> AbstractContextManager[None]:
+    def with_dropout_masks(self, cell: Layer, masks: Any, steps: Any, /) -> AbstractContextManager[None]:
         """Let a cell that takes all steps at once use these masks in place of new ones."""
 
-    def activation_name(self, cell: Any, function: Any, /) -> str:
+    def activation_name(self, cell: Layer, function: object, /) -> str:
         """Name an activation as Keras does."""
 
 
 class Models(Protocol):
     """Operations on a whole model, its layers and its variables."""
 
-    def check_model(self, model: Any, /) -> None:
+    def check_model(self, model: Model, /) -> None:
         """Refuse what cannot be captured."""
 
-    def automatic_name_count(self, layer: Any, prefix: str, /) -> int:
+    def automatic_name_count(self, layer: Layer, prefix: str, /) -> int:
         """How many names Keras has given out for this prefix, where it has given out most."""
 
-    def compute_dtype(self, layer: Any, /) -> str:
+    def compute_dtype(self, layer: Layer, /) -> str:
         """Name the precision a layer computes in."""
 
-    def weight_values(self, model: Any, variables: Sequence[Any], /) -> dict[int, Any]:
+    def weight_values(self, model: Model, variables: Sequence[Variable], /) -> dict[int, object]:
         """Read variables as they are now, by their identity."""
 
-    def untouched(self, model: Any, /) -> Restored:
+    def untouched(self, model: Model, /) -> Restored:
         """Take back every attribute written inside the block, also when it raises or is interrupted."""
 
-    def of_framework(self, model: Any, /) -> dict[str, Attribute]:
+    def of_framework(self, model: Model, /) -> dict[str, Attribute]:
         """Name the Keras of a model, its version and its backend."""
 
-    def regularised(self, model: Any, /) -> list[str]:
+    def regularised(self, model: Model, /) -> list[str]:
         """Name what is regularised in a model, once for each regulariser."""
 
 
@@ -115,35 +118,36 @@ class Losses(Protocol):
 
     AVERAGES_OVER_VALID_STEPS: bool  # a mean over samples and steps leaves masked steps out
 
-    def compiled_losses(self, model: Any, /) -> Any:
+    def compiled_losses(self, model: Model, /) -> object:
         """Return what `compile` made of the losses, the same object until the next `compile`."""
 
-    def given_losses(self, model: Any, /) -> list[Any]:
+    def given_losses(self, model: Model, /) -> list[object]:
         """List what `compile` was given as losses, empty for nothing."""
 
-    def loss_function(self, passed: Any, /) -> Any:
+    def loss_function(self, passed: object, /) -> object:
         """Return what the name of a loss stands for, where that can be called by itself."""
 
-    def losses_to_call(self, model: Any, name: str | None, /) -> Any:
+    def losses_to_call(self, model: Model, name: str | None, /) -> Call:
         """Make what is called with labels, predictions and weights: of the model's losses, or of one name."""
 
-    def single_losses(self, losses: Any, /) -> list[Any]:
+    def single_losses(self, losses: object, /) -> list[object]:
         """List each output's loss, known after `losses` has been called."""
 
     def computed_loss(
-        self, model: Any, losses: Any, labels: Labels, predictions: Any, training: bool, /
-    ) -> Any:
+        self, model: Model, losses: object, labels: Labels, predictions: object, training: bool, /
+    ) -> Tensor:
         """Evaluate the model's own `compute_loss`, which adds what layers add."""
 
-    def added_losses(self, model: Any, /) -> list[Any]:
+    def added_losses(self, model: Model, /) -> list[Tensor]:
         """List what layers and regularisers have added to the loss in this pass, a scalar each."""
 
 
-Mark = Callable[[str, Any], Any]  # key, tensor -> a copy to differentiate with respect to
-Step = Callable[[Mark], tuple[Any, Any]]  # -> a scalar to differentiate, None for nothing; what it keeps
+Mark = Callable[[str, Tensor], Tensor]  # key, tensor -> a copy to differentiate with respect to
+# -> a scalar to differentiate, None for nothing; what it keeps
+Step = Callable[[Mark], tuple[Tensor | None, T]]
 Traced = Callable[[Any], Result]  # inputs -> Result
 # A function that can be traced: inputs -> tensors, and gradients that `Passes.differentiated` found.
-Computation = Callable[[Any], tuple[dict[str, Any], dict[str, Any]]]
+Computation = Callable[[Data], tuple[dict[str, Tensor], dict[str, Tensor]]]
 
 
 class Passes(Protocol):
@@ -152,21 +156,21 @@ class Passes(Protocol):
     BACKEND: str  # the framework that computes
     RUNS_WITHOUT_XLA: bool  # whatever a model was compiled for
 
-    def execution(self, model: Any, /) -> Hashable:
+    def execution(self, model: Model, /) -> Hashable:
         """Describe how a model was compiled to run."""
 
-    def traced(self, model: Any, computation: Computation, inputs: Any, /, *, any_batch: bool) -> Traced:
+    def traced(self, model: Model, computation: Computation, inputs: Data, /, *, any_batch: bool) -> Traced:
         """Trace a computation with a model, which it holds weakly, for inputs of these shapes.
 
         With `any_batch` the number of samples may be left open.
         """
 
     def differentiated(
-        self, model: Any, step: Step, variables: Mapping[str, Any], /
-    ) -> tuple[Any, dict[str, Any]]:
+        self, model: Model, step: Step[T], variables: Mapping[str, Variable], /
+    ) -> tuple[T, dict[str, Tensor]]:
         """Run a step; return what it keeps, and the gradients that exist, of its marks and of variables."""
 
-    def evaluated_once(self, model: Any, function: Callable[[Any], Any], inputs: Any, /) -> float:
+    def evaluated_once(self, model: Model, function: Call, inputs: object, /) -> float:
         """Evaluate a function of a batch, with the model's variables as they are."""
 
 

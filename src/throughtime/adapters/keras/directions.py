@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,9 +18,9 @@ from throughtime.adapters.records import Array, DirectionRecord, SolvedRecord
 
 from . import cell as cells
 from . import weights
+from .contracts import Layer, Variable
 from .dialect import Dialect
 from .every_step import BETWEEN, GATES, OF_GATES
-from .library import RecurrentLayer
 from .loop import MARKED, zeroes_masked_output
 from .recorder import SeenCall, SeenInside
 
@@ -55,9 +55,9 @@ class Direction:
         return self.call.inside[self.part]
 
     @property
-    def layer(self) -> RecurrentLayer:
+    def layer(self) -> Layer:
         """The recurrent layer."""
-        found: RecurrentLayer = self.known.layer()
+        found: Layer = self.known.layer()
         return found
 
     def key(self, name: str) -> str:
@@ -80,7 +80,7 @@ class Direction:
         """Return the gradient of the input or output, of one half of a Bidirectional where it is one."""
         return self.gradient(f"half_{name}" if len(self.call.inside) > 1 else name)
 
-    def of_weight(self, variable: Any, start: str = "") -> Array | None:
+    def of_weight(self, variable: Variable, start: str = "") -> Array | None:
         """Return a weight's gradient through the loop or kernel, or as the steps add it up: "within_"."""
         place = next(index for index, one in enumerate(self.layer.weights) if one is variable)
         return self.gradient(f"{start}weight_{place}")
@@ -119,7 +119,7 @@ class _Cell:
 
     direction: Direction
     place: int
-    cell: Any
+    cell: Layer
     first: int
 
     @property

@@ -7,18 +7,21 @@ gradients of inputs and weights are thus found twice, here and by the loop, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import accumulate
 from math import prod
+from operator import add
 from typing import Any
 
 from throughtime.adapters.records import Request
 
 from . import cell as cells
 from .cell import CELL
+from .contracts import Layer, Model, Tensor, Variable
 from .dialect import Dialect, Mark
-from .library import RecurrentLayer, dtype_of, is_float, shape_of
+from .library import dtype_of, is_float, shape_of
 from .loop import EMITTED, in_processing_order, where_valid, wide
 
 # The tensor from one stacked cell to the next: not "input", the name of a gate, and no name of a state.
@@ -33,34 +36,34 @@ class EveryStep:
     """One direction of one call, as a step that a framework can differentiate."""
 
     keras: Dialect
-    layer: RecurrentLayer
+    layer: Layer
     request: Request
     handed_on: Sequence[str]  # this, `kept` and `initial` as `loop.Loop` has left them
-    kept: dict[str, Any]
-    initial: Sequence[Any]
-    input: Any  # (sample, time, …) in input time
-    mask: Any  # (sample, time) or None
+    kept: dict[str, Tensor]
+    initial: Sequence[Tensor]
+    input: Tensor  # (sample, time, …) in input time
+    mask: Tensor | None  # (sample, time) or None
     dropout: Any  # masks by inner cell; empty where none is active
-    gradients: dict[str, Any]  # of `kept`, total, (time, sample, …), where there is one
+    gradients: dict[str, Tensor]  # of `kept`, total, (time, sample, …), where there is one
 
     @property
     def _is_certified(self) -> bool:
         return "certificate" in self.request.quantities
 
-    def weights(self) -> dict[str, Any]:
+    def weights(self) -> dict[str, Variable]:
         """Return the variables whose gradients the certificate compares."""
         own = enumerate(self.layer.weights if self._is_certified else ())
         return {f"weight_{place}": each for place, each in own if is_float(dtype_of(each))}
 
-    def __call__(self, mark: Mark) -> tuple[Any, dict[str, Any]]:
+    def __call__(self, mark: Mark) -> tuple[Tensor | None, dict[str, Tensor]]:
         """Run every step; return what is differentiated, and the gates (time, sample, gate, …)."""
         keras, ops, layer, x = self.keras, self.keras.ops, self.layer, self.input
         if self._is_certified and is_float(dtype_of(x)):
             x = mark("input", x)
         x, valid = self._processed(x), self._valid()
         steps = ops.shape(x)[0]
-        terms: list[Any] = []
-        left: dict[str, Any] = {}
+        terms: list[Tensor] = []
+        left: dict[str, Tensor] = {}
         for place, part in enumerate(cells.inner_cells(layer.cell)):
             names = cells.state_names(part)
             x = mark(f"tap_{place}.{BETWEEN}", x) if place else x
@@ -75,16 +78,16 @@ class EveryStep:
                 gates = ops.stack(done.gates, axis=1)
                 left[f"{place}.gate_activation"] = ops.reshape(gates, (steps, -1, *gates.shape[1:]))
             x = self.kept[self.handed_on[place]]
-        return sum(terms) if terms else None, left
+        return reduce(add, terms) if terms else None, left
 
-    def _valid(self) -> Any:
+    def _valid(self) -> Tensor | None:
         """Return the mask (time, sample) in processing order; None where there is none."""
         return None if self.mask is None else self._processed(self.keras.ops.cast(self.mask, "bool"))
 
-    def _processed(self, tensor: Any) -> Any:
+    def _processed(self, tensor: Tensor) -> Tensor:
         return in_processing_order(self.keras, self.layer, tensor)
 
-    def _before(self, place: int) -> list[Any]:
+    def _before(self, place: int) -> list[Tensor]:
         """Return the states of an inner cell before each step, (time · sample, …)."""
         names = [cells.state_names(part) for part in cells.inner_cells(self.layer.cell)]
         initial = self.initial[sum(map(len, names[:place])) :]
@@ -93,7 +96,7 @@ class EveryStep:
             for start, name in zip(initial, names[place], strict=False)
         ]
 
-    def _stepped(self, part: Any, place: int, x: Any, mark: Mark) -> cells.Stepped:
+    def _stepped(self, part: Layer, place: int, x: Tensor, mark: Mark) -> cells.Stepped:
         """Run one inner cell, time beside samples, from the states that the loop has found."""
         ops, names = self.keras.ops, cells.state_names(part)
         zeros = ops.zeros_like(self.kept[f"{place}.{names[0]}"])
@@ -108,20 +111,26 @@ class EveryStep:
         return self._at_all_steps(part, place, self._flat(x), self._before(place), taps, ops.shape(x)[0])
 
     def _at_all_steps(
-        self, part: Any, place: int, x: Any, old: Sequence[Any], taps: Any, steps: Any
+        self,
+        part: Layer,
+        place: int,
+        x: Tensor,
+        old: Sequence[Tensor],
+        taps: Mapping[str, Tensor] | None,
+        steps: Tensor,
     ) -> cells.Stepped:
         masks = self.dropout[place] if self.dropout else self.keras.NO_DROPOUT
         with self.keras.with_dropout_masks(part, masks, steps):
             return cells.step(self.keras, part, x, old, taps, training=self.request.training)
 
-    def jacobians(self, model: Any) -> dict[str, Any]:
+    def jacobians(self, model: Model) -> dict[str, Tensor]:
         """Return ds_t/ds_{t-1} (time, sample, state, state) of the inner cells without a closed form."""
         parts = enumerate(cells.inner_cells(self.layer.cell))
         wanted = [each for each in parts if wants_jacobian(self.keras, each[1], self.request)]
         found = {f"{place}.state_jacobian": self._jacobian(model, place, part) for place, part in wanted}
         return {name: jacobian for name, jacobian in found.items() if jacobian is not None}
 
-    def _jacobian(self, model: Any, place: int, part: Any) -> Any:
+    def _jacobian(self, model: Model, place: int, part: Layer) -> Tensor | None:
         """Run a copy of all steps for each element of the state, and differentiate element i in copy i.
 
         None where a state has no gradient, or the states have several dtypes.
@@ -135,14 +144,14 @@ class EveryStep:
         x = self.kept[self.handed_on[place - 1]] if place else self._processed(self.input)
         steps = ops.shape(x)[0]
 
-        def copied(tensor: Any) -> Any:
+        def copied(tensor: Tensor) -> Tensor:
             return ops.tile(tensor, (size, *(1,) * (len(tensor.shape) - 1)))
 
-        def joined(states: Sequence[Any]) -> Any:
+        def joined(states: Sequence[Tensor]) -> Tensor:
             flat = [ops.reshape(each, (-1, prod(shape))) for each, shape in zip(states, shapes, strict=True)]
             return ops.concatenate(flat, axis=1)
 
-        def each_element(mark: Mark) -> tuple[Any, dict[str, Any]]:
+        def each_element(mark: Mark) -> tuple[Tensor | None, dict[str, Tensor]]:
             before = mark("before", copied(joined(old)))
             slices = zip(ends, ends[1:], shapes, strict=False)
             states = [ops.reshape(before[:, start:end], (-1, *shape)) for start, end, shape in slices]
@@ -158,12 +167,12 @@ class EveryStep:
             return by_time
         return ops.where(valid[:, :, None, None], by_time, ops.eye(size, dtype=by_time.dtype))
 
-    def _flat(self, tensor: Any) -> Any:
+    def _flat(self, tensor: Tensor) -> Tensor:
         """(time, sample, …) to (time · sample, …)."""
         return self.keras.ops.reshape(tensor, (-1, *tensor.shape[2:]))
 
 
-def wants_jacobian(keras: Dialect, cell: Any, request: Request) -> bool:
+def wants_jacobian(keras: Dialect, cell: Layer, request: Request) -> bool:
     """Whether the Jacobian of a cell is asked for, and does not follow from its weights."""
     is_asked = "state_jacobian" in request.quantities
     return is_asked and not cells.has_closed_form(keras, cell, request.activations)

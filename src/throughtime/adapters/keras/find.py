@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, replace
 
 from throughtime.adapters.records import escape
 from throughtime.adapters.selection import Entry, Selection
 
+from .contracts import Layer, Model
 from .dialect import Dialect
 from .library import every_layer, is_a, is_layer, is_recurrent, package_of_object, sublayers, to_snake_case
 
@@ -33,11 +33,12 @@ class Found(Entry):
     That is another layer where a TimeDistributed, `outer`, holds nothing but a recurrent one.
     """
 
-    watched: Any = None
-    outer: Any = None
+    _: KW_ONLY
+    watched: Layer
+    outer: Layer | None = None
 
 
-def selection(keras: Dialect, model: Any) -> Selection[Found]:
+def selection(keras: Dialect, model: Model) -> Selection[Found]:
     """List the layers of a model, to choose from; an int counts `model.layers`."""
     entries = walk(keras, model)
     closed = [(entry.path, _CLOSED.get(entry.class_name)) for entry in entries]
@@ -45,22 +46,23 @@ def selection(keras: Dialect, model: Any) -> Selection[Found]:
     return Selection(entries, sublayers(model) or [model], _layer_class(model), hint)
 
 
-def select(keras: Dialect, model: Any, wanted: Any) -> list[Found]:
+def select(keras: Dialect, model: Model, wanted: object) -> list[Found]:
     """Find the layers a caller means, see `Selection.select`; a predicate is asked about what is captured."""
     chosen = selection(keras, model)
     shown = {id(entry.watched): entry.layer for entry in chosen.entries}
     watched = {id(entry.layer): entry.watched for entry in chosen.entries}
 
-    def as_shown(each: Any) -> Any:
+    def as_shown(each: object) -> object:
         if callable(each) and not isinstance(each, (chosen.layer_class, type)):
             return lambda layer: each(watched[id(layer)])
         return shown.get(id(each), each)
 
-    is_several = isinstance(wanted, (list, tuple, set))
-    return chosen.select([*map(as_shown, wanted)] if is_several else as_shown(wanted))
+    if isinstance(wanted, (list, tuple, set)):
+        return chosen.select([*map(as_shown, wanted)])
+    return chosen.select(as_shown(wanted))
 
 
-def _layer_class(model: Any) -> type:
+def _layer_class(model: Model) -> type:
     package = package_of_object(model)
     return next(
         cls
@@ -69,7 +71,7 @@ def _layer_class(model: Any) -> type:
     )
 
 
-def walk(keras: Dialect, model: Any) -> list[Found]:
+def walk(keras: Dialect, model: Model) -> list[Found]:
     """List every layer of the model with its path, containers before their content.
 
     A Bidirectional and a recurrent layer are one entry each: what they hold is theirs. A TimeDistributed
@@ -80,7 +82,7 @@ def walk(keras: Dialect, model: Any) -> list[Found]:
     return _without_clashes(list(_walk(keras, model, "", {id(model)}, None)))
 
 
-def _entry(path: str, layer: Any, outer: Any) -> Found:
+def _entry(path: str, layer: Layer, outer: Layer | None) -> Found:
     watched, is_container = layer, _is_container(layer)
     if is_a(layer, "TimeDistributed") and is_recurrent(layer.layer):
         watched, outer = layer.layer, layer if outer is None else outer
@@ -96,7 +98,9 @@ def _entry(path: str, layer: Any, outer: Any) -> Found:
     )
 
 
-def _walk(keras: Dialect, container: Any, prefix: str, seen: set[int], outer: Any) -> Iterator[Found]:
+def _walk(
+    keras: Dialect, container: Layer, prefix: str, seen: set[int], outer: Layer | None
+) -> Iterator[Found]:
     # A compiled model tracks its metrics as layers; an input computes nothing.
     children = [child for child in sublayers(container) if not is_a(child, "InputLayer", "Metric")]
     attributes = {} if _is_graph(container) else _attribute_names(container)
@@ -112,19 +116,19 @@ def _walk(keras: Dialect, container: Any, prefix: str, seen: set[int], outer: An
             yield from _walk(keras, inner, f"{entry.path}/", seen, around)
 
 
-def _is_container(layer: Any) -> bool:
+def _is_container(layer: Layer) -> bool:
     if is_a(layer, "TimeDistributed"):
         return not is_recurrent(layer.layer) and any(map(is_recurrent, every_layer(layer.layer)))
     return bool(sublayers(layer)) and not is_a(layer, "RNN", "Wrapper", "Bidirectional")
 
 
-def _is_graph(layer: Any) -> bool:
+def _is_graph(layer: Layer) -> bool:
     """Sequential and functional models hold their layers in a graph, not in attributes."""
     is_functional = bool(getattr(layer, "_is_graph_network", False)) or hasattr(layer, "operations")
     return is_a(layer, "Sequential") or (is_a(layer, "Model") and is_functional)
 
 
-def _names_of(keras: Dialect, children: Sequence[Any], attributes: dict[int, str]) -> list[str]:
+def _names_of(keras: Dialect, children: Sequence[Layer], attributes: dict[int, str]) -> list[str]:
     """Choose the user's name; else the attribute it is stored under; else the class name, renumbered."""
     counts: dict[str, int] = {}
     names = []
@@ -141,7 +145,7 @@ def _names_of(keras: Dialect, children: Sequence[Any], attributes: dict[int, str
     return names
 
 
-def _attribute_names(container: Any) -> dict[int, str]:
+def _attribute_names(container: Layer) -> dict[int, str]:
     """Name the layers that an object holds in its attributes, in lists and dicts among them."""
     names: dict[int, str] = {}
     # The torch backend keeps modules apart from other attributes.
@@ -151,7 +155,7 @@ def _attribute_names(container: Any) -> dict[int, str]:
         if is_layer(value):
             names.setdefault(id(value), attribute)
             continue
-        items: Iterable[tuple[Any, Any]] = ()
+        items: Iterable[tuple[object, object]] = ()
         if isinstance(value, dict):
             items = value.items()
         elif isinstance(value, (list, tuple)):
@@ -162,7 +166,7 @@ def _attribute_names(container: Any) -> dict[int, str]:
     return names
 
 
-def _is_automatic(keras: Dialect, layer: Any) -> bool:
+def _is_automatic(keras: Dialect, layer: Layer) -> bool:
     """Whether Keras numbered the layer: `lstm_3`, and it has counted that far.
 
     A name that a user wrote in Keras' style is kept unless Keras could have given it as well.
@@ -173,7 +177,7 @@ def _is_automatic(keras: Dialect, layer: Any) -> bool:
     return keras.automatic_name_count(layer, _class_name(layer)) > int(match[1] or 0)
 
 
-def _class_name(layer: Any) -> str:
+def _class_name(layer: Layer) -> str:
     """Write the name of a layer's class as Keras does in its automatic names."""
     return to_snake_case(type(layer).__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count
@@ -18,20 +18,21 @@ from typing import Any
 from throughtime.adapters.attributes import replaced
 
 from .cell import is_closed
+from .contracts import Call, Layer, Tensor
 from .dialect import Dialect
-from .library import RecurrentLayer, dtype_of, halves, is_tensor
+from .library import dtype_of, halves, is_tensor
 from .loop import EMITTED, MARKED, Loop
 from .recorder import Recorder, SeenCall, SeenInside, first_of, lies_within_steps, names_kept, with_first
 
 
 def run(
     recorder: Recorder,
-    layer: RecurrentLayer,
-    original: Callable[..., Any],
+    layer: Layer,
+    original: Call,
     bound: inspect.BoundArguments,
     *,
     is_half: bool = False,
-) -> Any:
+) -> object:
     """Run a recurrent layer so that its states are recorded.
 
     With `is_half`, half of a Bidirectional, its input and output are marked as well.
@@ -57,7 +58,7 @@ def run(
     return direction.handed_back(output, states)
 
 
-def _record_of(recorder: Recorder, layer: Any) -> SeenCall | None:
+def _record_of(recorder: Recorder, layer: Layer) -> SeenCall | None:
     """Find the call that a layer, or the half of one, is in; None within a loop, which is not watched."""
     if not recorder.current:
         return None
@@ -66,8 +67,8 @@ def _record_of(recorder: Recorder, layer: Any) -> SeenCall | None:
 
 
 def _closed(
-    direction: _Direction, original: Callable[..., Any], arguments: dict[str, Any]
-) -> tuple[Any, Any]:
+    direction: _Direction, original: Call, arguments: dict[str, object]
+) -> tuple[Tensor, Sequence[Tensor]]:
     """Run the layer with its whole sequence switched on, and return what it is set to return."""
     keras, layer, known = direction.keras, direction.layer, direction.known
     returns_sequences = layer.return_sequences
@@ -92,12 +93,12 @@ def _closed(
 
 
 def _in_loop(
-    direction: _Direction, original: Callable[..., Any], arguments: dict[str, Any]
-) -> tuple[Any, Any]:
+    direction: _Direction, original: Call, arguments: dict[str, object]
+) -> tuple[Tensor, Sequence[Tensor]]:
     """Let the layer's cells run in our loop, which keeps every state."""
     layer, keras, training = direction.layer, direction.keras, direction.recorder.request.training
 
-    def mark(name: str, tensor: Any) -> Any:
+    def mark(name: str, tensor: Tensor) -> Tensor:
         return direction.marked("inside_gradients", name, tensor)
 
     draws = training and keras.draws_at_each_step(layer.cell)
@@ -125,7 +126,7 @@ class _Direction:
     recorder: Recorder
     record: SeenCall
     part: int
-    layer: RecurrentLayer
+    layer: Layer
     known: SeenInside
     is_half: bool
 
@@ -133,19 +134,19 @@ class _Direction:
     def keras(self) -> Dialect:
         return self.recorder.keras
 
-    def marked(self, wanted: str, name: str, tensor: Any) -> Any:
+    def marked(self, wanted: str, name: str, tensor: Tensor) -> Tensor:
         return self.recorder.marked(wanted, self.record.key(name, self.part), tensor)
 
-    def keep(self, name: str, tensor: Any) -> str:
+    def keep(self, name: str, tensor: Tensor) -> str:
         return self.recorder.keep(self.record.key(name, self.part), tensor)
 
-    def keep_initial(self, states: list[Any]) -> None:
+    def keep_initial(self, states: list[Tensor]) -> None:
         """Keep the states before the first step; none stand for zeros."""
         self.known.initial_states = len(states)
         for position, state in enumerate(states):
             self.keep(f"initial_{position}", state)
 
-    def keep_loop(self, loop: Loop, output: Any, masks: list[Any]) -> None:
+    def keep_loop(self, loop: Loop, output: Tensor, masks: Sequence[Any]) -> None:
         """Keep what the loop left that is asked for, or needed for what lies within the steps."""
         known, tree, numbers = self.known, self.keras.tree, count()
         known.handed_on = tuple(loop.handed_on)
@@ -163,7 +164,7 @@ class _Direction:
             lambda mask: None if mask is None else self.keep(f"dropout_{next(numbers)}", mask), masks
         )
 
-    def _output_of(self, loop: Loop, output: Any) -> str:
+    def _output_of(self, loop: Loop, output: Tensor) -> str:
         """Name the state whose sequence is the layer's output; empty where it is another tensor."""
         name = loop.handed_on[-1]
         if self.is_half or self.known.has_mask or not self.layer.return_sequences or name.endswith(EMITTED):
@@ -183,7 +184,7 @@ class _Direction:
         )
         return copied
 
-    def handed_back(self, output: Any, states: Any) -> Any:
+    def handed_back(self, output: Tensor, states: Sequence[Tensor]) -> object:
         """Give the model what the layer is set to return, marked where a gradient enters."""
         if self.is_half:
             output = self.marked("outputs", "half_output", output)

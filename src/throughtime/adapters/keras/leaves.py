@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, So
 from . import attributes, weights
 from . import cell as cells
 from .cell import GATED
+from .contracts import Layer
 from .dialect import Dialect
 from .weights import Readers
 
@@ -34,7 +34,7 @@ class Whole:
 
     keras: Dialect
     record: LayerRecord  # the layer's, without its inside
-    halves: Sequence[Any]  # the layer, or both layers of a Bidirectional
+    halves: Sequence[Layer]  # the layer, or both layers of a Bidirectional
     own: Readers  # readers of weights and their gradients
     # each half's cells, none where not looked into; None where nothing ran
     inside: Sequence[Sequence[Inside]] | None
@@ -52,13 +52,13 @@ class Whole:
         leaf = self._named(solved, halves[0], halves[0].cell, weights.kind(halves[0]))
         return (replace(leaf, dims={**leaf.dims, **whole.dims}),)
 
-    def _named(self, leaf: LayerRecord, layer: Any, cell: Any, kind: str) -> LayerRecord:
+    def _named(self, leaf: LayerRecord, layer: Layer, cell: Layer, kind: str) -> LayerRecord:
         """Name the states of a cell of this kind, and axes, for which the schema has no words."""
         states = () if kind in GATED else cells.state_names(cell)
         is_first = str(getattr(layer, "data_format", "")) == "channels_first"
         return with_own_axes(leaf, states, is_first)
 
-    def _of_half(self, name: str, half: Any, inside: Sequence[Inside]) -> LayerRecord:
+    def _of_half(self, name: str, half: Layer, inside: Sequence[Inside]) -> LayerRecord:
         """Make `both@forward` or `both@backward` of a Bidirectional over two different layers."""
         keras, whole = self.keras, self.record
         arrays = {"valid": whole.arrays["valid"]} if "valid" in whole.arrays else {}
@@ -77,7 +77,7 @@ class Whole:
         )
         return self._named(leaf, half, half.cell, kind)
 
-    def _of_stack(self, place: int, parts: Sequence[Any]) -> LayerRecord:
+    def _of_stack(self, place: int, parts: Sequence[Layer]) -> LayerRecord:
         """Make `rnn/<place>` of an RNN over stacked cells, one of each half of a Bidirectional."""
         keras, whole, inside = self.keras, self.record, self.inside or []
         arrays, missing = _outside(whole, inside, place, len(cells.inner_cells(self.halves[0].cell)))

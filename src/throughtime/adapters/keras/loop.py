@@ -7,16 +7,18 @@ computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 from throughtime._errors import UnsupportedModelError
 from throughtime.adapters.marking import listening, unique
 
 from . import cell as cells
-from .dialect import Dialect
-from .library import RecurrentLayer, dtype_of, is_float, shape_of
+from .contracts import Call, Layer, LoopResult, LoopStep, Scanned, Tensor
+from .dialect import Dialect, Mark
+from .library import dtype_of, is_float, shape_of
 
 # The output of a cell where it is none of the cell's states.
 EMITTED = "emitted"
@@ -32,31 +34,31 @@ class Loop:
     """
 
     keras: Dialect
-    layer: RecurrentLayer
+    layer: Layer
     # (name, tensor) -> a copy that the loss can be differentiated with respect to
-    mark: Callable[[str, Any], Any]
+    mark: Mark
     training: bool
     # the layer's own loop, to compare with; None where it would draw other random numbers
-    own: Callable[..., tuple[Any, Any, Any]] | None = None
-    drawn: Callable[[], dict[str, Any]] = dict  # what the cells have drawn at their last step
-    error: Any = None  # largest relative error against the layer's own output and final states
+    own: Callable[..., LoopResult] | None = None
+    drawn: Callable[[], dict[str, Tensor]] = dict  # what the cells have drawn at their last step
+    error: Tensor | None = None  # largest relative error against the layer's own output and final states
     # states before the first step, inner cells one after the other
-    initial: list[Any] = field(default_factory=list)
-    kept: dict[str, Any] = field(default_factory=dict)
-    masks: dict[str, Any] = field(default_factory=dict)  # what `drawn` gave, by step
+    initial: list[Tensor] = field(default_factory=list)
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    masks: dict[str, Tensor] = field(default_factory=dict)  # what `drawn` gave, by step
     # for each inner cell, which of `kept` it hands to the next one
     handed_on: list[str] = field(default_factory=list)
 
     def __call__(
-        self, sequences: Any, initial_state: Any, mask: Any, training: bool = False
-    ) -> tuple[Any, Any, Any]:
+        self, sequences: Tensor, initial_state: object, mask: Any, training: bool = False
+    ) -> LoopResult:
         """Return the last output, all outputs and the final states, as Keras 3's `RNN.inner_loop` does."""
         self.training = bool(training)
         ops, tree = self.keras.ops, self.keras.tree
         parts = cells.inner_cells(self.layer.cell)
         flat = tree.flatten(initial_state)
         self.initial = [self.mark(f"initial_{position}", state) for position, state in enumerate(flat)]
-        by_time = {"x": in_processing_order(self.keras, self.layer, sequences)}
+        by_time: dict[str, Any] = {"x": in_processing_order(self.keras, self.layer, sequences)}
         mask = mask[0] if tree.is_nested(mask) else mask
         if mask is not None:
             by_time["valid"] = in_processing_order(self.keras, self.layer, ops.cast(mask, "bool"))
@@ -67,14 +69,14 @@ class Loop:
             for name, tensor in tapped.items()
         }
 
-        def advance(carry: Any, now: Any) -> tuple[Any, Any]:
+        def advance(carry: Any, now: Any) -> Scanned:
             return self._advance(parts, carry, now)
 
         carry = (self.initial, [] if mask is None else [start])
-        (final, last), self.kept = self.keras.scan(self.layer, advance, carry, by_time)
-        self.masks = self.kept.pop("drawn", {})
+        (final, last), kept = self.keras.scan(self.layer, advance, carry, by_time)
+        self.masks = kept.pop("drawn", {})
         # A backend may have sorted them.
-        self.kept = {name: self.kept[name] for name in [*tapped, *self.kept] if name in self.kept}
+        self.kept = {name: kept[name] for name in [*tapped, *kept] if name in kept}
         last, outputs = self._output(list(final), list(last))
         if self.own is not None:
             given = tree.map_structure(ops.stop_gradient, (sequences, initial_state))
@@ -82,7 +84,7 @@ class Loop:
             self.error = self._error((outputs if self.layer.return_sequences else last, *final), known)
         return last, outputs, tree.pack_sequence_as(initial_state, list(final))
 
-    def _output(self, final: list[Any], last: list[Any]) -> tuple[Any, Any]:
+    def _output(self, final: list[Tensor], last: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the last output, and all that are returned (sample, time, …)."""
         source = self.handed_on[-1]
         if last:
@@ -96,9 +98,9 @@ class Loop:
             return last[0], last[0][:, None]
         return last[0], self.keras.ops.swapaxes(outputs, 0, 1)
 
-    def _dry_step(self, parts: Sequence[Any], x: Any) -> tuple[Any, dict[str, Any]]:
+    def _dry_step(self, parts: Sequence[Layer], x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Run the first step once: what a masked first step emits, and what zeros are added to, by name."""
-        tapped: dict[str, Any] = {}
+        tapped: dict[str, Tensor] = {}
         position = 0
         for place, part in enumerate(parts):
             names = cells.state_names(part)
@@ -116,11 +118,11 @@ class Loop:
         emits_state = done.output_state == 0 and _repeats_first_state(self.keras, self.layer)
         return old[0] if emits_state else self.keras.ops.zeros_like(x), tapped
 
-    def _advance(self, parts: Sequence[Any], carry: Any, now: Any) -> tuple[Any, Any]:
+    def _advance(self, parts: Sequence[Layer], carry: Any, now: Any) -> Scanned:
         """Take one step of all inner cells; masked steps pass their states unchanged."""
         before, repeated = carry
         valid, x, taps = now.get("valid"), now["x"], now["taps"]
-        after: list[Any] = []
+        after: list[Tensor] = []
         left: dict[str, Any] = {}
         for place, part in enumerate(parts):
             names = [f"{place}.{name}" for name in cells.state_names(part)]
@@ -151,12 +153,12 @@ class Loop:
         return (after, [output]), left
 
     def _stepped(
-        self, place: int, part: Any, x: Any, old: Sequence[Any], taps: Any
-    ) -> tuple[cells.Stepped, dict[str, Any]]:
+        self, place: int, part: Layer, x: Tensor, old: Sequence[Tensor], taps: Mapping[str, Tensor]
+    ) -> tuple[cells.Stepped, dict[str, Tensor]]:
         """Run one inner cell, and add the zeros of this step to what it marks."""
-        marked: dict[str, Any] = {}
+        marked: dict[str, Tensor] = {}
 
-        def hear(name: str, tensor: Any) -> Any:
+        def hear(name: str, tensor: Tensor) -> Tensor:
             shape = shape_of(tensor)
             if not shape or shape[0] != shape_of(x)[0]:  # it has no samples
                 return tensor
@@ -167,7 +169,7 @@ class Loop:
         with listening(hear):
             return cells.step(self.keras, part, x, old, training=self.training), marked
 
-    def _error(self, found: Sequence[Any], results: tuple[Any, Any, Any]) -> Any:
+    def _error(self, found: Sequence[Tensor], results: LoopResult) -> Tensor:
         """Largest relative error ‖found − expected‖ / ‖expected‖ of the output and each final state."""
         ops, (last, outputs, final) = self.keras.ops, results
         known = (outputs if self.layer.return_sequences else last, *self.keras.tree.flatten(final))
@@ -181,7 +183,7 @@ class Loop:
             errors.append(ops.where(error > 0, relative, ops.zeros_like(size)))
         return ops.max(ops.stack([ops.cast(error, "float32") for error in errors]))
 
-    def _check_shapes(self, part: Any, after: Sequence[Any], before: Sequence[Any]) -> None:
+    def _check_shapes(self, part: Layer, after: Sequence[Tensor], before: Sequence[Tensor]) -> None:
         """Refuse a cell whose states grow."""
         for name, new, old in zip(cells.state_names(part), after, before, strict=True):
             now, then = shape_of(new), shape_of(old)
@@ -194,23 +196,23 @@ class Loop:
                 )
 
 
-def in_processing_order(keras: Dialect, layer: RecurrentLayer, tensor: Any) -> Any:
+def in_processing_order(keras: Dialect, layer: Layer, tensor: Tensor) -> Tensor:
     """(sample, time, …) in input time to (time, sample, …) as the layer processes it."""
     swapped = keras.ops.swapaxes(tensor, 0, 1)
     return keras.ops.flip(swapped, axis=0) if layer.go_backwards else swapped
 
 
-def zeroes_masked_output(keras: Dialect, layer: RecurrentLayer) -> bool:
+def zeroes_masked_output(keras: Dialect, layer: Layer) -> bool:
     """Whether a masked step of a recurrent layer emits 0: the unrolled loop on JAX never does."""
     return bool(layer.zero_output_for_mask) and not (layer.unroll and keras.BACKEND == "jax")
 
 
-def _repeats_first_state(keras: Dialect, layer: RecurrentLayer) -> bool:
+def _repeats_first_state(keras: Dialect, layer: Layer) -> bool:
     """Whether a masked step emits the first state, as the loop on JAX does, and not the output before it."""
     return keras.BACKEND == "jax" and not layer.unroll
 
 
-def where_valid(keras: Dialect, valid: Any, value: Any, otherwise: Any) -> Any:
+def where_valid(keras: Dialect, valid: Tensor | None, value: Tensor, otherwise: Tensor) -> Tensor:
     """Choose `value` at valid samples; at all where nothing is masked."""
     if valid is None:
         return value
@@ -218,22 +220,22 @@ def where_valid(keras: Dialect, valid: Any, value: Any, otherwise: Any) -> Any:
     return ops.where(ops.reshape(valid, (-1, *(1,) * (len(value.shape) - 1))), value, otherwise)
 
 
-def wide(keras: Dialect, tensor: Any) -> Any:
+def wide(keras: Dialect, tensor: Tensor) -> Tensor:
     """Give half precision, and integers, in float32."""
     return tensor if dtype_of(tensor) in ("float32", "float64") else keras.ops.cast(tensor, "float32")
 
 
-def _plus(value: Any, tap: Any) -> Any:
+def _plus(value: Tensor, tap: Tensor | None) -> Tensor:
     return value if tap is None else value + tap
 
 
 def scan_by_rnn(
-    tree: Any,
-    rnn: Callable[..., Any],
-    step: Callable[[Any, Any], tuple[Any, Any]],
-    carry: Any,
-    sequences: Any,
-) -> tuple[Any, Any]:
+    tree: ModuleType,
+    rnn: Call,
+    step: LoopStep,
+    carry: object,
+    sequences: object,
+) -> Scanned:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis, in Keras' own loop.
 
     `rnn` is `backend.rnn` of a Keras on TensorFlow, which wants three axes of every sequence and a flat list
@@ -242,7 +244,7 @@ def scan_by_rnn(
     missing = tree.map_structure(lambda each: max(0, 3 - len(each.shape)), sequences)
     wide = tree.map_structure(lambda each, count: each[(..., *(None,) * count)], sequences, missing)
 
-    def advance(values: Any, states: Any) -> tuple[Any, Any]:
+    def advance(values: Any, states: Sequence[Tensor]) -> Scanned:
         narrow = tree.map_structure(lambda each, count: each[(..., *(0,) * count)], values, missing)
         after, outputs = step(tree.pack_sequence_as(carry, list(states)), narrow)
         return outputs, tree.flatten(after)

@@ -11,6 +11,7 @@ from typing import Any
 
 from throughtime._errors import LossError, ThroughTimeError
 
+from .contracts import Call, Model, Shape, Tensor
 from .dialect import Dialect
 from .library import dtype_of, is_a, is_compiled, overrides, package_of_object, shape_of
 from .reductions import Labels, Reductions
@@ -27,13 +28,13 @@ _OWN_STEP = (
 class Loss:
     """The loss of one model, compiled or passed: a function (y_true, y_pred), a loss of Keras or its name."""
 
-    def __init__(self, keras: Dialect, model: Any, passed: Any = None) -> None:
+    def __init__(self, keras: Dialect, model: Model, passed: object = None) -> None:
         self._keras, self.model, self.passed = keras, model, passed
         self.overrides = passed is None and overrides(model, "compute_loss")
-        self._losses: Any = None
+        self._losses: Call | None = None
 
     @property
-    def identity(self) -> Any:
+    def identity(self) -> object:
         """The key of a trace: the loss passed, else the loss that the last `compile` made."""
         return self._keras.compiled_losses(self.model) if self.passed is None else self.passed
 
@@ -69,7 +70,7 @@ class Loss:
         """Whether some of the loss compares predictions with labels; else all of it is added by layers."""
         return self.passed is not None or self.overrides or bool(self._keras.given_losses(self.model))
 
-    def total(self, labels: Labels, predictions: Any, training: bool) -> Any:
+    def total(self, labels: Labels, predictions: object, training: bool) -> Tensor:
         """Evaluate the scalar loss of the batch as `fit` would, before any loss scaling.
 
         Added losses and regularisers are part of it, whether the loss was compiled or passed.
@@ -80,13 +81,13 @@ class Loss:
             raise self._missing()
         return self._sum(parts)
 
-    def of_data(self, labels: Labels, predictions: Any, training: bool) -> Any:
+    def of_data(self, labels: Labels, predictions: object, training: bool) -> Tensor:
         """Evaluate the loss without what the model adds to it."""
         value = self._guarded(labels, predictions, training)
         added = self._keras.added_losses(self.model) if self.overrides else []
         return self._sum([value]) - self._sum(added) if added else value
 
-    def _sum(self, parts: list[Any]) -> Any:
+    def _sum(self, parts: list[Tensor]) -> Tensor:
         is_double = any(dtype_of(part) == "float64" for part in parts)
         dtype = "float64" if is_double else "float32"
         return sum(self._keras.ops.cast(part, dtype) for part in parts)
@@ -94,13 +95,13 @@ class Loss:
     def reductions(self) -> Reductions:
         """Read how each part of the loss is reduced over samples; known after it has been evaluated."""
         known = [self._function] if self._losses is None else self._keras.single_losses(self._losses)
-        losses = [loss for loss in known if loss is not None and not self.overrides]
+        losses: list[Any] = [loss for loss in known if loss is not None and not self.overrides]
         if not losses or not all(hasattr(loss, "reduction") for loss in losses):
             return Reductions(None, is_certain=False)
         declared = tuple(str(loss.reduction or "none") for loss in losses)
         return Reductions(declared, all(map(is_of_keras, losses)))
 
-    def _guarded(self, labels: Labels, predictions: Any, training: bool) -> Any:
+    def _guarded(self, labels: Labels, predictions: object, training: bool) -> Tensor:
         try:
             value, ops = self._of_data(labels, predictions, training), self._keras.ops
             if len(value.shape) == 0:
@@ -117,12 +118,13 @@ class Loss:
                 "model.fit takes."
             ) from error
 
-    def _of_data(self, labels: Labels, predictions: Any, training: bool) -> Any:
+    def _of_data(self, labels: Labels, predictions: object, training: bool) -> Tensor:
         if self.passed is None or isinstance(self.passed, str):
             self._check_shapes(labels.y, predictions)
         if callable(self._function):
             return self._of_function(labels, predictions)
-        self._losses = self._keras.losses_to_call(self.model, self.passed)
+        name = self.passed if isinstance(self.passed, str) else None
+        self._losses = self._keras.losses_to_call(self.model, name)
         if self.overrides:
             return self._keras.computed_loss(self.model, self._losses, labels, predictions, training)
         value = self._losses(labels.y, predictions, labels.sample_weight)
@@ -132,7 +134,7 @@ class Loss:
             )
         return value
 
-    def _of_function(self, labels: Labels, predictions: Any) -> Any:
+    def _of_function(self, labels: Labels, predictions: object) -> Tensor:
         ops, weight = self._keras.ops, labels.sample_weight
         if not self.is_own_function:
             return self._function(labels.y, predictions, weight)
@@ -149,7 +151,7 @@ class Loss:
         shape = (*ops.shape(weight), *(1,) * missing) if missing >= 0 else ops.shape(value)
         return value * ops.reshape(weight, shape)
 
-    def _check_shapes(self, y: Any, predictions: Any) -> None:
+    def _check_shapes(self, y: object, predictions: object) -> None:
         """Refuse labels that Keras would silently broadcast against the predictions."""
         flatten = self._keras.tree.flatten
         pairs = list(zip(flatten(y), flatten(predictions), strict=False))
@@ -166,14 +168,14 @@ class Loss:
                 "for class indices."
             )
 
-    def _shapes(self, structure: Any) -> str:
+    def _shapes(self, structure: object) -> str:
         if structure is None:
             return "none"
         shapes = self._keras.tree.map_structure(lambda array: tuple(getattr(array, "shape", ())), structure)
         return str(shapes)
 
 
-def _fit(label: tuple[Any, ...], prediction: tuple[Any, ...]) -> bool:
+def _fit(label: Shape, prediction: Shape) -> bool:
     """Whether shapes agree, or labels are class indices; unknown sizes agree with any."""
     allowed = [prediction, prediction[:-1], (*prediction[:-1], 1)]
     return any(
@@ -182,14 +184,14 @@ def _fit(label: tuple[Any, ...], prediction: tuple[Any, ...]) -> bool:
     )
 
 
-def _compares_elements(loss: Any) -> bool:
+def _compares_elements(loss: object) -> bool:
     """Whether a loss is one of Keras' that take labels of the predictions' shape, or class indices."""
     if isinstance(loss, str):
         return loss.lower() != "ctc"
     return is_a(loss, "Loss") and is_of_keras(loss) and not is_a(loss, "CTC")
 
 
-def is_of_keras(loss: Any) -> bool:
+def is_of_keras(loss: object) -> bool:
     """Whether a loss is Keras' own; a user's function is wrapped into a class of Keras."""
     package = f"{package_of_object(loss)}."
     origins = [type(loss), getattr(loss, "fn", type(loss))]

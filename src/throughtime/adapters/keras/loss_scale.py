@@ -13,6 +13,7 @@ import numpy as np
 
 from throughtime.adapters.records import Array
 
+from .contracts import Model
 from .dialect import Result
 from .library import every_layer, is_a, numpy
 
@@ -22,12 +23,12 @@ _SMALL = 2.0**-4  # half of float16's range lies below
 _ROUNDS_TO_ZERO = 2.0**-25  # half of float16's smallest number
 
 
-def is_needed(model: Any) -> bool:
+def is_needed(model: Model) -> bool:
     """Whether some layer computes in float16."""
     return any(getattr(layer, "compute_dtype", "") == "float16" for layer in every_layer(model))
 
 
-def scale_of_training(model: Any) -> float:
+def scale_of_training(model: Model) -> float:
     """Return the factor by which a model's optimizer scales its loss, 1 without."""
     optimizer: Any = getattr(model, "optimizer", None)
     if not is_a(optimizer, "LossScaleOptimizer", "LossScaleOptimizerV3"):
@@ -36,7 +37,7 @@ def scale_of_training(model: Any) -> float:
     return float(optimizer.dynamic_scale if is_dynamic else optimizer.initial_scale)
 
 
-def run_scaled(run: Callable[[Any], Result]) -> Result:
+def run_scaled(run: Callable[[Array], Result]) -> Result:
     """Run with a scale, an array, that lets every gradient be finite and none too small; unscale them."""
 
     def run_at(scale: float) -> tuple[Result, dict[str, Array]]:
@@ -67,7 +68,7 @@ def _unscaled(result: Result, gradients: dict[str, Array], scale: float) -> Resu
         key: array.astype(np.promote_types(array.dtype, np.float32)) / np.float32(scale)
         for key, array in gradients.items()
     }
-    return Result(result.tensors, wide)
+    return Result(result.tensors, {**wide})
 
 
 def underflow(gradient: Array, scale: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -21,8 +20,9 @@ from throughtime.adapters.records import Request
 
 from . import cell as cells
 from .cell import GATED, has_closed_form, why_not
+from .contracts import Layer, Shape
 from .dialect import Dialect
-from .library import RecurrentLayer, dtype_of, halves, shape_of
+from .library import dtype_of, halves, shape_of
 from .weights import cudnn_kind
 
 OVERHEAD = {
@@ -54,7 +54,7 @@ class Meter:
         """Number of samples of the batch that the pass runs on."""
         return self.budget.part
 
-    def add(self, layer: Any, shape: Sequence[Any], *, is_watched: bool, flows_back: bool) -> None:
+    def add(self, layer: Layer, shape: Shape, *, is_watched: bool, flows_back: bool) -> None:
         """Add a call on an input of this shape before it runs; ExceededError where it is too much.
 
         A layer inside another one may see more samples than the batch has.
@@ -91,7 +91,7 @@ class Meter:
 
 
 def _direction(
-    keras: Dialect, layer: RecurrentLayer, shape: tuple[int, ...], samples: int, request: Request
+    keras: Dialect, layer: Layer, shape: tuple[int, ...], samples: int, request: Request
 ) -> Direction:
     parts = cells.inner_cells(layer.cell)
     kinds = [cells.standard_kind(cell) for cell in parts]
@@ -119,7 +119,7 @@ def _direction(
     )
 
 
-def _units(cell: Any, layer: RecurrentLayer, shape: tuple[int, ...]) -> list[int]:
+def _units(cell: Layer, layer: Layer, shape: tuple[int, ...]) -> list[int]:
     """Sizes of a cell's states, all but the LSTM's c, which is as large as h."""
     kind = cells.standard_kind(cell)
     if kind == "conv_lstm":

@@ -17,6 +17,7 @@ from throughtime.adapters.records import MEAN, ModelRecord, Request
 
 from . import batches, find
 from .collect import Pass, records
+from .contracts import Data, Model, T, Tensor
 from .dialect import Dialect, Result
 from .library import synchronise
 from .loss import Loss
@@ -33,14 +34,16 @@ class Probe:
     UnsupportedModelError, UnbuiltModelError and LayerNotFoundError as `capture` describes them.
     """
 
-    def __init__(self, keras: Dialect, model: Any, *, loss: Any, layers: Any, request: Request) -> None:
+    def __init__(
+        self, keras: Dialect, model: Model, *, loss: object, layers: object, request: Request
+    ) -> None:
         keras.check_model(model)
         self.keras, self.model, self.request = keras, model, request
         self.loss = Loss(keras, model, loss)
         self.found = find.select(keras, model, layers)
         self._alike: Alike[Any] | None = None  # while a batch is captured in parts
 
-    def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
+    def __call__(self, x: object, y: object, sample_weight: object, budget: Budget) -> ModelRecord:
         """Capture one batch, without gradients where y is None; ExceededError if it takes too much memory."""
         keras = self.keras
         synchronise(self.model)
@@ -58,18 +61,18 @@ class Probe:
             return record
         return self._of_a_part(record, reduced[1], program, result, data)
 
-    def samples(self, x: Any) -> int:
+    def samples(self, x: object) -> int:
         """Count the samples of a batch."""
         return batches.batch_size(self.keras, x)
 
-    def part(self, data: Any, rows: slice) -> Any:
+    def part(self, data: T, rows: slice) -> T:
         """Take some of the samples of x, y and sample weights."""
         if rows.start == 0:
             self._alike = None
         return batches.mapped(self.keras, lambda array: array[rows], data)
 
     def _of_a_part(
-        self, record: ModelRecord, how: str, program: Program, result: Result, data: Any
+        self, record: ModelRecord, how: str, program: Program, result: Result, data: Data
     ) -> ModelRecord:
         """Note what a part of a batch counts for, and whether it adds up with the others."""
         samples, why = self.samples(data[0]), batches.why_unlike(program, how)
@@ -80,7 +83,7 @@ class Probe:
             why = self._alike.why_not((*data, program.predictions(result)), samples)
         return replace(record, weight=batches.weight(program, result, samples), why_whole=why)
 
-    def why_whole(self, data: Any) -> str:
+    def why_whole(self, data: Data) -> str:
         """Return why parts of a batch would not add up to it; empty where no reason is known yet."""
         return batches.why_whole(self.keras, self.model, data[0], self.request.training)
 
@@ -88,7 +91,7 @@ class Probe:
         """Refuse several layers where one is meant."""
         find.selection(self.keras, self.model).expect_one(self.found)
 
-    def _pass(self, data: Any, budget: Budget) -> tuple[Program, Result]:
+    def _pass(self, data: Data, budget: Budget) -> tuple[Program, Result]:
         """Run on a batch; without a loss where neither labels nor the model's added losses exist."""
         layers = tuple(id(entry.watched) for entry in self.found)
         asked = layers, self.request.quantities, self.request.training
@@ -102,7 +105,7 @@ class Probe:
         program.do_without_loss()
         return program, self._run(program, data)
 
-    def _run(self, program: Program, data: Any) -> Result:
+    def _run(self, program: Program, data: Data) -> Result:
         """Run on a batch; on the first one find out whether its samples are coupled."""
         size = self.samples(data[0])
         if not program.has_loss or size == 1 or program.is_coupled is not None:
@@ -118,14 +121,14 @@ class Probe:
         program.is_coupled = copies is None or couples(first_sample(result, size), copies)
         return result
 
-    def _program(self, data: Any, budget: Budget) -> Program:
+    def _program(self, data: Data, budget: Budget) -> Program:
         """Make a program with a loss, if there are labels or the model may need none."""
         if data[1] is None:
             return Program(self, budget, has_loss=self.loss.may_do_without_labels())
         self.loss.check()
         return Program(self, budget, has_loss=True)
 
-    def _how_reduced(self, program: Program, result: Result, data: Any) -> tuple[float, str] | None:
+    def _how_reduced(self, program: Program, result: Result, data: Data) -> tuple[float, str] | None:
         """Find the factor of the loss on each sample's gradient, and describe in words how it was used."""
         if not program.has_loss:
             return None
@@ -134,7 +137,7 @@ class Probe:
             told = f"{COUPLED}: the output of one sample depends on the others of its batch; {told} undone"
         return reduced, told
 
-    def _factor(self, program: Program, result: Result, data: Any, size: int) -> tuple[float, str]:
+    def _factor(self, program: Program, result: Result, data: Data, size: int) -> tuple[float, str]:
         """Read the factor from what the loss declares, or try it on the first batch."""
         how, (x, y, weight) = program.reductions, data
         first_weight = batches.first_array(self.keras, weight)
@@ -154,10 +157,10 @@ class Probe:
             return factor(how.declared, first_weight, size)
         return program.tried
 
-    def _loss_of(self, data: Any) -> float:
+    def _loss_of(self, data: Data) -> float:
         """Evaluate the loss of x, y, sample weights and predictions without what the model adds to it."""
 
-        def evaluate(inputs: Any) -> Any:
+        def evaluate(inputs: Data) -> Tensor:
             *parts, predicted = inputs
             return self.loss.of_data(Labels(*parts), predicted, self.request.training)
 

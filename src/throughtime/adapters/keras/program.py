@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from throughtime._common.memory.budget import Budget, Need
 from throughtime.adapters.marking import listening
 from throughtime.adapters.needs import INSIDE, INSIDE_GRADIENTS
-from throughtime.adapters.records import Request
+from throughtime.adapters.records import Array, Request
 
 from . import loss_scale
+from .contracts import Data, Model, Tensor, Variable
 from .dialect import Dialect, Mark, Result, Traced
 from .every_step import EveryStep
 from .library import called, dtype_of, is_float, plain_settings
 from .loss import Loss
 from .meter import Meter
-from .recorder import CARRIED, Recorder, SeenCall, SeenInside
+from .recorder import CARRIED, Left, Recorder, SeenCall, SeenInside
 from .reductions import Labels, Reductions
 from .tap import watching
 
@@ -65,7 +66,7 @@ class Program:
         self.masked: list[bool] = []  # whether a mask comes along with each prediction
         self.tried: tuple[float, str] | None = None  # what trying the loss has shown of its reduction
         self.is_coupled: bool | None = None  # None where nothing has shown it yet
-        self._structure: Any = None
+        self._structure: object = None
 
     def serve(self, probe: Probe, budget: Budget) -> None:
         """Run for this probe from now on; ExceededError where the budget does not suffice."""
@@ -80,7 +81,7 @@ class Program:
         return probe
 
     @property
-    def model(self) -> Any:
+    def model(self) -> Model:
         """The model."""
         return self.probe.model
 
@@ -91,10 +92,10 @@ class Program:
         unknown: frozenset[str] = frozenset() if self.has_loss else asked.gradients
         return replace(asked, quantities=asked.quantities - unknown)
 
-    def run(self, data: Any) -> Result:
+    def run(self, data: Data) -> Result:
         """Run on x, y and sample weights; the first batch is traced."""
 
-        def run_at(scale: Any) -> Result:
+        def run_at(scale: Array | None) -> Result:
             inputs = (*data, scale)
             if self._traced is None:
                 self._traced = self.keras.traced(self.model, self, inputs, any_batch=True)
@@ -106,7 +107,7 @@ class Program:
         """Run without a loss from now on."""
         self.has_loss, self._traced = False, None
 
-    def variables(self) -> dict[str, Any]:
+    def variables(self) -> dict[str, Variable]:
         """Return the variables whose gradients are wanted, by their keys in a pass."""
         is_wanted = self.has_loss and "weight_gradients" in self.request.quantities
         found = self.probe.found if is_wanted else []
@@ -114,7 +115,7 @@ class Program:
         own = [weight for weight in weights.values() if is_float(dtype_of(weight))]
         return {f"variable.{number}": weight for number, weight in enumerate(own)}
 
-    def __call__(self, inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def __call__(self, inputs: Data) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Run the pass; return the tensors asked for, and gradients.
 
         `inputs` are x, y, sample weights and the factor by which the loss is scaled, None for 1.
@@ -130,8 +131,8 @@ class Program:
         return tensors, gradients
 
     def _within(
-        self, call: SeenCall, part: int, known: SeenInside, left: dict[str, Any], first: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        self, call: SeenCall, part: int, known: SeenInside, left: Left, first: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Find what lies within the steps of one direction, from what its loop left and its gradients."""
         taps = {name: first.get(call.key(f"tap_{name}", part)) for name in left["kept"]}
         gradients = {name: gradient for name, gradient in taps.items() if gradient is not None}
@@ -142,7 +143,7 @@ class Program:
         def key(name: str) -> str:
             return call.key(f"within_{name}", part)
 
-        def forward(mark: Mark) -> tuple[Any, dict[str, Any]]:
+        def forward(mark: Mark) -> tuple[Tensor | None, dict[str, Tensor]]:
             loss, found = step(lambda name, tensor: mark(key(name), tensor))
             return loss, {key(name): tensor for name, tensor in found.items()}
 
@@ -151,7 +152,9 @@ class Program:
         jacobians = step.jacobians(self.model)
         return tensors | {key(name): tensor for name, tensor in jacobians.items()}, gradients
 
-    def _forward(self, inputs: Any, mark: Mark) -> tuple[Any, tuple[dict[str, Any], dict[str, Any]]]:
+    def _forward(
+        self, inputs: Data, mark: Mark
+    ) -> tuple[Tensor | None, tuple[dict[str, Tensor], dict[str, Left]]]:
         """Run the model and its loss; keep the tensors asked for, and what the loops have left."""
         keras, model, training = self.keras, self.model, self.request.training
         *data, scale = inputs
@@ -188,7 +191,7 @@ class Program:
         kinds = (kinds if self.has_loss else kinds & {"inside"}) | request.quantities & _KEPT
         return Recorder(keras, self.probe.found, mark, kinds, request, meter)
 
-    def predictions(self, result: Result) -> Any:
+    def predictions(self, result: Result) -> object:
         """Give the predictions of a pass the structure the model gave them."""
         tree = self.keras.tree
         count = len(tree.flatten(self._structure))
@@ -205,7 +208,9 @@ class Traces(Generic[Trace]):
             weakref.WeakKeyDictionary()
         )
 
-    def get(self, keras: Dialect, loss: Loss, data: Any, asked: Hashable, make: Callable[[], Trace]) -> Trace:
+    def get(
+        self, keras: Dialect, loss: Loss, data: object, asked: Hashable, make: Callable[[], Trace]
+    ) -> Trace:
         """Return the trace for a loss with its model, a batch, and what else is `asked`, or make it."""
         identity, model = loss.identity, loss.model
         name = identity if isinstance(identity, str) else id(identity)
@@ -220,7 +225,7 @@ class Traces(Generic[Trace]):
         return kept[key][1]
 
 
-def weakly(thing: Any) -> Callable[[], Any]:
+def weakly(thing: object) -> Callable[[], Any]:
     """Refer to something that may hold the model: a trace must not keep the model alive through it."""
     try:
         return weakref.ref(thing)
@@ -228,7 +233,7 @@ def weakly(thing: Any) -> Callable[[], Any]:
         return lambda: thing
 
 
-def _shapes(keras: Dialect, data: Any) -> str:
+def _shapes(keras: Dialect, data: object) -> str:
     """Write down shapes and dtypes, to distinguish batches for which another trace is needed."""
     return str(
         keras.tree.map_structure(

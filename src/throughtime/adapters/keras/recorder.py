@@ -21,6 +21,7 @@ from throughtime.adapters.records import Array, Request
 
 from . import cell as cells
 from .cell import CELL
+from .contracts import Layer, Shape, Tensor
 from .dialect import Dialect, Mark, Result
 from .every_step import OF_GATES, wants_jacobian
 from .find import Found
@@ -29,6 +30,7 @@ from .loop import MARKED
 from .meter import Meter
 
 CARRIED = ("_keras_mask", "_keras_logits")  # what a loss reads from a tensor besides its values
+Left = dict[str, Any]  # by a loop: what `every_step.EveryStep` takes
 _SUMMED = ("weight_", "within_weight_")
 _BY_TIME = ("loop_", "tap_", "within_tap_", "within_0.")  # (time, sample, …); the others are (sample, …)
 
@@ -42,7 +44,7 @@ class SeenInside:
     has_mask: bool = False
     initial_states: int = 0  # how many
     # as `every_step.EveryStep.dropout`, with keys in place of masks
-    dropout: list[Any] = field(default_factory=list)
+    dropout: list[object] = field(default_factory=list)
     kept: tuple[str, ...] = ()  # this and `handed_on` as `loop.Loop` has them
     handed_on: tuple[str, ...] = ()
     output: str = ""  # the state that is the layer's output, and not returned twice; empty for none
@@ -86,8 +88,8 @@ class Recorder:
     meter: Meter
     calls: list[SeenCall] = field(default_factory=list)  # those that have returned
     current: list[SeenCall] = field(default_factory=list)  # those that have not
-    tensors: dict[str, Any] = field(default_factory=dict)  # what the pass is to return
-    loops: dict[str, Any] = field(default_factory=dict)  # what each has left, as `every_step.EveryStep`
+    tensors: dict[str, Tensor] = field(default_factory=dict)  # what the pass is to return
+    loops: dict[str, Left] = field(default_factory=dict)  # what each has left, as `every_step.EveryStep`
     # keys of what `throughtime.mark` names outside of every loop
     named: list[str] = field(default_factory=list)
     flows_back: bool = False  # a gradient does, through what is called from now on
@@ -122,7 +124,7 @@ class Recorder:
         self.calls.append(record)
 
     @contextmanager
-    def within(self, outer: Any, steps: int) -> Iterator[None]:
+    def within(self, outer: Layer | None, steps: int) -> Iterator[None]:
         """Let a TimeDistributed run."""
         self.outer_calls[id(outer)] += 1
         self.outer_steps.append(steps)
@@ -131,13 +133,13 @@ class Recorder:
         finally:
             self.outer_steps.pop()
 
-    def measure(self, layer: Any, tensor: Any, *, is_watched: bool) -> None:
+    def measure(self, layer: Layer, tensor: Tensor, *, is_watched: bool) -> None:
         """Tell the meter of a recurrent layer's call, once its input is marked."""
         self.flows_back |= is_watched and self._differentiates
         if is_tensor(tensor):
             self.meter.add(layer, self._shape(tensor), is_watched=is_watched, flows_back=self.flows_back)
 
-    def measure_output(self, tensors: Sequence[Any], *, is_watched: bool, axis: int = 0) -> None:
+    def measure_output(self, tensors: Sequence[Tensor], *, is_watched: bool, axis: int = 0) -> None:
         """Tell the meter what a plain layer, the model or a mark gave, with its samples along `axis`."""
         self.flows_back |= is_watched and self._differentiates
         size = 0
@@ -146,7 +148,7 @@ class Recorder:
             size += 0 if None in shape else prod(shape) * bytes_of(dtype_of(tensor))
         self.meter.add_output(size, is_watched=is_watched, flows_back=self.flows_back)
 
-    def _shape(self, tensor: Any, axis: int = 0) -> tuple[Any, ...]:
+    def _shape(self, tensor: Tensor, axis: int = 0) -> Shape:
         """Give a tensor's shape, with the samples of this batch where the pass leaves them open."""
         shape = shape_of(tensor)
         if len(shape) > axis and shape[axis] is None:
@@ -154,7 +156,7 @@ class Recorder:
             shape = (*shape[:axis], self.meter.samples * outer, *shape[axis + 1 :])
         return shape
 
-    def marked(self, wanted: str, name: str, tensor: Any) -> Any:
+    def marked(self, wanted: str, name: str, tensor: Tensor) -> Tensor:
         """Mark a tensor if its kind is wanted and it is a float; masks and logits travel along."""
         keras = self.keras
         if wanted not in self.wanted or not is_tensor(tensor) or not is_float(dtype_of(tensor)):
@@ -166,7 +168,7 @@ class Recorder:
                 keras.set_beside(copy, carried, value)
         return copy
 
-    def hear(self, name: str, tensor: Any) -> Any:
+    def hear(self, name: str, tensor: Tensor) -> Tensor:
         """Mark and keep what `throughtime.mark` names outside of every loop."""
         key = f"named.{len(self.named)}.{name}"
         self.named.append(key)
@@ -175,27 +177,27 @@ class Recorder:
         self.measure_output([marked], is_watched=True)
         return marked
 
-    def keep(self, key: str, tensor: Any) -> str:
+    def keep(self, key: str, tensor: Tensor) -> str:
         """Let the pass return a tensor."""
         self.tensors[key] = tensor
         return key
 
 
-def first_of(value: Any) -> Any:
+def first_of(value: object) -> Any:
     """Take the first of several tensors: the sequence before its states, the mask before theirs."""
     while isinstance(value, (list, tuple)) and value:
         value = value[0]
     return value
 
 
-def with_first(value: Any, first: Any) -> Any:
+def with_first(value: object, first: object) -> object:
     """Replace the first of several tensors."""
     if not isinstance(value, (list, tuple)):
         return first
     return [with_first(value[0], first), *value[1:]]
 
 
-def lies_within_steps(keras: Dialect, cell: Any, request: Request) -> bool:
+def lies_within_steps(keras: Dialect, cell: Layer, request: Request) -> bool:
     """Whether a quantity that was asked for lies within the steps of a cell, and not in the loop alone."""
     parts, quantities = cells.inner_cells(cell), request.quantities
     if quantities & {"gate_activation", *OF_GATES} or any(
@@ -207,7 +209,7 @@ def lies_within_steps(keras: Dialect, cell: Any, request: Request) -> bool:
     return len(parts) > 1 and bool(quantities & {"input_gradient", "output_gradient"})
 
 
-def names_kept(keras: Dialect, cell: Any, names: Collection[str], request: Request) -> tuple[str, ...]:
+def names_kept(keras: Dialect, cell: Layer, names: Collection[str], request: Request) -> tuple[str, ...]:
     """Choose among what a loop has: what is asked for, or needed for what lies within the steps."""
     quantities = request.quantities
     if not quantities & {"gate_activation", "gate_gradient"}:

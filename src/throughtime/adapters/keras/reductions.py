@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from throughtime.adapters.records import MEAN, SUM, Array
 
+from .contracts import Tensor
 from .dialect import Result
 from .library import dtype_of, is_float, numpy
 
@@ -20,14 +20,17 @@ COUPLED = "couples samples"
 _MEANS = ("sum_over_batch_size", "mean", "auto")
 _TOLERANCE = {"float16": 2e-2, "bfloat16": 1e-1}
 
+# flat, by what they are, with the tolerance of their dtype
+Compared = dict[str, tuple[Array, float]]
+
 
 @dataclass(frozen=True)
 class Labels:
     """The targets of a loss: structures of arrays, or of the framework's tensors."""
 
-    x: Any
-    y: Any
-    sample_weight: Any
+    x: object
+    y: object
+    sample_weight: object
 
 
 @dataclass(frozen=True)
@@ -54,24 +57,23 @@ def factor(how: tuple[str, ...], sample_weight: Array | None, size: int) -> tupl
     return 1.0, f"not undone, outputs differ: {', '.join(how)}"
 
 
-def couples(batch: Result, copies: Result) -> bool:
+def couples(batch: tuple[Compared, Compared], copies: tuple[Compared, Compared]) -> bool:
     """Whether what the first sample does changes when the others are replaced by copies of it.
 
     BatchNormalization in training couples samples, so does a contrastive loss. Of gradients only the
     direction counts: a loss that divides by the number of valid steps scales those of all samples alike.
     The arguments are what `first_sample` returns.
     """
-    outputs = _pairs(batch.tensors, copies.tensors)
-    gradients = _pairs(batch.gradients, copies.gradients)
+    outputs, gradients = (_pairs(*each) for each in zip(batch, copies, strict=True))
     return any(_error(before, after) > tolerance for before, after, tolerance in outputs) or any(
         _error(before, after * _scale(before, after)) > tolerance for before, after, tolerance in gradients
     )
 
 
-def first_sample(result: Result, size: int) -> Result:
+def first_sample(result: Result, size: int) -> tuple[Compared, Compared]:
     """Copy the first sample's part of every output and logits, flat, with the tolerance of its dtype."""
 
-    def parts(found: dict[str, Any]) -> dict[str, tuple[Array, float]]:
+    def parts(found: dict[str, Tensor]) -> Compared:
         compared = {
             key: tensor
             for key, tensor in found.items()
@@ -83,10 +85,10 @@ def first_sample(result: Result, size: int) -> Result:
             if is_float(dtype_of(tensor))
         }
 
-    return Result(parts(result.tensors), parts(result.gradients))
+    return parts(result.tensors), parts(result.gradients)
 
 
-def _pairs(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[Array, Array, float]]:
+def _pairs(before: Compared, after: Compared) -> Iterator[tuple[Array, Array, float]]:
     for key, (one, tolerance) in before.items():
         if np.isfinite(one).all():
             yield one, after[key][0], tolerance

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from throughtime._errors import LossError, ThroughTimeError
 from throughtime.adapters.records import Array
 
 from .batches import check_sizes, ragged_explained
+from .contracts import Data, Model, Tensor
 from .dialect import Dialect, Traced
 from .library import called, numpy, synchronise
 from .loop import wide
@@ -22,16 +22,16 @@ from .reductions import Labels
 _traces: Traces[Traced] = Traces()
 
 
-def losses(keras: Dialect, model: Any, *batch: Any, loss: Any, training: bool) -> Array:
+def losses(keras: Dialect, model: Model, *batch: object, loss: object, training: bool) -> Array:
     """Evaluate what each sample of x, y and sample weights loses alone, in float64; NaN where all is masked.
 
     LossError: no loss compares predictions with labels, or it fails on single samples.
     """
 
     def traced() -> Traced:
-        held, passed = weakref.ref(model), weakly(loss)
+        held, passed = weakly(model), weakly(loss)
 
-        def alone(inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        def alone(inputs: Data) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
             return _alone(Loss(keras, held(), passed()), keras, inputs, training), {}
 
         return keras.traced(model, alone, data, any_batch=False)
@@ -58,7 +58,7 @@ def losses(keras: Dialect, model: Any, *batch: Any, loss: Any, training: bool) -
     return np.where(valid > 0, values, np.nan)
 
 
-def _alone(loss: Loss, keras: Dialect, inputs: Any, training: bool) -> dict[str, Any]:
+def _alone(loss: Loss, keras: Dialect, inputs: Data, training: bool) -> dict[str, Tensor]:
     """Run the model; return what each sample loses, and whether anything is valid in it."""
     tree, (x, y, weight) = keras.tree, inputs
     predictions = called(loss.model, x, training)
@@ -66,7 +66,7 @@ def _alone(loss: Loss, keras: Dialect, inputs: Any, training: bool) -> dict[str,
     whole = [x if loss.overrides else None, y, weight, predictions, carried]
     flat = tree.flatten(whole)
 
-    def step(carry: Any, row: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def step(carry: object, row: dict[str, Tensor]) -> tuple[object, dict[str, Tensor]]:
         parts = [None if each is None else row[str(place)] for place, each in enumerate(flat)]
         *labels, predicted, beside = tree.pack_sequence_as(whole, parts)
         for tensor, values in zip(tree.flatten(predicted), beside, strict=True):
@@ -77,11 +77,11 @@ def _alone(loss: Loss, keras: Dialect, inputs: Any, training: bool) -> dict[str,
 
     # One sample a step, which keeps its axis.
     rows = {str(place): each[:, None] for place, each in enumerate(flat) if each is not None}
-    lost: dict[str, Any] = keras.scan(loss.model, step, [], rows)[1]
+    lost: dict[str, Tensor] = keras.scan(loss.model, step, [], rows)[1]
     return lost
 
 
-def _valid(keras: Dialect, beside: Any) -> Any:
+def _valid(keras: Dialect, beside: Sequence[Sequence[Tensor | None]]) -> Tensor:
     """Whether any step of any prediction is valid; it is where one has no mask."""
     ops, masks = keras.ops, [mask for mask, _ in beside]
     if not masks or any(mask is None for mask in masks):

@@ -19,6 +19,7 @@ from throughtime.adapters.marking import listening
 
 from . import inside
 from .cell import why_not
+from .contracts import Call, Layer, Model, Tensor
 from .dialect import Dialect
 from .library import (
     dtype_of,
@@ -33,7 +34,6 @@ from .library import (
 )
 from .recorder import CARRIED, Recorder, SeenCall, first_of, with_first
 
-Call = Callable[..., Any]
 _ARTIFACT = "autograph_info__"  # what TensorFlow's autograph puts on functions that it leaves alone
 _FUSED = ("_can_attempt_fused_lstm", "_can_attempt_fused_gru")
 _WITH_LOGITS = ("softmax", "sigmoid")
@@ -41,7 +41,7 @@ _LOGITS = CARRIED[1]
 
 
 @contextmanager
-def watching(recorder: Recorder, model: Any) -> Iterator[None]:
+def watching(recorder: Recorder, model: Model) -> Iterator[None]:
     """Wrap the layers' calls for the duration of the block."""
     with ExitStack() as stack:
         wrap = partial(_wrap, stack, recorder.keras)
@@ -63,14 +63,14 @@ def watching(recorder: Recorder, model: Any) -> Iterator[None]:
 
 
 def _wrap(
-    stack: ExitStack, keras: Dialect, layer: Any, around: Callable[[Call, inspect.BoundArguments], Any]
+    stack: ExitStack, keras: Dialect, layer: Layer, around: Callable[[Call, inspect.BoundArguments], object]
 ) -> None:
     """Let a function of a layer's call, and of the arguments that it is given, stand in its place."""
     name = "quantized_call" if getattr(layer, "quantization_mode", None) else "call"
     plain = getattr(layer, name)
     signature, original = inspect.signature(plain), keras.as_keras_calls(layer, plain)
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         return around(original, signature.bind(*args, **kwargs))
 
     # Keras reads the arguments of what stands for the call, and autograph leaves it alone.
@@ -79,7 +79,7 @@ def _wrap(
     stack.enter_context(replaced(layer, name, call))
 
 
-def _running_along(recorder: Recorder, model: Any) -> list[Any]:
+def _running_along(recorder: Recorder, model: Model) -> list[Layer]:
     """Recurrent layers that nothing is asked of; they take memory as well."""
     recurrent = [layer for layer in every_layer(model) if is_recurrent(layer)]
     inner = [half for layer in recurrent for half in halves(layer) if half is not layer]
@@ -87,21 +87,23 @@ def _running_along(recorder: Recorder, model: Any) -> list[Any]:
     return [layer for layer in recurrent if id(layer) not in others]
 
 
-def _metered(recorder: Recorder, layer: Any, original: Call, bound: inspect.BoundArguments) -> Any:
+def _metered(recorder: Recorder, layer: Layer, original: Call, bound: inspect.BoundArguments) -> object:
     given = first_of(next(iter(bound.arguments.values()), None))
     recorder.measure(layer, given, is_watched=False)
     with listening(None):
         return original(*bound.args, **bound.kwargs)
 
 
-def _outer_layers(recorder: Recorder) -> list[Any]:
+def _outer_layers(recorder: Recorder) -> list[Layer]:
     """Every TimeDistributed around a watched layer, and between it and the outermost."""
     outermost = {id(entry.outer): entry.outer for entry in recorder.found if entry.outer is not None}
     inner = [layer for outer in outermost.values() for layer in every_layer(outer)]
     return list({id(layer): layer for layer in inner if is_a(layer, "TimeDistributed")}.values())
 
 
-def _counted(recorder: Recorder, outer: Any, original: Call, bound: inspect.BoundArguments) -> Any:
+def _counted(
+    recorder: Recorder, outer: Layer | None, original: Call, bound: inspect.BoundArguments
+) -> object:
     """Tell a TimeDistributed's calls apart, and know how many steps it has."""
     given = first_of(next(iter(bound.arguments.values()), None))
     with recorder.within(outer, int(shape_of(given)[1] or 0)):
@@ -115,7 +117,7 @@ class _Watched:
         self._recorder, self._index, self._looks_inside = recorder, index, looks_inside
         self._entry = recorder.found[index]
 
-    def __call__(self, original: Call, bound: inspect.BoundArguments) -> Any:
+    def __call__(self, original: Call, bound: inspect.BoundArguments) -> object:
         recorder, layer, is_recurrent = self._recorder, self._entry.watched, self._entry.is_recurrent
         record = recorder.new_call(self._index)
         if record is None:
@@ -135,7 +137,7 @@ class _Watched:
                 result = _with_logits_marked(recorder, layer, original)(*bound.args, **bound.kwargs)
         return self._returned(record, result)
 
-    def _entered(self, record: SeenCall, given: Any, mask: Any) -> Any:
+    def _entered(self, record: SeenCall, given: object, mask: Tensor | None) -> object:
         """Mark the sequence among what a recurrent layer is given, and keep it with its mask."""
         recorder, tensor = self._recorder, first_of(given)
         record.has_mask = mask is not None
@@ -152,7 +154,7 @@ class _Watched:
         recorder.measure(self._entry.watched, marked, is_watched=True)
         return with_first(given, marked)
 
-    def _returned(self, record: SeenCall, result: Any) -> Any:
+    def _returned(self, record: SeenCall, result: Any) -> object:
         """Mark the outputs that others see; states that the layer returns beside them pass through."""
         several = isinstance(result, (list, tuple))
         parts = list(result) if several else [result]
@@ -164,7 +166,7 @@ class _Watched:
             return parts[0]
         return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
 
-    def _marked(self, record: SeenCall, part: int, output: Any) -> Any:
+    def _marked(self, record: SeenCall, part: int, output: Tensor) -> Tensor:
         recorder = self._recorder
         marked = recorder.marked("outputs", record.key("output", part), output)
         _hand_on_logits(recorder, record, output, marked)
@@ -176,7 +178,7 @@ class _Watched:
         return marked
 
 
-def _with_logits_marked(recorder: Recorder, layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+def _with_logits_marked(recorder: Recorder, layer: Layer, original: Call) -> Call:
     """Wrap a layer's call so that what goes into its softmax or sigmoid is marked, if it ends in one."""
     inner = layer.layer if is_a(layer, "TimeDistributed") else layer
     activation: Any = getattr(inner, "activation", None)
@@ -185,7 +187,7 @@ def _with_logits_marked(recorder: Recorder, layer: Any, original: Callable[..., 
     if not is_softmax and (is_recurrent(inner) or not has_logits):
         return original
 
-    def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(inputs: Tensor, *args: object, **kwargs: object) -> object:
         record = recorder.current[-1]
         if is_softmax:  # its input are the logits
             record.logits = (record.key("logits"),)
@@ -205,18 +207,18 @@ def _with_logits_marked(recorder: Recorder, layer: Any, original: Callable[..., 
 class _Activations:
     """Stands in for an activation during one call of a layer, and remembers which use gave which output."""
 
-    def __init__(self, recorder: Recorder, function: Callable[..., Any]) -> None:
+    def __init__(self, recorder: Recorder, function: Call) -> None:
         self._recorder, self._function = recorder, function
-        self._outputs: list[tuple[str, Any]] = []
+        self._outputs: list[tuple[str, Tensor]] = []
 
-    def __call__(self, logits: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, logits: Tensor, *args: object, **kwargs: object) -> Tensor:
         """Apply the activation to marked logits."""
         key = self._recorder.current[-1].key("logits", len(self._outputs))
         output = self._function(self._recorder.marked("logits", key, logits), *args, **kwargs)
         self._outputs.append((key, output))
         return output
 
-    def behind(self, result: Any) -> tuple[str, ...]:
+    def behind(self, result: object) -> tuple[str, ...]:
         """Name the logits of a layer's result; none where the activation is not the last step."""
         return tuple(key for key, output in self._outputs if output is result)
 
@@ -226,7 +228,7 @@ class _Activations:
         return keys if len(keys) == count else ()
 
 
-def _hand_on_logits(recorder: Recorder, record: SeenCall, output: Any, marked: Any) -> None:
+def _hand_on_logits(recorder: Recorder, record: SeenCall, output: Tensor, marked: Tensor) -> None:
     """Let the loss read marked logits of a layer's marked output, where it reads logits at all."""
     keras = recorder.keras
     logits = keras.beside(output, _LOGITS)

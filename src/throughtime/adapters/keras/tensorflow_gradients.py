@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework.func_graph import FuncGraph
 
+from .contracts import T, Tensor, Variable
 from .dialect import Step
 
 
-def differentiated(step: Step, variables: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+def differentiated(step: Step[T], variables: Mapping[str, Variable]) -> tuple[T, dict[str, Tensor]]:
     """Run a step; return what it keeps, and the gradients that exist, see `dialect.Passes.differentiated`."""
     sources = dict(variables)
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     has_tape = graph is None or isinstance(graph, FuncGraph)
     tape = tf.GradientTape(watch_accessed_variables=False)
 
-    def mark(key: str, tensor: Any) -> Any:
+    def mark(key: str, tensor: Tensor) -> Tensor:
         sources[key] = copy = tf.identity(tensor)
         if has_tape:
             tape.watch(copy)

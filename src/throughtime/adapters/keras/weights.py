@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -18,20 +17,21 @@ from throughtime.adapters.records import Array
 
 from . import cell as cells
 from .cell import GATED
+from .contracts import Layer, Variable
 from .library import halves, is_a, path_of, shape_of, to_snake_case
 
 # Takes a variable and returns its value or its gradient; None where the loss does not reach it.
-Values = Callable[[Any], Array | None]
+Values = Callable[[Variable], Array | None]
 Readers = Mapping[str, Values]  # by the suffix that the names get, `_gradient`
 
 
-def kind(layer: Any) -> str:
+def kind(layer: Layer) -> str:
     """Return the schema's word for a layer's cell, the class name in snake case for other layers."""
     kinds = {_kind(half) for half in halves(layer)}
     return kinds.pop() if len(kinds) == 1 else "rnn"
 
 
-def _kind(layer: Any) -> str:
+def _kind(layer: Layer) -> str:
     if cudnn_kind(layer):
         return cudnn_kind(layer)
     if is_a(layer, "RNN"):
@@ -39,19 +39,19 @@ def _kind(layer: Any) -> str:
     return to_snake_case(type(layer).__name__)
 
 
-def cudnn_kind(layer: Any) -> str:
+def cudnn_kind(layer: Layer) -> str:
     """Return the schema's word for a cuDNN layer; empty for every other layer."""
     kinds = {"CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}
     return next((kinds[name] for name in kinds if is_a(layer, name)), "")
 
 
-def directions(layer: Any) -> tuple[str, ...]:
+def directions(layer: Layer) -> tuple[str, ...]:
     """Both directions of a Bidirectional whose halves are alike and can share an axis."""
     each = [(type(getattr(half, "cell", None)), *map(shape_of, half.weights)) for half in halves(layer)]
     return ("forward", "backward") if len(each) == 2 and each[0] == each[1] else ()
 
 
-def named(layer: Any, values: Values, suffix: str = "") -> dict[str, Array]:
+def named(layer: Layer, values: Values, suffix: str = "") -> dict[str, Array]:
     """Read a layer's weights, or what `values` has for each; `suffix` is appended to each name."""
     if is_a(layer, "Bidirectional"):
         forward, backward = (named(half, values, suffix) for half in halves(layer))
@@ -66,11 +66,13 @@ def named(layer: Any, values: Values, suffix: str = "") -> dict[str, Array]:
     return of_cell(layer.cell if is_gated else layer, values, suffix)
 
 
-def of_cell(cell: Any, values: Values, suffix: str = "") -> dict[str, Array]:
+def of_cell(cell: Layer, values: Values, suffix: str = "") -> dict[str, Array]:
     """Read the weights of one cell, or of any layer that is not recurrent, as `named` does."""
     gates = GATED.get(cells.standard_kind(cell), 0)
     known = ("kernel", "recurrent_kernel", *(["bias"] if gates and cell.use_bias else []))
-    variables = {name: getattr(cell, name) for name in known} if gates else _by_own_name(cell)
+    variables: dict[str, Variable] = (
+        {name: getattr(cell, name) for name in known} if gates else _by_own_name(cell)
+    )
     found = {name: values(variable) for name, variable in variables.items()}
     arrays = {name: array for name, array in found.items() if array is not None}
     if gates and "bias" in arrays and arrays["bias"].ndim == 2:
@@ -82,7 +84,7 @@ def of_cell(cell: Any, values: Values, suffix: str = "") -> dict[str, Array]:
     }
 
 
-def _by_own_name(layer: Any) -> dict[str, Any]:
+def _by_own_name(layer: Layer) -> dict[str, Variable]:
     """Name the weights of any layer: by the variable, and where that is taken by its path as well."""
     weights = getattr(layer, "weights", [])  # a cell need not be a layer
     paths = [path_of(variable) for variable in weights]
@@ -96,7 +98,7 @@ def _by_own_name(layer: Any) -> dict[str, Any]:
     return dict(zip(chosen, weights, strict=True))
 
 
-def _of_cudnn(layer: Any, values: Values, suffix: str) -> dict[str, Array]:
+def _of_cudnn(layer: Layer, values: Values, suffix: str) -> dict[str, Array]:
     """Read a cuDNN layer's weights; an LSTM's two biases act as their sum, whose gradient is either's."""
     gates, bias = GATED[cudnn_kind(layer)], values(layer.bias)
     kernels = {"kernel": values(layer.kernel), "recurrent_kernel": values(layer.recurrent_kernel)}

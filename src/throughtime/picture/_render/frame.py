@@ -6,43 +6,28 @@ import sys
 from typing import Any
 from uuid import uuid4
 
-from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup
-
 from throughtime.picture import Picture
 from throughtime.picture._drawing.theme import Theme
 from throughtime.picture._render import bokeh
 from throughtime.picture._render.alt import alt
-from throughtime.picture._render.page import library, page
+from throughtime.picture._render.page import library, page, template
 
 _NO_LIBRARY = "<p>The cell with the drawing library was cleared. Restart the kernel and run all cells.</p>"
-_FRAME = Markup(
-    '<iframe id="{id}" sandbox="allow-scripts allow-downloads" width="100%" height="{height}" '
-    'style="border:0" title="{title}"></iframe><script>{held}(() => {{\n'
-    "const before = {before}, after = {after}, until = Date.now() + 20000\n"
-    "const fill = () => {{\n"
-    "  const library = window.throughtimeLibrary\n"
-    "  if (!library && Date.now() < until) return setTimeout(fill, 100)\n"
-    '  document.getElementById("{id}").srcdoc = library ? before + library + after : {message}\n'
-    "}}\nfill()\n}})()</script>"
-)
 _holder: list[str] = []  # the cell whose output has the library
 
 
 def in_a_frame(picture: Picture, theme: Theme) -> str:
     """Return a plot as a frame, isolated from the notebook in both directions."""
     before, after = page(picture, theme).split(str(library()))
-    held = Markup("" if _is_held() else "window.throughtimeLibrary = {};\n")
-    return str(
-        _FRAME.format(
-            id=f"throughtime-{uuid4().hex}",
-            height=int(picture.height * bokeh.PIXELS_AN_INCH) + 170 + 60 * len(picture.sliders),
-            title=alt(picture),
-            message=htmlsafe_json_dumps(_NO_LIBRARY),
-            held=held.format(htmlsafe_json_dumps(str(library()))),
-            before=htmlsafe_json_dumps(before),
-            after=htmlsafe_json_dumps(after),
-        )
+    return template("frame.html").render(
+        id=f"throughtime-{uuid4().hex}",
+        height=int(picture.height * bokeh.PIXELS_AN_INCH) + 170 + 60 * len(picture.sliders),
+        title=alt(picture),
+        is_held=_is_held(),
+        library=str(library()),
+        before=before,
+        after=after,
+        message=_NO_LIBRARY,
     )
 
 

@@ -18,6 +18,7 @@ from tensorflow.python.autograph.core import ag_ctx
 
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.cell import inner_cells
+from throughtime.adapters.keras.contracts import Call, Layer, LoopResult, LoopStep, Scanned, Tensor
 from throughtime.adapters.keras.library import (
     every_layer,
     internal,
@@ -34,13 +35,13 @@ INPUT, RECURRENT = "input", "recurrent"
 _GETTERS = {INPUT: "get_dropout_mask_for_cell", RECURRENT: "get_recurrent_dropout_mask_for_cell"}
 _CACHES = ("_dropout_mask_cache", "_recurrent_dropout_mask_cache")
 # The tensor that dropout applies to -> one mask, or one a gate.
-Masks = Mapping[str, list[Any]]
+Masks = Mapping[str, list[Tensor]]
 NO_DROPOUT: Masks = {}
 
 
 def run_in_loop(
-    loop: Loop, original: Callable[..., Any], arguments: Mapping[str, Any], *, compares: bool
-) -> tuple[Any, Any, list[Any]]:
+    loop: Loop, original: Call, arguments: Mapping[str, object], *, compares: bool
+) -> tuple[Tensor, list[Tensor], Sequence[object]]:
     """Run a layer's cells in the engine's loop; return its output, its states and its cells' masks."""
     layer: Any = loop.layer
     training = loop.training
@@ -53,7 +54,7 @@ def run_in_loop(
     drawn = Drawn(layer, parts, training)
     loop.drawn = drawn.of_the_step
 
-    def own(sequence: Any, states: Any, mask: Any, training: bool) -> tuple[Any, Any, Any]:
+    def own(sequence: Tensor, states: Sequence[Tensor], mask: Tensor | None, training: bool) -> LoopResult:
         return _own(layer, original, {**arguments, "training": training}, sequence, states)
 
     loop.own = own if compares and not drawn.is_active else None
@@ -68,8 +69,8 @@ def run_in_loop(
 
 
 def _own(
-    layer: Any, original: Callable[..., Any], arguments: Mapping[str, Any], sequence: Any, states: Any
-) -> tuple[Any, Any, Any]:
+    layer: Layer, original: Call, arguments: Mapping[str, object], sequence: Tensor, states: Sequence[Tensor]
+) -> LoopResult:
     """Run the layer as it is, from the same states."""
     first = next(iter(arguments))
     known = {"training", "mask", "initial_state"} & {*inspect.signature(layer.call).parameters}
@@ -84,7 +85,7 @@ def _own(
     return outputs[:, -1], outputs, final
 
 
-def scan(layer: Any, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, sequences: Any) -> Any:
+def scan(layer: Layer, step: LoopStep, carry: object, sequences: object) -> Scanned:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis, in Keras' own loop."""
     rnn = internal(layer, "backend").rnn
     options = {"time_major": True, "return_all_outputs": True}
@@ -93,7 +94,7 @@ def scan(layer: Any, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, se
     return scan_by_rnn(tf.nest, own, step, carry, sequences)
 
 
-def activation_name(cell: Any, function: Any) -> str:
+def activation_name(cell: Layer, function: Any) -> str:
     """Name an activation as Keras does; another function of the same name is not that activation."""
     name = str(getattr(function, "__name__", type(function).__name__))
     if name in _OTHER_SLOPES:
@@ -102,14 +103,14 @@ def activation_name(cell: Any, function: Any) -> str:
     return name if is_known else f"custom {name}"
 
 
-def as_keras_calls(layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+def as_keras_calls(layer: Layer, original: Call) -> Call:
     """Return a layer's call as Keras makes it: in a graph, a user's own goes through autograph."""
     converts = getattr(layer, "_should_use_autograph", None)
     converts = converts or partial(internal(layer, "engine.base_layer_utils").is_subclassed, layer)
     if tf.executing_eagerly() or not converts():
         return original
     context = ag_ctx.ControlStatusCtx(status=ag_ctx.Status.ENABLED)
-    converted: Callable[..., Any] = tf.__internal__.autograph.tf_convert(original, context)
+    converted: Call = tf.__internal__.autograph.tf_convert(original, context)
     return converted
 
 
@@ -126,7 +127,7 @@ def loop_detector() -> Callable[[], bool]:
     return is_in_a_loop
 
 
-def draws_at_each_step(cell: Any) -> bool:
+def draws_at_each_step(cell: Layer) -> bool:
     """Whether a cell holds layers that draw, besides those of Keras' cells, whose masks are known."""
     names = ("BaseRandomLayer", "Dropout", "GaussianDropout", "GaussianNoise", "AlphaDropout")
     return any(is_a(each, *names) and not is_a(each, "DropoutRNNCellMixin") for each in every_layer(cell))
@@ -140,14 +141,14 @@ def recurrent_masks(masks: Masks) -> list[Any]:
 class Drawn:
     """The masks that the cells of one layer draw while they run in the engine's loop."""
 
-    def __init__(self, layer: Any, parts: Sequence[Any], training: bool) -> None:
+    def __init__(self, layer: Any, parts: Sequence[Layer], training: bool) -> None:
         rates = [getattr(part, name, 0) for part in parts for name in ("dropout", "recurrent_dropout")]
         self.is_active = training and any(rates)
         self._layer, self._parts = layer, parts if self.is_active else ()
         self._whole: Any = None  # what was dropped from the whole sequence drops from no step
-        self._by_place: list[dict[str, list[Any]]] = [{} for _ in self._parts]
+        self._by_place: list[dict[str, list[Tensor]]] = [{} for _ in self._parts]
 
-    def dropped(self, sequence: Any) -> Any:
+    def dropped(self, sequence: Tensor) -> Tensor:
         """Drop from the whole sequence where the layer has a kernel for it."""
         is_whole = self.is_active and getattr(self._layer, "_could_use_gpu_kernel", False)
         if not is_whole or not self._layer.dropout:
@@ -168,8 +169,8 @@ class Drawn:
                 stack.enter_context(_without_cache(part))
             yield
 
-    def _noting(self, original: Any, what: str, noted: dict[str, list[Any]]) -> Any:
-        def get(*args: Any, **kwargs: Any) -> Any:
+    def _noting(self, original: Call, what: str, noted: dict[str, list[Tensor]]) -> Call:
+        def get(*args: object, **kwargs: object) -> object:
             if self._layer.unroll and what in noted:
                 return _giving(noted[what])(*args, **kwargs)
             mask = original(*args, **kwargs)
@@ -179,7 +180,7 @@ class Drawn:
 
         return get
 
-    def of_the_step(self) -> dict[str, Any]:
+    def of_the_step(self) -> dict[str, Tensor]:
         """Give each mask that was drawn last a name, for the loop to hand it out."""
         return {
             f"{place}.{what}.{k}": mask
@@ -188,7 +189,7 @@ class Drawn:
             for k, mask in enumerate(masks)
         }
 
-    def of_all_steps(self, loop: Loop) -> list[dict[str, list[Any]]]:
+    def of_all_steps(self, loop: Loop) -> list[dict[str, list[Tensor]]]:
         """Arrange masks (time, sample, …) that a loop has handed out by inner cell, in processing order."""
         if self._whole is not None:
             return [{INPUT: [in_processing_order(loop.keras, self._layer, self._whole)]}]
@@ -202,7 +203,7 @@ class Drawn:
 
 
 @contextmanager
-def _without_cache(cell: Any) -> Iterator[None]:
+def _without_cache(cell: Layer) -> Iterator[None]:
     """Let a cell keep what it draws apart from what it has drawn before."""
     with ExitStack() as stack:
         for name in _CACHES:
@@ -212,13 +213,13 @@ def _without_cache(cell: Any) -> Iterator[None]:
         yield
 
 
-def _nothing(*args: Any, count: int = 1, **kwargs: Any) -> Any:
+def _nothing(*args: object, count: int = 1, **kwargs: object) -> float | list[float]:
     """Stand for the masks of a cell that drops nothing."""
     return 1.0 if count == 1 else [1.0] * count
 
 
 @contextmanager
-def with_dropout_masks(cell: Any, masks: Masks, steps: Any) -> Iterator[None]:
+def with_dropout_masks(cell: Layer, masks: Masks, steps: Tensor) -> Iterator[None]:
     """Let a cell that takes all steps at once use these masks (time, sample, …) in place of new ones."""
     with ExitStack() as stack:
         stack.enter_context(_without_cache(cell))
@@ -232,8 +233,8 @@ def with_dropout_masks(cell: Any, masks: Masks, steps: Any) -> Iterator[None]:
         yield
 
 
-def _giving(masks: list[Any]) -> Any:
-    def get(*args: Any, count: int = 1, **kwargs: Any) -> Any:
+def _giving(masks: list[Tensor]) -> Call:
+    def get(*args: object, count: int = 1, **kwargs: object) -> object:
         if count == 1:
             return masks[0]
         return masks if len(masks) == count else masks[:1] * count

@@ -7,7 +7,7 @@ reading of weights. The layers are called again in the new graph, on variables o
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from tensorflow.python.autograph.core import ag_ctx
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras.contracts import Model, Tensor, Variable
 from throughtime.adapters.keras.dialect import Computation, Result, Traced
 from throughtime.adapters.keras.library import every_layer, internal, shape_of
 from throughtime.adapters.records import Array
@@ -24,7 +25,7 @@ from throughtime.adapters.records import Array
 from .variables import all_variables, is_cast, raw_variable, standing_in, untouched
 
 
-def values_of(model: Any, variables: Sequence[Any]) -> list[Array]:
+def values_of(model: Model, variables: Sequence[Variable]) -> list[Array]:
     """Read variables in the session that holds them, by operations that are there; or UnbuiltModelError."""
     if not variables:
         return []
@@ -39,7 +40,7 @@ def values_of(model: Any, variables: Sequence[Any]) -> list[Array]:
     return values
 
 
-def session_of(model: Any, graph: Any) -> Any:
+def session_of(model: Model, graph: object) -> Any:
     """Find the session with a graph's values: the one entered, else the one that Keras was given.
 
     None is made, but UnbuiltModelError raised: Keras itself would start a new one, with new random weights,
@@ -56,7 +57,7 @@ def session_of(model: Any, graph: Any) -> Any:
     )
 
 
-def trace(model: Any, computation: Computation, inputs: Any) -> Traced:
+def trace(model: Model, computation: Computation, inputs: object) -> Traced:
     """Build a graph that runs a computation and its gradients."""
     scratch = _Scratch(model)
     with scratch.graph.as_default():
@@ -66,20 +67,20 @@ def trace(model: Any, computation: Computation, inputs: Any) -> Traced:
         fetched = {key: tf.convert_to_tensor(tensor) for key, tensor in tensors.items()}, gradients
     scratch.graph.finalize()
 
-    def run(inputs: Any) -> Result:
+    def run(inputs: object) -> Result:
         scratch.load()
         return Result(*scratch.session.run(fetched, _feed(fed, inputs)))
 
     return run
 
 
-def _placeholder(array: Any) -> Any:
+def _placeholder(array: Tensor) -> Tensor:
     if array is None:
         return None
     return tf.compat.v1.placeholder(tf.as_dtype(array.dtype), array.shape)
 
 
-def _feed(fed: Any, inputs: Any) -> dict[Any, Array]:
+def _feed(fed: Any, inputs: object) -> dict[Any, Array]:
     pairs = zip(tf.nest.flatten(fed), tf.nest.flatten(inputs), strict=True)
     return {placeholder: array for placeholder, array in pairs if placeholder is not None}
 
@@ -87,21 +88,21 @@ def _feed(fed: Any, inputs: Any) -> dict[Any, Array]:
 class _Scratch:
     """A graph beside the user's, with variables in place of the model's, and a session for it."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Model) -> None:
         self.graph = tf.Graph()
-        self._model = weakref.ref(model)
+        self._model: Callable[[], Any] = weakref.ref(model)
         self._variables = all_variables(model)
         with self.graph.as_default():
             self._stand_ins = {id(variable): _like(model, variable) for variable in self._variables}
             self._constants = {id(tensor): tf.constant(value) for tensor, value in _constants(model)}
             self.session = tf.compat.v1.Session(graph=self.graph)
 
-    def of(self, variable: Any) -> Any:
+    def of(self, variable: Variable) -> Any:
         """Return what stands for a variable of the model."""
         return self._stand_ins[id(variable)]
 
     @contextmanager
-    def in_place_of(self, model: Any) -> Iterator[None]:
+    def in_place_of(self, model: Model) -> Iterator[None]:
         """Let the model's layers compute with this graph's variables."""
         layers = every_layer(model)
         with ExitStack() as stack:
@@ -119,7 +120,7 @@ class _Scratch:
         self.session.run(initializers, feed)
 
 
-def _like(model: Any, variable: Any) -> Any:
+def _like(model: Model, variable: Variable) -> Tensor:
     """Make a variable of the same kind in the current graph."""
     raw = raw_variable(variable)
     name = raw.name.partition(":")[0]
@@ -130,7 +131,7 @@ def _like(model: Any, variable: Any) -> Any:
     return internal(model, "mixed_precision.autocast_variable").create_autocast_variable(own)
 
 
-def _constants(model: Any) -> Iterator[tuple[Any, Array]]:
+def _constants(model: Model) -> Iterator[tuple[Any, Array]]:
     """Find constants of the user's graph that layers keep in their attributes."""
     for layer in every_layer(model):
         for value in vars(layer).values():
@@ -140,7 +141,7 @@ def _constants(model: Any) -> Iterator[tuple[Any, Array]]:
 
 
 @contextmanager
-def _other_graphs_told(model: Any) -> Iterator[None]:
+def _other_graphs_told(model: Model) -> Iterator[None]:
     """Raise UnsupportedModelError, with the remedy, where a layer keeps a tensor of the user's graph."""
     try:
         yield

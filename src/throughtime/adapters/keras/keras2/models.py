@@ -17,6 +17,7 @@ from throughtime._errors import BatchError, UnsupportedModelError
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.batches import PAD
 from throughtime.adapters.keras.cell import inner_cells
+from throughtime.adapters.keras.contracts import Call, Layer, Model, Tensor, Variable
 from throughtime.adapters.keras.library import (
     belongs_to_a_graph,
     check_built,
@@ -28,7 +29,7 @@ from throughtime.adapters.keras.library import (
     version,
 )
 from throughtime.adapters.keras.reductions import Labels
-from throughtime.adapters.records import Array, Attribute
+from throughtime.adapters.records import Attribute
 
 from . import graph
 from .variables import raw_variable
@@ -36,7 +37,7 @@ from .variables import raw_variable
 AVERAGES_OVER_VALID_STEPS = False
 
 
-def check_model(model: Any) -> None:
+def check_model(model: Model) -> None:
     """Refuse what cannot be captured: a model without weights yet, or spread over devices."""
     check_built(model, [part for layer in every_layer(model) for part in _unbuilt(layer)])
     if any("distribute" in type(raw_variable(variable)).__module__ for variable in model.weights):
@@ -53,14 +54,14 @@ def check_model(model: Any) -> None:
             )
 
 
-def _unbuilt(layer: Any) -> Iterator[str]:
+def _unbuilt(layer: Layer) -> Iterator[str]:
     if is_a(layer, "RNN") and hasattr(layer, "cell"):
         for cell in inner_cells(layer.cell):
             if is_layer(cell) and not cell.built:  # what is no layer has its weights from the start
                 yield str(cell.name)
 
 
-def weight_values(model: Any, variables: Sequence[Any]) -> dict[int, Array]:
+def weight_values(model: Model, variables: Sequence[Variable]) -> dict[int, object]:
     """Read variables as they are now, by their identity."""
     variables = list({id(variable): variable for variable in variables}.values())
     if belongs_to_a_graph(model):
@@ -70,7 +71,7 @@ def weight_values(model: Any, variables: Sequence[Any]) -> dict[int, Array]:
     return {id(variable): value for variable, value in zip(variables, values, strict=True)}
 
 
-def of_framework(model: Any) -> dict[str, Attribute]:
+def of_framework(model: Model) -> dict[str, Attribute]:
     """Name the Keras 2 of a model, its version, and how it runs."""
     return {
         "framework": package_of_object(model),
@@ -81,18 +82,18 @@ def of_framework(model: Any) -> dict[str, Attribute]:
     }
 
 
-def regularised(model: Any) -> list[str]:
+def regularised(model: Model) -> list[str]:
     """Name the layers that are regularised, once for each regulariser."""
     return [layer.name for layer in every_layer(model) for _ in layer._callable_losses]
 
 
-def automatic_name_count(layer: Any, prefix: str) -> int:
+def automatic_name_count(layer: Layer, prefix: str) -> int:
     """How many names Keras has given out for this prefix, in the graph that has given out most."""
     counts = internal(layer, "backend").PER_GRAPH_OBJECT_NAME_UIDS.values()
     return max((int(names.get(("", prefix), 0)) for names in counts), default=0)
 
 
-def compute_dtype(layer: Any) -> str:
+def compute_dtype(layer: Layer) -> str:
     """Name the precision a layer computes in; one that takes over its input's shows it by its weights."""
     held = [layer, getattr(layer, "forward_layer", None), getattr(layer, "cell", None)]
     told = (getattr(each, "compute_dtype", None) for each in held)
@@ -103,49 +104,51 @@ def compute_dtype(layer: Any) -> str:
 class _Silent:
     """Stands in for a metric that nobody reads."""
 
-    def update_state(self, *args: Any, **kwargs: Any) -> None:
+    def update_state(self, *args: object, **kwargs: object) -> None:
         """Take nothing in."""
 
     def reset_state(self) -> None:
         """Forget nothing."""
 
 
-def compiled_losses(model: Any) -> Any:
+def compiled_losses(model: Model) -> object:
     """Return what the last `compile` made of the model's losses."""
     return getattr(model, "loss_functions", None) if belongs_to_a_graph(model) else compiled_loss(model)
 
 
-def given_losses(model: Any) -> list[Any]:
+def given_losses(model: Model) -> list[object]:
     """List what `compile` was given as losses, empty for nothing."""
     is_graph = belongs_to_a_graph(model)
     given = getattr(model, "loss", None) if is_graph else getattr(compiled_loss(model), "_user_losses", None)
     return [] if given is None or (is_graph and not given) else list(tf.nest.flatten(given))
 
 
-def loss_function(passed: Any) -> Any:
+def loss_function(passed: object) -> object:
     """Return what was passed: the name of a loss stands for `losses_to_call`, which reads masks."""
     return passed
 
 
-def single_losses(losses: Any) -> list[Any]:
+def single_losses(losses: Any) -> list[object]:
     """List each output's loss, known after `losses` has been called."""
     return list(losses._losses)
 
 
-def computed_loss(model: Any, losses: Any, labels: Labels, predictions: Any, training: bool) -> Any:
+def computed_loss(
+    model: Model, losses: object, labels: Labels, predictions: object, training: bool
+) -> Tensor:
     """Evaluate the model's own `compute_loss`, which adds what layers add."""
     is_kept = compiled_loss(model) is not None
     with replaced(model, "compiled_loss", losses) if is_kept else nullcontext():
         return model.compute_loss(labels.x, labels.y, predictions, labels.sample_weight)
 
 
-def added_losses(model: Any) -> list[Any]:
+def added_losses(model: Model) -> list[Tensor]:
     """List what layers and regularisers have added to the loss in this pass."""
     here = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     return [loss for loss in model.losses if not _is_foreign(loss, here)]
 
 
-def _is_foreign(tensor: Any, graph: Any) -> bool:
+def _is_foreign(tensor: Tensor, graph: object) -> bool:
     """Whether a tensor was left by another pass, in another graph; values from outside functions are not."""
     own = getattr(tensor, "graph", None) if not hasattr(tensor, "numpy") else None
     if graph is None or own is None:
@@ -155,7 +158,7 @@ def _is_foreign(tensor: Any, graph: Any) -> bool:
     return graph is None
 
 
-def losses_to_call(model: Any, name: str | None) -> Any:
+def losses_to_call(model: Model, name: str | None) -> Call:
     """Make a container of losses, as `compile` makes one, that keeps no metrics."""
     compiled = compiled_loss(model)
     if name is None and compiled is not None:
@@ -181,19 +184,19 @@ def losses_to_call(model: Any, name: str | None) -> Any:
     return container
 
 
-def compiled_loss(model: Any) -> Any:
+def compiled_loss(model: Model) -> Any:
     """Return the object `compile` made of the losses, None when there is none."""
     return getattr(model, "compiled_loss", None)
 
 
-def batch(model: Any, *structures: Any) -> tuple[Any, ...]:
+def batch(model: Model, *structures: object) -> tuple[object, ...]:
     """Bring x, y and sample weights to NumPy; BatchError where a part is no dense array."""
     return tuple(
         None if structure is None else tf.nest.map_structure(_array, structure) for structure in structures
     )
 
 
-def _array(value: Any) -> Any:
+def _array(value: Tensor) -> Tensor:
     if value is None:
         return None
     if isinstance(value, tf.RaggedTensor):
@@ -207,12 +210,12 @@ def _array(value: Any) -> Any:
     return np.asarray(value)
 
 
-def beside(tensor: Any, name: str) -> Any:
+def beside(tensor: Tensor, name: str) -> Tensor | None:
     """Return what Keras keeps on a tensor, its mask or logits; None for nothing."""
     return getattr(tensor, name, None)
 
 
-def set_beside(tensor: Any, name: str, value: Any) -> None:
+def set_beside(tensor: Tensor, name: str, value: Tensor | None) -> None:
     """Keep something on a tensor, None for nothing."""
     if value is not None:
         setattr(tensor, name, value)

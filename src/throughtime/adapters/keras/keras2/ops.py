@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
+from throughtime.adapters.keras.contracts import Shape, Tensor
 from throughtime.adapters.keras.library import shape_of
 
 concatenate = tf.concat
@@ -27,30 +27,30 @@ zeros = tf.zeros
 zeros_like = tf.zeros_like
 
 
-def cast(tensor: Any, dtype: str) -> Any:
+def cast(tensor: Tensor, dtype: str) -> Tensor:
     """Give a tensor another dtype."""
     return tf.cast(tensor, tf.bool if dtype == "bool" else dtype)
 
 
-def flip(tensor: Any, axis: int) -> Any:
+def flip(tensor: Tensor, axis: int) -> Tensor:
     """Turn an axis round."""
     return tf.reverse(tensor, [axis])
 
 
-def shape(tensor: Any) -> tuple[Any, ...]:
+def shape(tensor: Tensor) -> Shape:
     """Return the lengths of a tensor: numbers where they are known, else scalars."""
     lengths = tf.shape(tensor)
     return tuple(lengths[axis] if known is None else known for axis, known in enumerate(shape_of(tensor)))
 
 
-def swapaxes(tensor: Any, one: int, other: int) -> Any:
+def swapaxes(tensor: Tensor, one: int, other: int) -> Tensor:
     """Exchange two axes."""
     order = list(range(len(tensor.shape)))
     order[one], order[other] = order[other], order[one]
     return tf.transpose(tensor, order)
 
 
-def unstack(tensor: Any, num: int, axis: int) -> Sequence[Any]:
+def unstack(tensor: Tensor, num: int, axis: int) -> Sequence[Tensor]:
     """Split along an axis that goes."""
-    parts: Sequence[Any] = tf.unstack(tensor, num, axis)
+    parts: Sequence[Tensor] = tf.unstack(tensor, num, axis)
     return parts

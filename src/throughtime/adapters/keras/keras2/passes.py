@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from throughtime.adapters.keras.contracts import Call, Data, Model, T, Tensor, Variable
 from throughtime.adapters.keras.dialect import Computation, Result, Step, Traced
 from throughtime.adapters.keras.library import (
     belongs_to_a_graph,
     every_layer,
+    numpy,
 )
 from throughtime.adapters.keras.tensorflow_gradients import differentiated as of_step
 
@@ -25,19 +27,20 @@ BACKEND = "tensorflow"
 RUNS_WITHOUT_XLA = True
 
 
-def execution(model: Any) -> bool:
+def execution(model: Model) -> bool:
     """Describe how a model was compiled to run: step by step, or not."""
     return bool(getattr(model, "run_eagerly", False))
 
 
-def traced(model: Any, computation: Computation, inputs: Any, *, any_batch: bool) -> Traced:
+def traced(model: Model, computation: Computation, inputs: Data, *, any_batch: bool) -> Traced:
     """Trace a computation for inputs of these shapes; variables that it assigns are restored."""
     if belongs_to_a_graph(model):
         return graph.trace(model, computation, inputs)
     is_stateful = any(getattr(layer, "stateful", False) for layer in every_layer(model))
-    any_batch, held = any_batch and not is_stateful, weakref.ref(model)
+    held: Callable[[], Any] = weakref.ref(model)
+    any_batch = any_batch and not is_stateful
 
-    def run(inputs: Any) -> Any:
+    def run(inputs: Data) -> Any:
         with autograph_enabled():
             return computation(inputs)
 
@@ -45,16 +48,17 @@ def traced(model: Any, computation: Computation, inputs: Any, *, any_batch: bool
         specs = tf.nest.map_structure(lambda array: _spec(array, any_batch), inputs)
         run = tf.function(run, autograph=False).get_concrete_function(specs)
 
-    def run_again(inputs: Any) -> Result:
+    def run_again(inputs: object) -> Result:
         tensors = tf.nest.map_structure(_tensor, inputs)
         with values_restored(all_variables(held())):
             outcome = run(tensors)
-        return Result(*({key: np.asarray(tensor) for key, tensor in each.items()} for each in outcome))
+        tensors, gradients = ({key: np.asarray(one) for key, one in each.items()} for each in outcome)
+        return Result({**tensors}, {**gradients})
 
     return run_again
 
 
-def _spec(array: Any, any_batch: bool) -> Any:
+def _spec(array: Tensor, any_batch: bool) -> object:
     """Describe an array, with the number of samples left open as `fit` does."""
     if array is None:
         return None
@@ -62,25 +66,27 @@ def _spec(array: Any, any_batch: bool) -> Any:
     return tf.TensorSpec([None, *shape[1:]] if any_batch and shape else shape, tf.as_dtype(array.dtype))
 
 
-def differentiated(model: Any, step: Step, variables: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+def differentiated(
+    model: Model, step: Step[T], variables: Mapping[str, Variable]
+) -> tuple[T, dict[str, Tensor]]:
     """Run a step; return what it keeps, and the gradients that exist."""
     return of_step(step, {key: raw_variable(variable) for key, variable in variables.items()})
 
 
-def evaluated_once(model: Any, function: Callable[[Any], Any], inputs: Any) -> float:
+def evaluated_once(model: Model, function: Call, inputs: object) -> float:
     """Evaluate a function of a batch, with the model's variables as they are."""
     if belongs_to_a_graph(model):
         run = graph.trace(model, lambda fed: ({"value": function(fed)}, {}), inputs)
-        return float(run(inputs).tensors["value"])
-    return float(function(tf.nest.map_structure(_tensor, inputs)))
+        return float(numpy(run(inputs).tensors["value"]))
+    return float(numpy(function(tf.nest.map_structure(_tensor, inputs))))
 
 
-def _tensor(array: Any) -> Any:
+def _tensor(array: Tensor) -> Tensor:
     return None if array is None else tf.convert_to_tensor(array)
 
 
 @contextmanager
-def with_weights(layer: Any, copied: Callable[[int, Any], Any]) -> Iterator[None]:
+def with_weights(layer: Any, copied: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
     """Let a layer compute with what `copied` (position, value) makes of its weights."""
     copies = {}
     for place, weight in enumerate(layer.weights):

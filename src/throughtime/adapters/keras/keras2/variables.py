@@ -7,7 +7,7 @@ the loss can be differentiated with respect to, or the same variable in another 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from tensorflow.python.eager import context
 
 from throughtime._inputs.restoring import Restored, Restorer, random_state_restorers
 from throughtime.adapters.attributes import attributes_restorer, replaced
+from throughtime.adapters.keras.contracts import Layer, Model, Variable
 from throughtime.adapters.keras.library import every_layer, internal
 
 # Lists of the weights that a layer has; it does not compute with them.
@@ -25,7 +26,7 @@ _TRACKED = ("ListWrapper", "_DictWrapper")
 _DEPTH = 4  # of what holds a variable: attribute, list, partial, its arguments
 
 
-def all_variables(model: Any) -> list[Any]:
+def all_variables(model: Model) -> list[Variable]:
     """Return everything a pass may read or write: weights, seeds, statistics, states of stateful layers."""
     layers = every_layer(model)
     held = [*model.weights, *(v for layer in layers for v in _states(layer))]
@@ -36,13 +37,13 @@ def all_variables(model: Any) -> list[Any]:
     return list({id(variable): variable for variable in held}.values())
 
 
-def _states(layer: Any) -> list[Any]:
+def _states(layer: Layer) -> list[Variable]:
     states = tf.nest.flatten(getattr(layer, "states", None) if hasattr(layer, "_states") else None)
     return [state for state in states if isinstance(state, tf.Variable)]
 
 
 @contextmanager
-def values_restored(variables: list[Any]) -> Iterator[None]:
+def values_restored(variables: list[Variable]) -> Iterator[None]:
     """Put the values of variables back, also when the block raises or is interrupted."""
     kept = [(raw, raw.read_value()) for raw in map(raw_variable, variables)]
     try:
@@ -54,7 +55,7 @@ def values_restored(variables: list[Any]) -> Iterator[None]:
 
 @contextmanager
 def standing_in(
-    holders: list[Any], stand_in_for: Mapping[int, Any], *, lists: bool = False
+    holders: Sequence[object], stand_in_for: Mapping[int, object], *, lists: bool = False
 ) -> Iterator[None]:
     """Let attributes of `holders` hold something else in place of variables, which are named by identity.
 
@@ -70,7 +71,7 @@ def standing_in(
         yield
 
 
-def _with_stand_ins(value: Any, stand_in: Callable[[int], Any], depth: int) -> Any:
+def _with_stand_ins(value: object, stand_in: Callable[[int], object | None], depth: int) -> object:
     """Return a value with variables in it replaced; itself where there are none."""
     other = stand_in(id(value))
     if other is not None or depth == 0:
@@ -84,7 +85,9 @@ def _with_stand_ins(value: Any, stand_in: Callable[[int], Any], depth: int) -> A
     return value
 
 
-def _packed(value: Any, parts: Iterable[Any], stand_in: Callable[[int], Any], depth: int) -> Any:
+def _packed(
+    value: Any, parts: Iterable[object], stand_in: Callable[[int], object | None], depth: int
+) -> object:
     """Make a container like `value` of its parts with stand-ins; itself where there are none."""
     parts = list(parts)
     others = [_with_stand_ins(part, stand_in, depth - 1) for part in parts]
@@ -97,13 +100,13 @@ def _packed(value: Any, parts: Iterable[Any], stand_in: Callable[[int], Any], de
     return tuple(others) if isinstance(value, tuple) else others
 
 
-def random_generators(model: Any) -> list[Any]:
+def random_generators(model: Model) -> list[object]:
     """Return the generators that Keras' layers draw from."""
     held = (getattr(layer, "_random_generator", None) for layer in every_layer(model))
     return [generator for generator in held if generator is not None]
 
 
-def untouched(model: Any) -> Restored:
+def untouched(model: Model) -> Restored:
     """Take back every attribute written inside the block, also when it raises or is interrupted."""
     # Keras and eager TensorFlow draw seeds from generators of the process.
     of_keras = getattr(internal(model, "backend")._SEED_GENERATOR, "generator", None)
@@ -135,9 +138,9 @@ def _container_restorer(container: Any) -> Restorer:
     return restore
 
 
-def _holders(model: Any) -> list[Any]:
+def _holders(model: Model) -> list[object]:
     """Objects on which a forward pass and its loss may write."""
-    layers = every_layer(model)
+    layers: list[Any] = [*every_layer(model)]
     held = [*layers, *(layer._thread_local for layer in layers), *random_generators(model)]
     held += [getattr(model, "compiled_loss", None), *getattr(model, "metrics", ())]
     return [holder for holder in held if hasattr(holder, "__dict__")]

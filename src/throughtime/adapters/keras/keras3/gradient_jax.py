@@ -10,22 +10,23 @@ import jax.numpy as jnp
 from jax.interpreters import partial_eval
 
 from throughtime._errors import UnbuiltModelError
+from throughtime.adapters.keras.contracts import LoopStep, Scanned, T, Tensor, Variable
 from throughtime.adapters.keras.dialect import Step
 
 from .backend import Run
 
 
-def compiled(run: Run, values: Sequence[Any], inputs: Any, *, eager: bool, with_xla: bool) -> Run:
+def compiled(run: Run, values: Sequence[Tensor], inputs: object, *, eager: bool, with_xla: bool) -> Run:
     """Trace `run` for these shapes; a JAX program is always compiled."""
     executable: Run = jax.jit(run).lower(list(values), inputs).compile()
     return executable
 
 
-def differentiated(step: Step) -> tuple[Any, dict[str, Any]]:
+def differentiated(step: Step[T]) -> tuple[T, dict[str, Tensor]]:
     """Run a step; return what it keeps, and the gradients that exist."""
-    shapes: dict[str, Any] = {}
+    shapes: dict[str, jax.ShapeDtypeStruct] = {}
 
-    def mark(key: str, tensor: Any) -> Any:
+    def mark(key: str, tensor: Tensor) -> Tensor:
         shapes[key] = jax.ShapeDtypeStruct(tensor.shape, tensor.dtype)
         return tensor
 
@@ -59,11 +60,11 @@ def _is_connected(closed: Any, output: int) -> bool:
         return any(bool(jnp.any(each)) for each in found)
 
 
-def _zeros(variable: Any) -> Any:
+def _zeros(variable: Any) -> Tensor:
     return jnp.zeros(variable.aval.shape, variable.aval.dtype)
 
 
-def value_of(variable: Any) -> Any:
+def value_of(variable: Variable) -> Tensor:
     """Return the variable's own array; UnbuiltModelError where it was donated or a training loop has it."""
     value = variable._value
     if value is None or value.is_deleted():
@@ -75,7 +76,7 @@ def value_of(variable: Any) -> Any:
     return value
 
 
-def scan(step: Any, carry: Any, sequences: Any) -> tuple[Any, Any]:
+def scan(step: LoopStep, carry: object, sequences: object) -> Scanned:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis."""
     final, outputs = jax.lax.scan(step, carry, sequences)
     return final, outputs

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import tensorflow as tf
 from keras.src.backend.tensorflow.rnn import rnn
 
+from throughtime.adapters.keras.contracts import LoopStep, Scanned, T, Tensor, Variable
 from throughtime.adapters.keras.dialect import Step
 from throughtime.adapters.keras.loop import scan_by_rnn
 from throughtime.adapters.keras.tensorflow_gradients import differentiated as by_tape
@@ -18,7 +18,7 @@ from .backend import Run
 _LONGEST = 2**30
 
 
-def compiled(run: Run, values: Sequence[Any], inputs: Any, *, eager: bool, with_xla: bool) -> Run:
+def compiled(run: Run, values: Sequence[Tensor], inputs: object, *, eager: bool, with_xla: bool) -> Run:
     """Trace `run` for these shapes."""
     if eager:
         return run
@@ -27,17 +27,17 @@ def compiled(run: Run, values: Sequence[Any], inputs: Any, *, eager: bool, with_
     return concrete
 
 
-def differentiated(step: Step) -> tuple[Any, dict[str, Any]]:
+def differentiated(step: Step[T]) -> tuple[T, dict[str, Tensor]]:
     """Run a step; return what it keeps, and the gradients that exist."""
     return by_tape(step, {})
 
 
-def value_of(variable: Any) -> Any:
+def value_of(variable: Variable) -> Tensor:
     """Return the variable's own value as a tensor."""
     return tf.convert_to_tensor(variable._value)
 
 
-def scan(step: Any, carry: Any, sequences: Any) -> tuple[Any, Any]:
+def scan(step: LoopStep, carry: object, sequences: object) -> Scanned:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis, in Keras' own loop."""
     # XLA needs to know how many steps there are; where that is not known, the loop finds out by itself.
     most = tf.nest.flatten(sequences)[0].shape[0] or _LONGEST

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import torch
 
-from throughtime.adapters.keras.dialect import Step
+from throughtime.adapters.keras.contracts import LoopStep, Scanned, T, Tensor, Variable
+from throughtime.adapters.keras.dialect import Mark
 
 from .backend import Run
 
 
-def compiled(run: Run, values: Sequence[Any], inputs: Any, *, eager: bool, with_xla: bool) -> Run:
+def compiled(run: Run, values: Sequence[Tensor], inputs: object, *, eager: bool, with_xla: bool) -> Run:
     """Return `run`: torch builds its graph on every pass."""
     return run
 
 
-def differentiated(step: Step) -> tuple[Any, dict[str, Any]]:
+def differentiated(step: Callable[[Mark], tuple[Any, T]]) -> tuple[T, dict[str, Tensor]]:
     """Run a step; return what it keeps, without history, and the gradients that exist."""
-    marks: dict[str, Any] = {}
+    marks: dict[str, torch.Tensor] = {}
 
     def mark(key: str, tensor: Any) -> Any:
         # A tensor without a history becomes a new leaf: the caller's stays without gradient.
@@ -31,7 +32,7 @@ def differentiated(step: Step) -> tuple[Any, dict[str, Any]]:
 
     with torch.enable_grad():
         loss, kept = step(mark)
-    gradients: dict[str, Any] = {}
+    gradients: dict[str, Tensor] = {}
     if marks and loss is not None and loss.requires_grad:
         found = torch.autograd.grad(loss, list(marks.values()), allow_unused=True)
         gradients = {key: each for key, each in zip(marks, found, strict=True) if each is not None}
@@ -39,12 +40,12 @@ def differentiated(step: Step) -> tuple[Any, dict[str, Any]]:
     return keras.tree.map_structure(lambda one: one if one is None else one.detach(), kept), gradients
 
 
-def value_of(variable: Any) -> Any:
+def value_of(variable: Variable) -> Tensor:
     """Return the variable's own value as a tensor that shares its memory."""
     return variable._value.detach()
 
 
-def scan(step: Any, carry: Any, sequences: Any) -> tuple[Any, Any]:
+def scan(step: LoopStep, carry: object, sequences: object) -> Scanned:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis."""
     outputs = []
     flat = keras.tree.flatten(sequences)

@@ -13,6 +13,7 @@ from throughtime._errors import BatchError
 from throughtime._inputs.restoring import Restored, random_state_restorers
 from throughtime.adapters.attributes import attributes_restorer
 from throughtime.adapters.keras.batches import PAD, is_ragged
+from throughtime.adapters.keras.contracts import Call, Layer, Model, Tensor, Variable
 from throughtime.adapters.keras.library import check_built, dtype_of, every_layer
 from throughtime.adapters.keras.reductions import Labels
 from throughtime.adapters.records import Attribute
@@ -22,7 +23,7 @@ AVERAGES_OVER_VALID_STEPS = True
 _VECTORISE = "Give numbers. Text is taken on TensorFlow alone, by a model that begins with TextVectorization."
 
 
-def automatic_name_count(layer: Any, prefix: str) -> int:
+def automatic_name_count(layer: Layer, prefix: str) -> int:
     """How many names Keras has given out for this prefix, in the thread that has given out most.
 
     Keras counts in each thread apart, and a thread sees its own count alone: the others' are remembered.
@@ -32,16 +33,16 @@ def automatic_name_count(layer: Any, prefix: str) -> int:
     return _counts[prefix]
 
 
-def check_model(model: Any) -> None:
+def check_model(model: Model) -> None:
     """Refuse a model without weights yet; layers inside recurrent cells get theirs when the cell runs."""
     recurrent = [layer for layer in every_layer(model) if isinstance(layer, keras.layers.RNN)]
     cells = [layer.cell for layer in recurrent if isinstance(layer.cell, keras.layers.Layer)]
-    inner = {layer.name: layer for cell in cells for layer in every_layer(cell)}
+    inner: dict[str, Any] = {layer.name: layer for cell in cells for layer in every_layer(cell)}
     has_weights = {name for name, layer in inner.items() if type(layer).build is not keras.layers.Layer.build}
     check_built(model, [name for name, layer in inner.items() if not layer.built and name in has_weights])
 
 
-def all_variables(model: Any) -> list[Any]:
+def all_variables(model: Model) -> list[Variable]:
     """Return everything a pass may read or write: weights, seeds, statistics, states of stateful layers."""
     states = [
         state
@@ -53,7 +54,7 @@ def all_variables(model: Any) -> list[Any]:
     return list({id(variable): variable for variable in [*model.variables, *states]}.values())
 
 
-def untouched(model: Any) -> Restored:
+def untouched(model: Model) -> Restored:
     """Take back every attribute written inside the block, also when it raises or is interrupted.
 
     Keras' global state is restored as well: name counters, and scopes that an interrupt leaves open.
@@ -62,7 +63,7 @@ def untouched(model: Any) -> Restored:
     return Restored([*random_state_restorers(), *map(attributes_restorer, holders)])
 
 
-def _holders(model: Any) -> list[Any]:
+def _holders(model: Model) -> list[object]:
     """Objects on which a forward pass and its loss may write."""
     loss = compiled_losses(model)
     tracked = [loss, getattr(loss, "_tracker", None)] if loss is not None else []
@@ -74,7 +75,7 @@ def compute_dtype(layer: Any) -> str:
     return dtype_of(keras.ops.zeros((), layer.compute_dtype))
 
 
-def of_framework(model: Any) -> dict[str, Attribute]:
+def of_framework(model: Model) -> dict[str, Attribute]:
     """Name Keras, its version and its backend."""
     return {
         "framework": "keras",
@@ -88,39 +89,41 @@ def regularised(model: Any) -> list[str]:
     return sorted(each.path for each in model.trainable_variables if each.regularizer is not None)
 
 
-def weight_values(model: Any, variables: Sequence[Any]) -> dict[int, Any]:
+def weight_values(model: Model, variables: Sequence[Any]) -> dict[int, object]:
     """Read variables as they are now, by their identity."""
     return {id(variable): variable.value for variable in variables}
 
 
-def compiled_losses(model: Any) -> Any:
+def compiled_losses(model: Model) -> Any:
     """Return the object `compile` made of the losses, None when there are none."""
     return getattr(model, "_compile_loss", None)
 
 
-def given_losses(model: Any) -> list[Any]:
+def given_losses(model: Model) -> list[object]:
     """List what `compile` was given as losses, empty for nothing."""
     given = getattr(compiled_losses(model), "_user_loss", None)
     return [] if given is None else keras.tree.flatten(given)
 
 
-def loss_function(passed: Any) -> Any:
+def loss_function(passed: object) -> object:
     """Return what the name of a loss stands for."""
     return keras.losses.get(passed) if isinstance(passed, str) else passed
 
 
-def losses_to_call(model: Any, name: str | None) -> Any:
+def losses_to_call(model: Model, name: str | None) -> Call:
     """Return the model's losses as `compile` made them."""
     del name  # stands for a function
     return compiled_losses(model)
 
 
-def single_losses(losses: Any) -> list[Any]:
+def single_losses(losses: object) -> list[object]:
     """List each output's loss, known after `losses` has been called."""
     return [entry.loss for entry in getattr(losses, "_flat_losses", None) or []]
 
 
-def computed_loss(model: Any, losses: Any, labels: Labels, predictions: Any, training: bool) -> Any:
+def computed_loss(
+    model: Model, losses: object, labels: Labels, predictions: object, training: bool
+) -> Tensor:
     """Evaluate the model's own `compute_loss`, which adds what layers add."""
     # Models written before Keras 3.3 override compute_loss without its training argument.
     compute = getattr(model, "_compute_loss", model.compute_loss)
@@ -129,12 +132,12 @@ def computed_loss(model: Any, losses: Any, labels: Labels, predictions: Any, tra
     )
 
 
-def added_losses(model: Any) -> list[Any]:
+def added_losses(model: Model) -> list[Tensor]:
     """Sum up each loss that layers and regularisers add, as Keras does."""
     return [keras.ops.sum(added) for added in model.losses]
 
 
-def batch(model: Any, *structures: Any) -> tuple[Any, ...]:
+def batch(model: Model, *structures: object) -> tuple[object, ...]:
     """Turn x, y and sample weights into tensors that share no mask or history with the caller's."""
     found = tuple(
         None if structure is None else keras.tree.map_structure(_tensor, structure)
@@ -144,7 +147,7 @@ def batch(model: Any, *structures: Any) -> tuple[Any, ...]:
     return found
 
 
-def _tensor(array: Any) -> Any:
+def _tensor(array: Tensor) -> Tensor:
     if array is None:
         return None
     try:
@@ -158,14 +161,14 @@ def _tensor(array: Any) -> Any:
     return tensor.detach() if hasattr(tensor, "detach") else tensor
 
 
-def _remedy(array: Any) -> str:
+def _remedy(array: Tensor) -> str:
     if is_ragged(array):
         return PAD
     is_text = getattr(getattr(array, "dtype", None), "kind", "") in ("U", "S", "O", "T")
     return _VECTORISE if is_text else "Give dense arrays of numbers."
 
 
-def check_inputs(model: Any, x: Any) -> None:
+def check_inputs(model: Model, x: object) -> None:
     """Raise BatchError for tensors whose axes are not those that a model declares for its inputs."""
     declared, given = getattr(model, "inputs", None) or [], keras.tree.flatten(x)
     if isinstance(x, dict) or len(declared) != len(given):
@@ -188,12 +191,12 @@ def _fits(expects: tuple[int | None, ...], has: tuple[int | None, ...]) -> bool:
     return longer[-1:] == (1,) and len(longer) == len(shorter) + 1
 
 
-def beside(tensor: Any, name: str) -> Any:
+def beside(tensor: Tensor, name: str) -> Tensor | None:
     """Return what Keras keeps beside a tensor, its mask or logits; None for nothing."""
     return get_tensor_attr(tensor, name)
 
 
-def set_beside(tensor: Any, name: str, value: Any) -> None:
+def set_beside(tensor: Tensor, name: str, value: Tensor | None) -> None:
     """Keep something beside a tensor, None for nothing."""
     if value is not None:
         set_tensor_attr(tensor, name, value)
