@@ -148,15 +148,13 @@ def diagnose(
     samples = int(next(iter(leaves.values())).sizes["sample"])
     for note in note_few_samples(samples):
         warn(note)
-    asked = Asked(
-        dependency_length,
-        solved,
-        seed,
-        optimizer_step(optimizer or getattr(model, "optimizer", None)),
-        notes=tuple(run.notes),
-        unread=run.unread,
-        labels=tuple(getattr(taken[0].y, "shape", ())),
-    )
+    known = {
+        "notes": tuple(run.notes),
+        "unread": run.unread,
+        "labels": tuple(getattr(taken[0].y, "shape", ())),
+    }
+    stepping = optimizer_step(optimizer or getattr(model, "optimizer", None))
+    asked = Asked(dependency_length, solved, seed, stepping, **known)
     return replace(judge(leaves, swaps, asked), framework=run.framework)
 
 
