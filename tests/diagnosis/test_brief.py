@@ -126,6 +126,17 @@ def torch_layer(kind):
     return model, "rnn/0", keeping
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_code_to_paste_works_on_a_layer_that_is_the_model(kind):
+    torch = pytest.importorskip("torch")
+    model = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[kind](2, 40)
+    lost = layer("no", 1e-9, "9", kind, why=(TIMESCALE,))
+    one = replace(found(Verdict.NO_EVIDENCE), layers={kind: lost}, framework="torch")
+    (code,) = [each.code for each in actions(one)]
+    exec(code, {"model": model, "torch": torch})
+    assert np.ptp((model.bias_ih_l0 + model.bias_hh_l0).detach().numpy()[40:80]) > 1
+
+
 @pytest.mark.parametrize("framework", ["keras", "torch"])
 def test_code_to_paste_changes_each_layer_that_needs_it(framework):
     module = pytest.importorskip(framework)

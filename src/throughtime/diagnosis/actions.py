@@ -19,6 +19,7 @@ _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="
 _OF_MODEL: _Code = _TABLES["model"]
 _OF_LAYER: _Code = _TABLES["layer"]
 _NEED_LAYER = ("chrono", "orthogonal", "forget_bias", "kernel")  # remedies whose code names a layer
+_BARE = ("lstm", "gru", "rnn")  # what a layer of torch is called that is the model itself
 _KEPT = "Nothing has to change"
 _MORE = "Pass more samples, held-out ones if you have them: {n} are too few to decide {what}"
 _FINITE = (
@@ -188,7 +189,10 @@ def _torch_lines(path: str, layer: LayerDiagnosis, remedy: str, longest: int) ->
     name, _, number = place.rpartition("/")
     name, number = (name, number) if number.isdigit() else (place, "0")
     suffix = f"l{number}{'_reverse' * (direction == 'backward')}"
-    first = (f'layer = model.get_submodule("{name.replace("/", ".")}")', "units = layer.hidden_size")
+    module = f'model.get_submodule("{name.replace("/", ".")}")'
+    if name in _BARE:  # a part of the model with this name, or the model itself
+        module = f'getattr(model, "{name}", model)'
+    first = f"layer = {module}", "units = layer.hidden_size"
     if remedy == "orthogonal":
         return first[0], f"torch.nn.init.orthogonal_(layer.weight_hh_{suffix})"
     lines = _lines_of("torch", layer, remedy)
