@@ -148,13 +148,11 @@ def diagnose(
     samples = int(next(iter(leaves.values())).sizes["sample"])
     for note in note_few_samples(samples):
         warn(note)
-    known = {
-        "notes": tuple(run.notes),
-        "unread": run.unread,
-        "labels": tuple(getattr(taken[0].y, "shape", ())),
-    }
     stepping = optimizer_step(optimizer or getattr(model, "optimizer", None))
-    asked = Asked(dependency_length, solved, seed, stepping, **known)
+    labels = tuple(getattr(taken[0].y, "shape", ()))
+    asked = Asked(
+        dependency_length, solved, seed, stepping, notes=tuple(run.notes), unread=run.unread, labels=labels
+    )
     return replace(judge(leaves, swaps, asked), framework=run.framework)
 
 
