@@ -42,6 +42,8 @@ def actions(found: Results) -> Iterator[Action]:
     """
     lag, used = found.lag, [each.use for each in found.layers.values()]
     yield from (_action(found, each) for each in found.misread)
+    if found.verdict is Verdict.WEAK_SIGNAL and not found.is_solved:
+        yield Action(_TEXTS["kept_if_good"])
     if not found.misread and (found.verdict is Verdict.USES or (found.is_solved and not found.remedies)):
         yield Action(_TEXTS["kept"])
     if found.stopped == "nonfinite" and found.verdict is Verdict.UNSTABLE:
@@ -49,11 +51,8 @@ def actions(found: Results) -> Iterator[Action]:
     if any("needs the model" in each.reason for each in used):
         yield Action(_TEXTS["use"], code=_again(lag))
     elif found.dependency_length is None and found.layers and found.verdict is not Verdict.UNSTABLE:
-        yield Action(_TEXTS["lag"], code=_again(lag))
-    if found.verdict is Verdict.CANNOT_SAY and any(
-        each.answer == UNCLEAR and not each.reason for each in used
-    ):
-        yield Action(_TEXTS["more_samples"].format(n=found.samples))
+        yield Action(_TEXTS["older_lag" if found.uses_newest_alone else "lag"], code=_again(lag))
+    yield from _more_samples(found)
     is_harmed = any("if all samples get the same inputs" in each.reason for each in used)
     if is_harmed:
         yield Action(_TEXTS["harm"])
@@ -64,12 +63,25 @@ def actions(found: Results) -> Iterator[Action]:
         yield from _suggestions(found, is_harmed=is_harmed)
 
 
+def _more_samples(found: Results) -> Iterator[Action]:
+    """Yield the advice to pass more samples where that decides."""
+    layers = found.layers.values()
+    if found.verdict is not Verdict.CANNOT_SAY or not layers:
+        return
+    if found.samples == 1:
+        yield Action(_TEXTS["samples"])
+    elif any(each.use.answer == UNCLEAR and not each.use.reason for each in layers):
+        yield Action(_TEXTS["more_samples"].format(n=found.samples, what="use"))
+    elif all(each.use.answer == NO for each in layers) and not found.uses_newest_alone:
+        yield Action(_TEXTS["more_samples"].format(n=found.samples, what="reach"))
+
+
 def _suggestions(found: Results, *, is_harmed: bool) -> Iterator[Action]:
     """Yield what may help without a loss at which the model would be solved."""
     conditions = ("If the loss is too high, ", "Or ")
     for place, each in enumerate({one.text: one for one in _conditional_remedies(found)}.values()):
         yield _action(found, each, conditions[min(place, 1)])
-    if found.verdict is Verdict.UNUSED and not is_harmed:
+    if found.verdict is Verdict.UNUSED and not is_harmed and not found.uses_newest_alone:
         yield Action(_TEXTS["unused"].format(lag=found.lag))
 
 
