@@ -11,6 +11,7 @@ from tests.cells.textbook import textbook
 
 from throughtime.cells import (
     QUANTITIES,
+    along_directions,
     bar,
     certificate_time,
     certificate_weights,
@@ -19,6 +20,7 @@ from throughtime.cells import (
     step_sizes,
     summed_terms,
 )
+from throughtime.cells.kinds import cell_of
 
 WEIGHTS = ("kernel_gradient", "recurrent_kernel_gradient", "bias_gradient")
 
@@ -191,3 +193,45 @@ def test_directions_keep_the_size_of_an_error_on_average():
     errors = np.random.default_rng(1).normal(size=(2000, 3, 4))
     ratio = np.linalg.norm(np.tensordot(errors, directions(3, 4), 2)) / np.linalg.norm(errors)
     assert ratio == pytest.approx(1, rel=0.1)
+
+
+def compared(kind, *, single=True):
+    """The certificate of the weights and of time, as a capture computes it: along directions."""
+    rng = np.random.default_rng(3)
+    built, passed = layer(kind, rng, 5, 8, scale=0.4), batch(rng, 4, 30, 5, 8)
+    case = solved_case(built, passed)
+    truth = textbook(case.layer, case.passed)
+    built = in_single_precision(case.layer) if single else case.layer
+    passed = in_single_precision(case.passed) if single else case.passed
+    found = solve(built, replace(passed, along_directions=True), QUANTITIES)
+    theirs = {name: truth[name] for name in WEIGHTS}
+    theirs |= {name: along_directions(truth[name]) for name in WEIGHTS[:2]}
+    dtype = "float32" if single else "float64"
+    return (
+        certificate_weights(found, theirs, dtype=dtype),
+        certificate_time(found["input_gradient"], along_directions(truth["input_gradient"], 2), dtype=dtype),
+    )
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_sums_along_directions_pass_on_the_truth(kind, single):
+    assert max(compared(kind, single=single)) <= bar("float32" if single else "float64")
+
+
+@pytest.mark.parametrize("unit", [0, 3, 7])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_of_one_percent_in_one_unit_of_one_gate_is_seen_along_directions(kind, unit, monkeypatch):
+    built = layer(kind, np.random.default_rng(0), 3, 8)
+    module, right = cell_of(built), cell_of(built).factors
+    for column in range(module.COLUMNS):
+
+        def wrong(layer, block, column=column):
+            factors = right(layer, block)
+            factors.columns[:, :, column, unit] *= 1.01
+            return factors
+
+        monkeypatch.setattr(module, "factors", wrong)
+        if kind == "gru_reset_before" and column == 1:  # not a factor there
+            continue
+        assert max(compared(kind)) > 10 * bar("float32"), column

@@ -174,41 +174,57 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
         needed |= {"input_gradient", "gate_gradient", "step_contribution", *direction.weight_gradients}
         needed |= {"hidden_gradient", "cell_gradient"}
     needed |= _carrying(leaf, direction).difference(_absent(leaf))
-    solved = _closed(leaf, direction, needed)
+    direction = _along(direction)
+    layer = cells.Layer.of(direction.weights, {**leaf.flags, "kind": leaf.kind})
+    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite remain
+        solved = cells.solve(layer, direction, needed)
     arrays = {name: solved[name] for name in kept} | _carried(leaf, direction, solved)
     if "certificate" in wanted:
         arrays.update(_certificate(leaf, direction, solved))
     return arrays
 
 
-def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str]) -> dict[str, Array]:
-    layer = cells.Layer.of(direction.weights, {**leaf.flags, "kind": leaf.kind})
-    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite remain
-        return cells.solve(layer, direction, needed)
+def _along(direction: DirectionRecord) -> DirectionRecord:
+    """Compare gradients of kernels and inputs along directions; the framework's come summed."""
+    given, weights = direction.input_gradient, direction.weight_gradients.items()
+    return replace(
+        direction,
+        weight_gradients={
+            name: cells.along_directions(one) if "kernel" in name else one for name, one in weights
+        },
+        input_gradient=None if given is None else cells.along_directions(given, 2),
+        along_directions=True,
+    )
 
 
 def _certificate(
     leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]
 ) -> dict[str, Array]:
-    dtype, sizes = str(leaf.flags["dtype"]), None
+    dtype = str(leaf.flags["dtype"])
+    errors = _errors(direction, solved, dtype, None)
     has_terms = isinstance(direction, DirectionRecord) or direction.kernel is not None
-    if has_terms and "gate_gradient" in solved and not leaf.gates:
+    is_above = any(error > cells.bar(dtype) for error in errors)
+    if is_above and has_terms and "gate_gradient" in solved and not leaf.gates:
         states = map(solved.get, ("hidden_gradient", "cell_gradient"))
-        sizes = cells.step_sizes(solved["gate_gradient"], *states)
-    weights = cells.certificate_weights(
-        solved, direction.weight_gradients, terms=_terms(direction, solved, sizes), dtype=dtype
-    )
-    time = np.nan
-    if direction.input_gradient is not None and "input_gradient" in solved:
-        kernel = direction.kernel if isinstance(direction, SolvedRecord) else direction.weights.get("kernel")
-        terms = None if kernel is None or sizes is None else cells.input_terms(sizes, kernel)
-        time = cells.certificate_time(
-            solved["input_gradient"], direction.input_gradient, terms=terms, dtype=dtype
-        )
-    found = {"certificate_weights": np.asarray(weights), "certificate_time": np.asarray(time)}
+        errors = _errors(direction, solved, dtype, cells.step_sizes(solved["gate_gradient"], *states))
+    found = dict(zip(("certificate_weights", "certificate_time"), map(np.asarray, errors), strict=True))
     if isinstance(direction, SolvedRecord) and direction.output_error is not None:
         found["certificate_output"] = np.asarray(direction.output_error)
     return found
+
+
+def _errors(
+    direction: DirectionRecord | SolvedRecord, solved: dict[str, Array], dtype: str, sizes: Array | None
+) -> tuple[float, float]:
+    """Compare weights and time; with sizes of steps rounding counts by the terms that it comes from."""
+    terms = _terms(direction, solved, sizes)
+    weights = cells.certificate_weights(solved, direction.weight_gradients, terms=terms, dtype=dtype)
+    if direction.input_gradient is None or "input_gradient" not in solved:
+        return weights, np.nan
+    kernel = direction.kernel if isinstance(direction, SolvedRecord) else direction.weights.get("kernel")
+    of_time = None if kernel is None or sizes is None else cells.input_terms(sizes, kernel)
+    back = solved["input_gradient"], direction.input_gradient
+    return weights, cells.certificate_time(*back, terms=of_time, dtype=dtype)
 
 
 def _terms(

@@ -19,7 +19,7 @@ from .certificate import (
     summed_terms,
 )
 from .contribution import step_contribution
-from .directions import directions
+from .directions import along_directions, directions
 from .jacobians import step_jacobians
 from .layer import Layer, Pass
 from .quantities import DEFINITIONS, QUANTITIES, WEIGHT_GRADIENTS
@@ -35,6 +35,7 @@ __all__ = [
     "Pass",
     "Precision",
     "activation",
+    "along_directions",
     "bar",
     "certificate_time",
     "certificate_weights",

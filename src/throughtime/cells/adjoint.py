@@ -16,6 +16,7 @@ from throughtime._errors import SchemaError
 
 from . import lstm
 from .contribution import step_contributions
+from .directions import along_directions, directions
 from .kinds import cell_of
 from .layer import Floats, Layer, Mask, Pass, with_gate_axis, working_dtype
 from .parallel import one_thread, over_rows, product
@@ -167,10 +168,7 @@ def _pulled_back(
     `entering` is dL/d(output), overwritten, and dL/d(final states), in processing order.
     """
     hidden_gradient = move_to_valid(entering[0], steps.valid, zero_output=passed.zero_output)
-    # The gates are not needed after their block has been linearised: dz overwrites them.
-    columns = np.empty_like(replayed.block.columns) if "gate_activation" in wanted else replayed.block.columns
-    keeps_cell = replayed.block.cell is not None and "cell_gradient" in wanted
-    cell_gradient = np.empty_like(replayed.block.cell) if keeps_cell else None
+    columns, cell_gradient = _room(replayed.block, wanted)
     squashed = None if layer.projection is None else lstm.squashed(layer, replayed.block)
     cell, carry = cell_of(layer), Carry.of(*(values[-1] for values in entering[1:]))
     with one_thread():
@@ -185,6 +183,8 @@ def _pulled_back(
                     drop_vanished(carry.hidden, carry.cell)
                 np.add(hidden_gradient[here], carry.hidden, out=hidden_gradient[here])
                 cell.pull(factors, in_block, hidden_gradient[here], columns[here], carry)
+                if not steps.stand_apart or run.start == 0:
+                    cell.hand_back(factors, in_block, hidden_gradient[here], columns[here], carry)
                 if cell_gradient is not None:
                     cell_gradient[here] = carry.total_cell
     found = {
@@ -198,6 +198,12 @@ def _pulled_back(
     if cell_gradient is not None:
         found["cell_gradient"] = in_input_time(cell_gradient, passed)
     return found | _from_columns(layer, passed, replayed, columns, wanted)
+
+
+def _room(block: Block, wanted: frozenset[str]) -> tuple[Floats, Floats | None]:
+    """Find room for dz, which overwrites gates that nobody wants, and for dL/dc."""
+    columns = np.empty_like(block.columns) if "gate_activation" in wanted else block.columns
+    return columns, None if "cell_gradient" not in wanted or block.cell is None else np.empty_like(block.cell)
 
 
 def _first(carried: Floats) -> Floats:
@@ -235,6 +241,7 @@ def _from_columns(
     flat = columns.reshape(-1, cell.COLUMNS * columns.shape[-1])
     if "input_gradient" in wanted:
         kernel = replayed.weights[replayed.block.recurrent.shape[-1] : -1].reshape(-1, flat.shape[1])
+        kernel = along_directions(kernel) if passed.along_directions else kernel
         input_gradient = np.empty((*columns.shape[:2], len(kernel)), columns.dtype)
         product(flat, kernel.T, out=input_gradient.reshape(len(flat), -1))
         found["input_gradient"] = in_input_time(input_gradient, passed)
@@ -247,12 +254,24 @@ def _from_columns(
         over_rows(contribute, len(columns), columns.size)
         found["step_contribution"] = in_input_time(contribution, passed)
     if wanted & WEIGHT_GRADIENTS:
-        totals = np.empty(replayed.weights.shape, columns.dtype)
-        product(replayed.joined.reshape(-1, width).T, flat, out=totals.reshape(width, -1))
-        named = cell.split(layer, replayed.block, totals, columns)
+        joined, drawn = replayed.joined.reshape(-1, width), None
+        if passed.along_directions:
+            joined, drawn = _thinned(joined, replayed.block.recurrent.shape[-1])
+        totals = np.empty((joined.shape[1], *replayed.weights.shape[1:]), columns.dtype)
+        product(joined.T, flat, out=totals.reshape(len(totals), -1))
+        named = cell.split(replayed.block, totals, columns, drawn)
         absent = {f"{name}_gradient" for name in ("bias", "recurrent_bias") if getattr(layer, name) is None}
         found |= {name: values for name, values in named.items() if name not in absent}
     return found
+
+
+def _thinned(joined: Floats, units: int) -> tuple[Floats, Floats]:
+    """Sum h_{t-1} and x_t in [h_{t-1}, x_t, 1] along directions; also returns those of h."""
+    of_hidden, of_inputs = (directions(count) for count in (units, joined.shape[1] - units - 1))
+    count = of_hidden.shape[1]
+    both = np.zeros((joined.shape[1], 2 * count + 1), joined.dtype)
+    both[:units, :count], both[units:-1, count:-1], both[-1, -1] = of_hidden, of_inputs, 1
+    return joined @ both, both[:units, :count]
 
 
 def _blocks(replayed: Replay, share: slice = slice(None)) -> Iterator[slice]:

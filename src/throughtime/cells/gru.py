@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import steps
 from .activations import activate as activate_columns
 from .activations import slopes
 from .layer import Floats, Layer
@@ -19,6 +20,7 @@ RECURRENT_SIDE, INPUT_SIDE = slice(0, 3), slice(1, 4)
 # Columns on the recurrent side are (q, z, r), gates are (z, r, ĥ): positions of one in the other.
 RECURRENT_GATES: slice | list[int] = [2, 0, 1]
 _TO_GATES = [1, 2, 0]
+hand_back = steps.hand_back
 
 
 def joint_weights(layer: Layer) -> Floats:
@@ -58,23 +60,16 @@ def factors(layer: Layer, block: Block) -> Factors:
 
 
 def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
-    """One product and three ufuncs."""
-    assert factors.leak is not None
-    units = hidden.shape[-1]
+    """One ufunc."""
     np.multiply(hidden[..., None, :], factors.columns[step], out=columns)
-    np.multiply(hidden, factors.leak[step], out=carry.scratch)
-    # The first three columns as rows of a wider matrix: BLAS takes the stride, nothing is copied.
-    rho = columns.reshape(-1, COLUMNS * units)[:, : 3 * units]
-    np.dot(rho, factors.recurrent, out=carry.hidden.reshape(-1, units))
-    np.add(carry.hidden, carry.scratch, out=carry.hidden)
 
 
-def split(layer: Layer, block: Block, totals: Floats, columns: Floats) -> dict[str, Floats]:
+def split(block: Block, totals: Floats, columns: Floats, drawn: Floats | None) -> dict[str, Floats]:
     """[dU; dW; db], and the bias on the recurrent side."""
-    units = layer.recurrent_kernel.shape[0]
+    rows = block.recurrent.shape[-1] if drawn is None else drawn.shape[-1]
     return {
-        "recurrent_kernel_gradient": totals[:units, _TO_GATES],
-        "kernel_gradient": totals[units:-1, INPUT_SIDE],
+        "recurrent_kernel_gradient": totals[:rows, _TO_GATES],
+        "kernel_gradient": totals[rows:-1, INPUT_SIDE],
         "bias_gradient": totals[-1, INPUT_SIDE],
         "recurrent_bias_gradient": totals[-1, _TO_GATES],
     }

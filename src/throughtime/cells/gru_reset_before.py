@@ -56,30 +56,31 @@ def factors(layer: Layer, block: Block) -> Factors:
 
 
 def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
-    """Two products and six ufuncs."""
+    """One product, left in `carry.scratch` for `hand_back`, and two ufuncs."""
+    assert factors.reset_slope is not None
+    units, p = hidden.shape[-1], carry.scratch
+    np.multiply(hidden[..., None, :], factors.columns[step], out=columns)
+    np.dot(columns[..., 2, :].reshape(-1, units), factors.recurrent[2 * units :], out=p.reshape(-1, units))
+    np.multiply(p, factors.reset_slope[step], out=columns[..., 1, :])
+
+
+def hand_back(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
+    """One product and four ufuncs."""
     assert factors.leak is not None
     assert factors.reset is not None
-    assert factors.reset_slope is not None
-    units = hidden.shape[-1]
-    rows, u_zr, u_h = (
-        columns.reshape(-1, 3 * units),
-        factors.recurrent[: 2 * units],
-        factors.recurrent[2 * units :],
-    )
-    np.multiply(hidden[..., None, :], factors.columns[step], out=columns)
-    p = carry.scratch
-    np.dot(rows[:, 2 * units :], u_h, out=p.reshape(-1, units))
-    np.multiply(p, factors.reset_slope[step], out=columns[..., 1, :])
-    np.dot(rows[:, : 2 * units], u_zr, out=carry.hidden.reshape(-1, units))
+    units, p = hidden.shape[-1], carry.scratch
+    rows = columns.reshape(-1, 3 * units)[:, : 2 * units]
+    np.dot(rows, factors.recurrent[: 2 * units], out=carry.hidden.reshape(-1, units))
     np.multiply(p, factors.reset[step], out=p)
     np.add(carry.hidden, p, out=carry.hidden)
     np.multiply(hidden, factors.leak[step], out=p)
     np.add(carry.hidden, p, out=carry.hidden)
 
 
-def split(layer: Layer, block: Block, totals: Floats, columns: Floats) -> dict[str, Floats]:
+def split(block: Block, totals: Floats, columns: Floats, drawn: Floats | None) -> dict[str, Floats]:
     """[dU; dW; db] with dU_h = (r·h_{t-1})ᵀ a_h."""
     assert block.reset_hidden is not None
-    units = layer.recurrent_kernel.shape[0]
-    totals[:units, 2] = block.reset_hidden.reshape(-1, units).T @ columns[:, :, 2].reshape(-1, units)
-    return steps.split(layer, block, totals, columns)
+    hidden, candidate = (one.reshape(-1, columns.shape[-1]) for one in (block.reset_hidden, columns[:, :, 2]))
+    hidden = hidden if drawn is None else hidden @ drawn
+    totals[: hidden.shape[-1], 2] = hidden.T @ candidate
+    return steps.split(block, totals, columns, drawn)

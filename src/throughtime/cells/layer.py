@@ -67,6 +67,8 @@ class Pass:
     # dL/d(h, c after the last step processed), beyond the output's
     final_gradients: tuple[Floats | None, ...] = ()
     windows: tuple[int, ...] = ()
+    # gradients of inputs and kernels come summed over features, or units before, along `directions`
+    along_directions: bool = False
 
 
 def working_dtype(passed: Pass) -> np.dtype[np.floating[Any]]:

@@ -17,7 +17,7 @@ from .steps import Block, Carry, Factors, Places
 COLUMNS = 4
 INPUT_SIDE = slice(0, 4)
 RECURRENT_GATES: slice | list[int] = slice(None)
-joint_weights, split = steps.joint_weights, steps.split
+joint_weights, hand_back, split = steps.joint_weights, steps.hand_back, steps.split
 
 
 def activation_names(layer: Layer) -> tuple[str, str, str, str]:
@@ -48,7 +48,7 @@ def factors(layer: Layer, block: Block) -> Factors:
 
 
 def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
-    """One product and five ufuncs."""
+    """Five ufuncs."""
     assert factors.hidden_to_cell is not None
     assert factors.forget is not None
     coefficients = factors.columns[step]
@@ -57,12 +57,6 @@ def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry:
     np.add(carry.total_cell, carry.cell, out=carry.total_cell)
     np.multiply(carry.total_cell[..., None, :], coefficients[..., :3, :], out=columns[..., :3, :])
     np.multiply(squashed, coefficients[..., 3, :], out=columns[..., 3, :])
-    if factors.leak is not None:
-        np.multiply(hidden, factors.leak[step], out=carry.scratch)
-    width = len(factors.recurrent)
-    np.dot(columns.reshape(-1, width), factors.recurrent, out=carry.hidden.reshape(-1, hidden.shape[-1]))
-    if factors.leak is not None:
-        np.add(carry.hidden, carry.scratch, out=carry.hidden)
     np.multiply(carry.total_cell, factors.forget[step], out=carry.cell)
 
 

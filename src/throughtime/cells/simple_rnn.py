@@ -16,7 +16,7 @@ from .steps import Block, Carry, Factors, Places
 COLUMNS = 1
 INPUT_SIDE = slice(0, 1)
 RECURRENT_GATES: slice | list[int] = slice(None)
-joint_weights, split = steps.joint_weights, steps.split
+joint_weights, hand_back, split = steps.joint_weights, steps.hand_back, steps.split
 
 
 def activate(layer: Layer, block: Block) -> None:
@@ -32,11 +32,5 @@ def factors(layer: Layer, block: Block) -> Factors:
 
 
 def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
-    """One product and two ufuncs."""
-    units = hidden.shape[-1]
+    """One ufunc."""
     np.multiply(hidden[..., None, :], factors.columns[step], out=columns)
-    if factors.leak is not None:
-        np.multiply(hidden, factors.leak[step], out=carry.scratch)
-    np.dot(columns.reshape(-1, units), factors.recurrent, out=carry.hidden.reshape(-1, units))
-    if factors.leak is not None:
-        np.add(carry.hidden, carry.scratch, out=carry.hidden)

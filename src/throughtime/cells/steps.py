@@ -92,10 +92,17 @@ class Cell(Protocol):
         """Linearise a block; no result is a view of `block.columns`."""
 
     def pull(self, factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
-        """One step of the adjoint, or several that stand apart: read dL/dh_t, write dz and η."""
+        """One step of the adjoint, or several that stand apart: read dL/dh_t, write dz and η of the cell."""
 
-    def split(self, layer: Layer, block: Block, totals: Floats, columns: Floats) -> Mapping[str, Floats]:
-        """Return the named parts of the gradient of `joint_weights`."""
+    def hand_back(
+        self, factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry
+    ) -> None:
+        """Write η of h, after `pull`; of steps that stand apart only the first one needs it."""
+
+    def split(
+        self, block: Block, totals: Floats, columns: Floats, drawn: Floats | None
+    ) -> Mapping[str, Floats]:
+        """Return the named parts of the gradient of `joint_weights`, of rows summed along `drawn`."""
 
 
 def squared_norm(vectors: Floats) -> Floats:
@@ -112,12 +119,23 @@ def joint_weights(layer: Layer) -> Floats:
     return np.concatenate([layer.recurrent_kernel, layer.kernel, bias[None]])
 
 
-def split(layer: Layer, block: Block, totals: Floats, columns: Floats) -> dict[str, Floats]:
+def hand_back(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
+    """One product, and two ufuncs if h leaks."""
+    units, width = hidden.shape[-1], len(factors.recurrent)
+    # A GRU has more columns than those on the recurrent side: BLAS takes the stride, nothing is copied.
+    rows = columns.reshape(-1, columns.shape[-2] * columns.shape[-1])[:, :width]
+    np.dot(rows, factors.recurrent, out=carry.hidden.reshape(-1, units))
+    if factors.leak is not None:
+        np.multiply(hidden, factors.leak[step], out=carry.scratch)
+        np.add(carry.hidden, carry.scratch, out=carry.hidden)
+
+
+def split(block: Block, totals: Floats, columns: Floats, drawn: Floats | None) -> dict[str, Floats]:
     """Return the named parts of the gradient of `joint_weights`."""
-    units = layer.recurrent_kernel.shape[0]
+    rows = block.recurrent.shape[-1] if drawn is None else drawn.shape[-1]
     return {
-        "recurrent_kernel_gradient": totals[:units],
-        "kernel_gradient": totals[units:-1],
+        "recurrent_kernel_gradient": totals[:rows],
+        "kernel_gradient": totals[rows:-1],
         "bias_gradient": totals[-1],
         "recurrent_bias_gradient": totals[-1],
     }

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,8 @@ def total(loss: Loss, output: object, y: object, sample_weight: torch.Tensor | N
         what = f"a tensor of {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
         raise LossError(f"The loss must return a real floating-point tensor; it returned {what}.")
     if sample_weight is not None:
+        if value.ndim < sample_weight.ndim == 2:
+            value = _of_steps(alone, (output, y), sample_weight, value)
         value = weighted(value, sample_weight.to(value))
     found: torch.Tensor = value.sum() if is_sum else value.mean()
     return found
@@ -108,6 +111,44 @@ def _unreduced(loss: Loss) -> tuple[Loss, bool]:
     alone: Any = copy(loss)
     alone.reduction = "none"
     return alone, reduction == "sum"
+
+
+def _of_steps(loss: Loss, data: Data, weight: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    """Evaluate each step with a weight alone, (sample, time), if a loss averages or adds steps; else `whole`.
+
+    A step without a label, where the mean over labels is not finite, has a loss of 0.
+    """
+    if not all(any(_has_steps(leaf, weight) for leaf in structure.leaves(part)) for part in data):
+        return whole
+
+    def alone(sample: int, *steps: int) -> torch.Tensor:
+        def cut(leaf: torch.Tensor) -> torch.Tensor:
+            return leaf[sample : sample + 1, list(steps)] if _has_steps(leaf, weight) else leaf
+
+        output, y = structure.mapped(cut, data)
+        mean: torch.Tensor = evaluated(loss, output, y, structure.shapes).mean()
+        return mean
+
+    try:
+        with torch.no_grad():
+            known = (step for step in reversed(range(weight.shape[1])) if alone(0, step).isfinite())
+            tried = list(islice(known, 2)) or [0]
+            how = loss_reduction.tried_factor(
+                lambda *rows: float(alone(0, *(tried[row] for row in rows))), len(tried), ()
+            )[1]
+        if loss_reduction.of_loss(how):
+            return whole
+        values = torch.zeros_like(weight, dtype=whole.dtype)
+        for sample, step in weight.nonzero().tolist():
+            value = alone(sample, step)
+            values[sample, step] = value if value.isfinite() else 0
+    except LossError:  # it takes no single step
+        return whole
+    return values
+
+
+def _has_steps(leaf: object, weight: torch.Tensor) -> bool:
+    return isinstance(leaf, torch.Tensor) and leaf.shape[:2] == weight.shape
 
 
 def tried_factor(loss: Loss, data: Data, sizes: Sequence[int]) -> tuple[float, str]:
@@ -168,6 +209,10 @@ def losses(
         recorder.close()
         size = recorder.sizes[0]
         data = output, *labels
+        if size > 1 and not any(_axes(tensor, size) for tensor in structure.tensors(output)):
+            raise LossError(
+                f"No output of the model has an axis of {size} samples. Return one with samples first."
+            )
         axes = axes_of(data, lambda tensor: _axis(tensor, size, 0))
         with autocast_off(output):
             return np.array([float(total(loss, *rows_of(data, (row,), axes))) for row in range(size)])
