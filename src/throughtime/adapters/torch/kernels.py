@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from . import recurrence
-from .calls import Calls, Step
+from .calls import Calls, Function, Step
 from .layout import Dense, Layout, Packed
 from .marks import INPUT, OUTPUT, STATE, WEIGHT, Marks
 from .staying import why_it_ends
@@ -57,7 +57,7 @@ class InnerLayer:
 class Arguments:
     """The arguments of a fused kernel of torch."""
 
-    kernel: Callable[..., Any]
+    kernel: Function
     data: torch.Tensor
     layout: Layout
     batch_first: bool
@@ -86,7 +86,7 @@ class Arguments:
         return tuple(state[place : place + 1] for state in self.states)
 
 
-def read(kernel: Callable[..., Any], arguments: tuple[Any, ...], order: torch.Tensor | None) -> Arguments:
+def read(kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None) -> Arguments:
     """Read the positional arguments of a kernel, dense or packed."""
     if isinstance(arguments[3], bool):
         data, states, *others, batch_first = arguments
@@ -188,9 +188,7 @@ class Windows:
         layers, (output, *states) = run(replace(asked, states=entering), shared)
         return layers, (output, *self.calls.hand_out(step, states)), step, first
 
-    def step(
-        self, kernel: Callable[..., Any], arguments: tuple[Any, ...], marks: Marks
-    ) -> tuple[Any, Step, Any]:
+    def step(self, kernel: Function, arguments: tuple[Any, ...], marks: Marks) -> tuple[Any, Step, Any]:
         """Compute what the kernel of a cell would; returns that, and the last two of what `run` returns."""
         data, states, *weights = arguments
         step = Step(len(self.calls.steps))
