@@ -58,8 +58,7 @@ class Loop:
         self.training = bool(training)
         ops, tree = self.keras.ops, self.keras.tree
         parts = cells.inner_cells(self.layer.cell)
-        flat = tree.flatten(initial_state)
-        self.initial = [self.mark(f"initial_{position}", state) for position, state in enumerate(flat)]
+        self.initial = [self.mark(f"initial_{k}", one) for k, one in enumerate(tree.flatten(initial_state))]
         by_time: dict[str, Any] = {"x": in_processing_order(self.keras, self.layer, sequences)}
         mask = mask[0] if tree.is_nested(mask) else mask
         if mask is not None:
@@ -78,9 +77,8 @@ class Loop:
         self.kept = {name: kept[name] for name in [*tapped, *kept] if name in kept}
         last, outputs = self._output(list(final), list(last))
         if self.own is not None:
-            varies = mask is not None or training or self.layer.stateful
-            alike = not varies and all(map(cells.standard_kind, parts))
-            some = slice(_COMPARED if alike else None)
+            alike = mask is None and not (training or self.layer.stateful)
+            some = slice(_COMPARED if alike and all(map(cells.standard_kind, parts)) else None)
             given = tree.map_structure(lambda one: ops.stop_gradient(one[some]), (sequences, initial_state))
             ours = [one[some] for one in (outputs if self.layer.return_sequences else last, *final)]
             self.error = self._error(ours, self.own(*given, mask, training))

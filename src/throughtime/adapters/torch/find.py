@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -45,17 +44,16 @@ def class_name(module: nn.Module) -> str:
     return kind.__bases__[0].__name__ if parametrize.is_parametrized(module) else kind.__name__
 
 
-def unwrapped(module: Any) -> nn.Module:
+def unwrapped(module: nn.Module) -> nn.Module:
     """Take off what only wraps a module: a compiled model and a parallel one compute what it computes."""
     while True:
         # Not by class: that of a compiled module lives in a library that takes seconds to import.
-        if "_orig_mod" in getattr(module, "_modules", {}):
-            module = module._modules["_orig_mod"]
-        elif isinstance(module, _PARALLEL):
-            module = module.module
-        else:
-            found: nn.Module = module
-            return found
+        inner = getattr(module, "_modules", {}).get("_orig_mod")
+        if inner is None and isinstance(module, _PARALLEL):
+            inner = module.module
+        if inner is None:
+            return module
+        module = inner
 
 
 def checked(model: object) -> nn.Module:

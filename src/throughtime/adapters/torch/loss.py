@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from copy import copy
 from functools import partial
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -108,8 +107,8 @@ def _unreduced(loss: Loss) -> tuple[Loss, bool]:
     reduction = getattr(loss, "reduction", None)
     if not isinstance(loss, torch.nn.Module) or reduction not in ("mean", "sum"):
         return loss, False
-    alone: Any = copy(loss)
-    alone.reduction = "none"
+    alone = copy(loss)
+    object.__setattr__(alone, "reduction", "none")
     return alone, reduction == "sum"
 
 

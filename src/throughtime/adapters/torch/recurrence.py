@@ -17,7 +17,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from heapq import heappop, heappush
-from typing import Any
 
 import torch
 from torch.autograd.graph import GradientEdge, Node
@@ -94,10 +93,10 @@ class Recurrence:
 
     def is_series(self, tensors: Iterable[torch.Tensor | None]) -> bool:
         """Whether each call has such a tensor, and all have one shape apart from samples that leave."""
-        shapes: list[Any] = [None if one is None else one.shape for one in tensors]
+        shapes = [None if one is None else tuple(one.shape) for one in tensors]
         if self.rows and None not in shapes:
             pairs = zip(shapes, self.rows, strict=True)
-            shapes = [shape[1:] if shape[:1] == (len(rows),) else None for shape, rows in pairs]
+            shapes = [shape[1:] if shape and shape[0] == len(rows) else None for shape, rows in pairs]
         return None not in shapes and len(set(shapes)) == 1
 
     def uses(self, plain: torch.Tensor, step: Step) -> list[GradientEdge | None]:

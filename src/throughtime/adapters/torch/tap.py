@@ -120,7 +120,7 @@ class Recorder:
                 return [samples, *found]
         return found
 
-    def _plain(self, entry: Found, forward: Function) -> Any:
+    def _plain(self, entry: Found, forward: Function) -> Function:
         def watched(*arguments: object, **keywords: object) -> object:
             result = forward(*arguments, **keywords)
             return self._returned(entry, result)
@@ -140,7 +140,7 @@ class Recorder:
             copy = call.output.clone()
         return structure.replaced(result, tensor, copy)
 
-    def _loop_step(self, path: str, names: tuple[str, ...], forward: Function) -> Any:
+    def _loop_step(self, path: str, names: tuple[str, ...], forward: Function) -> Function:
         def watched(*arguments: object, **keywords: object) -> object:
             if torch._C._functorch.peek_interpreter_stack() is not None:
                 return forward(*arguments, **keywords)
@@ -189,7 +189,9 @@ class Recorder:
         edges = [edge for call in self.calls_of(found) for step in call.steps for edge in step.edges()]
         return edges + [one.edge for one in self.named_outside() if one.edge is not None]
 
-    def _recurrent(self, entry: Found | None, module: layout.Recurrent, forward: Function, name: str) -> Any:
+    def _recurrent(
+        self, entry: Found | None, module: layout.Recurrent, forward: Function, name: str
+    ) -> Function:
         def watched(*arguments: object, **keywords: object) -> object:
             given = next(iter([*arguments, *keywords.values()]), None)
             if not self.calls or self.calls[-1].entry is not entry:  # the first step of a loop
@@ -215,7 +217,7 @@ class Recorder:
 
     def fused(
         self, entry: Found, kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None
-    ) -> Any:
+    ) -> object:
         """Run a layer's kernel in parts."""
         with _gradients_on():
             asked = kernels.read(kernel, arguments, order)
@@ -227,7 +229,7 @@ class Recorder:
             calls.begin(step, call)
         return result
 
-    def step(self, entry: Found, kernel: Function, arguments: tuple[Any, ...]) -> Any:
+    def step(self, entry: Found, kernel: Function, arguments: tuple[Any, ...]) -> object:
         """Run one step of a cell."""
         noted = self._windows.setdefault(id(entry.layer), kernels.Windows())
         with _gradients_on():
@@ -236,6 +238,7 @@ class Recorder:
             first = self._new_call(entry, kernel, arguments[0])
             first.recurrence = recurrence.of_cell(step)
             noted.begin(step, first)
+        assert first.recurrence is not None
         first.recurrence.steps.append(step)
         return result
 
@@ -272,7 +275,7 @@ class _Kernels(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _gradients_on() -> AbstractContextManager[Any]:
+def _gradients_on() -> AbstractContextManager[object]:
     """Record what runs, also where the model's own code has switched gradients off."""
     if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
         return nullcontext()
