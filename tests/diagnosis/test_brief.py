@@ -31,12 +31,13 @@ def layer(reach: str, value: float, horizon: str, kind: str = "lstm", **more) ->
     ("verdict", "reach", "asked", "words", "colour"),
     [
         (Verdict.USES, "yes", 30, "uses inputs 30 or more", "good"),
-        (Verdict.WEAK_SIGNAL, "no", 30, "little gradient", "bad"),
+        (Verdict.WEAK_SIGNAL, "no", 30, "little gradient", "open"),
         (Verdict.UNUSED, "yes", 30, "does not use inputs that old yet", "open"),
         (Verdict.NO_EVIDENCE, "no", 30, "vanishes before lag 30", "bad"),
-        (Verdict.NO_EVIDENCE, "no", None, "Little gradient reaches lag 30", "open"),
+        (Verdict.NO_EVIDENCE, "no", None, "newest input alone", "open"),
         (Verdict.CANNOT_SAY, "yes", 30, "reaches lag 30", "open"),
-        (Verdict.CANNOT_SAY, "unclear", 30, "Not decided", "open"),
+        (Verdict.CANNOT_SAY, "unclear", 30, "does not use inputs 30 or more steps back; reach is", "open"),
+        (Verdict.UNUSED, "yes", None, "newest input alone", "open"),
         (Verdict.UNSTABLE, "yes", 30, "a number is not finite", "unstable"),
     ],
 )
