@@ -64,7 +64,7 @@ class _Leaf:
         dtype = self.call.autocast or name_of(self.layers[0].output.dtype)
         is_last = self.place == len(self.call.layers) - 1
         if self.lengths:
-            flags["states_changed"] = int(graph.any_changed(self._crossings))
+            flags["states_changed"] = int(not graph.all_same(self._crossings))
         return {**flags, "inner_layer": self.place, "is_last": int(is_last), "dtype": dtype}
 
     def _outside(self) -> dict[str, Array]:

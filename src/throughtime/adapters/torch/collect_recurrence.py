@@ -78,7 +78,7 @@ class Leaf:
             "cell_class": class_name(self.call.entry.layer),
             "time": _ORDER,
             "carried": ", ".join(f"{state.name}: {'.'.join(state.argument)}" for state in self.states),
-            "states_changed": int(self._changes),
+            "states_changed": int(not graph.all_same(self._crossings)),
             "dtype": name_of(first.dtype),
         }
         return {**flags, "ends": self.recurrence.reason} if self.recurrence.reason else flags
@@ -266,7 +266,11 @@ class CellLeaf(Leaf):
     def _flags(self) -> dict[str, Attribute]:
         dtype = self.call.autocast or name_of(self.steps[0].leaving[0].plain.dtype)
         flags = description.of_recurrent(self.call, self.done.frozen)
-        return flags | {"time": _ORDER, "states_changed": int(self._changes), "dtype": dtype}
+        return flags | {
+            "time": _ORDER,
+            "states_changed": int(not graph.all_same(self._crossings)),
+            "dtype": dtype,
+        }
 
     def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
         marks = list(zip(*(step.marked for step in self._every), strict=True))
