@@ -91,7 +91,6 @@ def _couples(module: Any) -> bool:
 
 
 def _alignment(model: Any) -> str:
-    """Say which layers break the time axis that the model's input has."""
     breaking = [name for name, module in model.named_modules() if _breaks_time(module)]
     if not breaking:
         return "each layer's own input, in input order"
@@ -141,7 +140,6 @@ def _leaves(entry: Found) -> list[LayerRecord]:
 
 
 def _by_order(module: Any, suffix: str) -> list[Array]:
-    """Read the weights of one direction in torch's order."""
     present = [getattr(module, name + suffix, None) for name in _NAMES]
     return [numpy(weight.detach(), copy=True) for weight in present if weight is not None]
 

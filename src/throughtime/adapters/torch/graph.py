@@ -192,7 +192,6 @@ def _rows_of(after: torch.Tensor, before: Sequence[Entering], rows: _Ordered) ->
 
 
 def _places(state: torch.Tensor, rows: _Ordered) -> torch.Tensor:
-    """Where each number of each sample stands in a state, (sample, number)."""
     return rows(torch.arange(state.numel(), device=state.device).view_as(state)).flatten(1)
 
 

@@ -71,7 +71,6 @@ class Packed:
 
     @cached_property
     def _places(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Step and packed sample of each row of the data."""
         sizes = self.batch_sizes.numpy()
         steps = np.repeat(np.arange(len(sizes)), sizes)
         return steps, np.concatenate([np.arange(size) for size in sizes])
@@ -211,7 +210,6 @@ def _steps(module: Any, given: Any) -> int:
 
 
 def _inner_layers(module: Any, rows: float, steps: int, item: int) -> list[list[Direction]]:
-    """Give the sizes of every direction of every inner layer."""
     count = 2 if module.bidirectional else 1
     output = module.proj_size or module.hidden_size
     widths = [module.input_size, *(count * output,) * (module.num_layers - 1)]

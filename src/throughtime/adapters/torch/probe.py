@@ -183,6 +183,5 @@ def _detached(leaf: Any) -> Any:
 
 
 def _weights(watched: list[Any]) -> list[torch.Tensor]:
-    """Give the parameters of the watched layers that have a gradient, each once."""
     parameters = {id(weight): weight for module in watched for weight in module.parameters()}
     return [weight for weight in parameters.values() if weight.requires_grad]

@@ -53,7 +53,6 @@ class Recurrence:
 
     @cached_property
     def _batch(self) -> int | None:
-        """Length of the axis of samples; None where there is none."""
         carried = {state.argument for state in self.states}
         entering = self.steps[-1].entering.items()
         # An input has its samples first, a state may have its layers first.
@@ -144,7 +143,6 @@ _Links = Mapping[int, Sequence[Link]]
 
 
 def _links(calls: Calls, ends: Collection[Any]) -> _Links:
-    """Find where each call gets its arguments from."""
     links, first = {}, calls.first_node
     for number, step in enumerate(calls.steps[1:], 1):
         if len(step.entering) > 1 or len(calls.names) == 1:
@@ -212,7 +210,6 @@ def _is_handed_on(given: torch.Tensor, plain: torch.Tensor) -> bool:
 
 
 def _recurrences(calls: Calls, links: _Links) -> list[Recurrence]:
-    """Follow each call from the one whose states it gets."""
     states = _states(calls, links)
     last: dict[int, list[int]] = {}  # sequences of calls by their latest one
     ended: list[tuple[list[int], str]] = []

@@ -125,7 +125,6 @@ class Recorder:
         return watched
 
     def _returned(self, entry: Found, result: Any) -> Any:
-        """Mark the first tensor that a layer returns, and pass a copy in its place."""
         tensor = next(iter(structure.tensors(result)), None)
         call = self._new_call(entry, None, tensor)
         if tensor is None:
@@ -202,7 +201,6 @@ class Recorder:
         return watched
 
     def _count(self, module: Any, given: Any, *, is_watched: bool) -> None:
-        """Note how many samples a recurrent layer is called with, and what it is going to take."""
         is_cell = isinstance(module, nn.RNNCellBase)
         if not (is_cell and any(id(module) == known for known, _ in self._sizes)):  # its calls are steps
             self._sizes.append((id(module), layout.count_samples(module, given)))
