@@ -60,7 +60,9 @@ def keras2(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
     """Test the lowest versions of the required dependencies, with native PyTorch."""
-    lowest_versions = [re.sub(r">=\s*", "==", each) for each in PROJECT["dependencies"]]
+    extras = PROJECT["optional-dependencies"]
+    named = [*PROJECT["dependencies"], *extras["netcdf"], *extras["parquet"]]
+    lowest_versions = [re.sub(r">=\s*", "==", each) for each in named]
     session.install(*lowest_versions, "torch>=2.6", "keras>=3.10", "pytest", "pytest-timeout", "hypothesis")
     session.install("--no-deps", "--editable", ".")
     # Old versions use what newer ones of their own dependencies deprecate.

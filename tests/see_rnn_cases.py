@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -165,6 +167,44 @@ def check_refusals(keras: Any) -> None:
         with pytest.raises(TypeError, match=words) as caught:
             call()
         assert isinstance(caught.value, tt.ThroughTimeError)
+
+
+REQUIRED = {  # besides the model
+    **dict.fromkeys(("get_full_name", "get_layer", "get_outputs", "get_rnn_weights", "get_weights"), (1,)),
+    **dict.fromkeys(("rnn_heatmap", "rnn_histogram"), (1,)),
+    "get_gradients": (1, None, None),
+    "get_outputs": (1, None),
+}
+OLD_OPTIONS: dict[str, Any] = {"configs": {}, "norm": (-1, 1), "subplots_kw": {}, "show_xy_ticks": (1, 0)}
+OLD_OPTIONS |= {"bins": 5, "bordercolor": "red", "borderwidth": 1, "channel_axis": -1, "cmap": "bwr"}
+OLD_OPTIONS |= {"colnames": ["a"], "h": 1, "max_timesteps": 5, "show_title": "text", "side_annot": "row"}
+OLD_OPTIONS |= {"title": "grads", "title_mode": "outputs", "w": 1, "xy_ticks": (1, 1), "ylims": (-1, 1)}
+OLD_OPTIONS |= dict.fromkeys(
+    ("equate_axes", "label_channels", "pad_xticks", "share_xy", "show_borders"), True
+)
+OLD_OPTIONS |= dict.fromkeys(("show_colorbar", "show_y_zero", "subplot_samples", "tight", "verbose"), True)
+OLD_OPTIONS |= dict.fromkeys(("timesteps_xaxis", "y_zero"), True)
+
+
+def check_unknown_argument(keras: Any, name: str) -> None:
+    """Each function refuses an argument that never was with what to use instead."""
+    is_of_array = name.startswith(("detect", "features", "hist", "scale"))
+    model = np.ones((2, 3, 4)) if is_of_array else model_of(keras)
+    with pytest.raises(tt.ArgumentError, match=rf"{name}\(\) takes no argument 'foo' here\. .*tt\.capture"):
+        getattr(see_rnn, name)(model, *REQUIRED.get(name, ()), foo=1)
+
+
+def check_old_option(name: str) -> None:
+    """An option of the old plots works, or is refused with its successor: nothing is dropped silently."""
+    array, taken = np.random.default_rng(0).normal(size=(2, 6, 4)), set()
+    for option, value in OLD_OPTIONS.items():
+        with contextlib.suppress(tt.ArgumentError):  # any other error fails
+            getattr(see_rnn, name)(array[:, -1] if name == "features_0D" else array, **{option: value})
+            taken.add(option)
+        plt.close("all")
+    refused = set(OLD_OPTIONS) - taken
+    assert {"configs", "pad_xticks", "subplots_kw", "subplot_samples"} <= refused
+    assert not {"tight", "borderwidth", "title", "w", "h", "ylims"} & refused
 
 
 def check_pictures(monkeypatch: Any) -> None:

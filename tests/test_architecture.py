@@ -24,6 +24,11 @@ def test_no_module_is_a_drawer_for_everything():
     assert not [module for module in MODULES if module.rpartition("/")[2] in drawers]
 
 
+def test_the_root_of_the_package_has_at_most_24_entries() -> None:
+    entries = [path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 24, sorted(entries)
+
+
 def test_files_have_at_most_300_lines():
     lengths = {module: len((PACKAGE / module).read_text(encoding="utf-8").splitlines()) for module in MODULES}
     assert not {module: length for module, length in lengths.items() if length > 300}

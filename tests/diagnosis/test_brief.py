@@ -31,12 +31,13 @@ def layer(reach: str, value: float, horizon: str, kind: str = "lstm", **more) ->
     ("verdict", "reach", "asked", "words", "colour"),
     [
         (Verdict.USES, "yes", 30, "uses inputs 30 or more", "good"),
-        (Verdict.WEAK_SIGNAL, "no", 30, "little gradient", "bad"),
+        (Verdict.WEAK_SIGNAL, "no", 30, "little gradient", "open"),
         (Verdict.UNUSED, "yes", 30, "does not use inputs that old yet", "open"),
         (Verdict.NO_EVIDENCE, "no", 30, "vanishes before lag 30", "bad"),
-        (Verdict.NO_EVIDENCE, "no", None, "Little gradient reaches lag 30", "open"),
+        (Verdict.NO_EVIDENCE, "no", None, "newest input alone", "open"),
         (Verdict.CANNOT_SAY, "yes", 30, "reaches lag 30", "open"),
-        (Verdict.CANNOT_SAY, "unclear", 30, "Not decided", "open"),
+        (Verdict.CANNOT_SAY, "unclear", 30, "does not use inputs 30 or more steps back; reach is", "open"),
+        (Verdict.UNUSED, "yes", None, "newest input alone", "open"),
         (Verdict.UNSTABLE, "yes", 30, "a number is not finite", "unstable"),
     ],
 )
@@ -123,6 +124,17 @@ def torch_layer(kind):
         return (made["rnn"].bias_ih_l0 + made["rnn"].bias_hh_l0).detach().numpy()[40:80]
 
     return model, "rnn/0", keeping
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_code_to_paste_works_on_a_layer_that_is_the_model(kind):
+    torch = pytest.importorskip("torch")
+    model = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[kind](2, 40)
+    lost = layer("no", 1e-9, "9", kind, why=(TIMESCALE,))
+    one = replace(found(Verdict.NO_EVIDENCE), layers={kind: lost}, framework="torch")
+    (code,) = [each.code for each in actions(one)]
+    exec(code, {"model": model, "torch": torch})
+    assert np.ptp((model.bias_ih_l0 + model.bias_hh_l0).detach().numpy()[40:80]) > 1
 
 
 @pytest.mark.parametrize("framework", ["keras", "torch"])

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from throughtime._inputs.batch import Batch
-from throughtime.diagnosis.swap import Leaves, Reading, ages, losses_with_shared_inputs, passes, prefix_swap
+from throughtime.diagnosis.swap import (
+    Leaves,
+    Reading,
+    ages,
+    losses_with_shared_inputs,
+    passes,
+    predicts_at_steps,
+    prefix_swap,
+)
 from throughtime.diagnosis.use import largest_used, pool, use, use_curve
 from throughtime.diagnostics.statistics import interval
 
@@ -243,3 +251,18 @@ def test_inputs_without_the_layers_time_are_told():
     batch = Batch(np.zeros((3, 4)), np.zeros(3), None, "")
     found = prefix_swap(Weighing(np.zeros(4)), batch, reading, [1], seed=0)
     assert "has the 7 steps" in found.reason
+
+
+@pytest.mark.parametrize(("mixed", "expected"), [(0.0, True), (0.01, False)])
+@pytest.mark.parametrize("time_first", [False, True])
+def test_labels_at_steps_are_those_that_the_newest_input_cannot_change(mixed, expected, time_first):
+    """Each label is predicted from the input of its step, and from `mixed` of the newest one."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(32, 6)), rng.normal(size=(32, 6))
+
+    class Tagging:
+        def losses(self, x, y, *, sample_weight, step):
+            return ((x + mixed * x[:, -1:] - (y.T if time_first else y)) ** 2).mean(1)
+
+    batch = Batch(x, y.T if time_first else y, None, "")
+    assert predicts_at_steps(Tagging(), batch, Reading(everything(32, 6), FORWARD), seed=0) == expected

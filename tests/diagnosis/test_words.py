@@ -49,6 +49,10 @@ class FakeProbe:
     def losses(self, x, y, *, sample_weight, step):
         if y.ndim == 3:
             raise LossError("the loss fails.")
+        if y.ndim == 2 and y.shape[1] < STEPS:
+            return ((x[:, 1::2] - y) ** 2).sum(1)
+        if len(y) != SAMPLES:
+            raise LossError("no loss of a sample")
         if y.ndim == 2:
             return ((x - y) ** 2)[:, step]
         return (np.asarray(x) @ self.model.weights - y) ** 2
@@ -161,6 +165,20 @@ def every_step():
     return changed(testing.lag_matrix_of(samples=SAMPLES, steps=STEPS), lag_matrix=None)
 
 
+def at_steps():
+    model = Model(every_step())
+    return printed(model, y=model.x[:, 1::2] + 0.1, dependency_length=8)
+
+
+def in_windows():
+    tree = changed(decaying(), hidden_gradient=lambda array: array * (np.arange(STEPS) >= 40)[:, None])
+    return tree.map_over_datasets(lambda leaf: leaf.assign_coords(call=("time", np.arange(STEPS) // 10)))
+
+
+def dead():
+    return changed(decaying(), hidden=silent, attributes={"activation": "relu"})
+
+
 def without_kernel(_):
     return changed(every_step(), kernel=None)
 
@@ -205,7 +223,7 @@ PRODUCED = {
     "unused_faint": lambda _: printed(Model(decaying(0.85)), dependency_length=20),
     "unused_mixed": lambda _: printed(Model(both_ways(rates=(0.5, 0.99))), dependency_length=20),
     "no_evidence": lambda _: printed(Model(decaying(0.5)), dependency_length=20),
-    "no_evidence_open": lambda _: printed(Model(decaying(0.001))),
+    "no_evidence_open": lambda _: printed(Model(decaying(0.001), [0.05], noise=1.0, seed=2)),
     "no_evidence_unclear": lambda _: printed(Model(decaying(AROUND)), dependency_length=8),
     "exploding_step": lambda _: printed(testing.exploding(samples=SAMPLES)),
     "exploding_loss": lambda _: over_training(1.3, 1.3, losses=(1.0, 9.0), activation="tanh"),
@@ -320,6 +338,13 @@ PRODUCED = {
     "remedy_kernel": lambda _: printed(
         Model(testing.exploding(samples=SAMPLES)), dependency_length=8, solved=0.0
     ),
+    "newest": lambda _: printed(Model(decaying())),
+    "labels_at_steps": lambda _: at_steps(),
+    "samples_as_steps": lambda _: printed(Model(decaying()), y=np.zeros(STEPS)),
+    "remedy_batch_first": lambda _: printed(Model(decaying()), y=np.zeros(STEPS)),
+    "cut": lambda _: vanished(in_windows()),
+    "dead": lambda _: vanished(dead()),
+    "remedy_dead": lambda _: vanished(dead()),
     "remedy_window": lambda _: printed(decaying(), dependency_length=50),
     "remedy_epsilon": lambda _: vanished(decaying(), optimizer=optimizer()),
 }

@@ -31,6 +31,7 @@ def model():
 
 
 @pytest.mark.filterwarnings("ignore::throughtime.ThroughTimeWarning")
+@pytest.mark.slow
 def test_it_follows_fit_which_stays_as_it_is(tmp_path):
     alone, seen = model(), model()
     alone.fit(X, Y, batch_size=8, epochs=3, verbose=0, shuffle=False)

@@ -293,3 +293,13 @@ if BACKEND != "jax":  # where Keras cannot run it
         tree = tt.capture(model, x, y)
         assert [node.path for node in tree.leaves] == ["/r/0"]
         assert {"cell_gradient", "input_gradient", "output_gradient"} <= set(tree["r/0"].data_vars)
+
+
+def test_a_network_that_is_not_finite_is_captured_without_a_warning_about_its_activation():
+    rnn = keras.layers.SimpleRNN(4, activation="relu", name="rnn")
+    model = keras.Sequential([keras.Input((6, 2)), rnn, keras.layers.Dense(1)])
+    x = np.ones((3, 6, 2), "float32")
+    for value in (np.inf, np.nan):
+        rnn.set_weights([np.full_like(each, value) for each in rnn.get_weights()])
+        leaf = tt.capture(model, x, np.zeros((3, 1), "float32"), loss="mse")["rnn"]
+        assert not np.isfinite(leaf["hidden"]).all()

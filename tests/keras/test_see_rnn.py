@@ -79,6 +79,16 @@ def test_what_has_no_meaning_is_refused_with_the_successor() -> None:
     cases.check_refusals(keras)
 
 
+@pytest.mark.parametrize("name", cases.NAMES)
+def test_an_argument_that_never_was_is_refused(name: str) -> None:
+    cases.check_unknown_argument(keras, name)
+
+
+@pytest.mark.parametrize("name", [name for name in cases.NAMES if name.startswith("features")])
+def test_an_option_of_the_old_plots_works_or_is_refused(name: str) -> None:
+    cases.check_old_option(name)
+
+
 def test_pictures_take_the_old_arguments(monkeypatch: Any) -> None:
     cases.check_pictures(monkeypatch)
 

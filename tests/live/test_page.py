@@ -249,6 +249,7 @@ def test_what_cannot_be_shown_is_told(browser: Any, tmp_path: Path) -> None:
     page.tab.close()
 
 
+@pytest.mark.slow
 def test_a_page_that_is_closed_says_nothing(
     browser: Any, monitor: tt.Monitor, caplog: pytest.LogCaptureFixture
 ) -> None:

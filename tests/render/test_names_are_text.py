@@ -129,6 +129,7 @@ def notebook(name: str, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_notebook(browser, trapped, tmp_path):
     found = []
     for name in (harmless(all_names(trapped)), all_names(trapped)):

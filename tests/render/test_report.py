@@ -196,6 +196,7 @@ def test_timesteps_of_a_layer_move_together(whole):
     assert set(moved) < set(of_layer), "another layer has its own time"
 
 
+@pytest.mark.slow
 def test_a_phone_shows_the_page_in_its_width(browser, file):
     phone = unfolded(opened(browser, file, width=390))
     phone.until("() => document.documentElement.scrollWidth == 390")

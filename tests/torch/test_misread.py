@@ -68,3 +68,27 @@ def test_the_code_of_the_remedy_returns_the_final_states():
     names = {"lstm": lstm, "x": x, "units": UNITS, "torch": torch}
     exec(code, names)  # our own text
     torch.testing.assert_close(names["ends"], final_states(lstm, x))
+
+
+class FirstInput(nn.Module):
+    """Reads the last step of a layer that is given samples first."""
+
+    def __init__(self, layer, head):
+        super().__init__()
+        self.layer, self.head = layer, head
+
+    def forward(self, x):
+        return self.head(self.layer(x)[0][:, -1])
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_samples_taken_for_steps_are_named(kind):
+    x, y = torch.randn(40, 20, 1), torch.randn(40, 1)
+    forgotten = FirstInput(kind(1, 4), nn.Linear(4, 1))
+    found = tt.diagnose(forgotten, x, y, loss=nn.MSELoss(), dependency_length=6)
+    assert found.verdict == "cannot_say"
+    assert "takes the 40 samples for steps" in found.text
+    assert found.to_dict()["findings"]["misread"] == "yes"
+    assert "batch_first=True" in str(found.brief)
+    meant = FirstInput(kind(1, 4, batch_first=True), nn.Linear(4, 1))
+    assert not tt.diagnose(meant, x, y, loss=nn.MSELoss(), dependency_length=6).misread

@@ -133,8 +133,8 @@ def weighted(value: Any, weight: Any) -> Any:
     """Multiply the values of a loss by weights of samples, or of samples and steps; LossError if none fit."""
     if value.ndim == 0 or tuple(value.shape[: weight.ndim]) != tuple(weight.shape):
         raise LossError(
-            f"sample_weight has shape {tuple(weight.shape)}, and the loss values have shape "
-            f"{tuple(value.shape)}: their first axes must agree. Return one loss value for each sample, or "
+            f"A weight for each sample or step, {tuple(weight.shape)}, does not fit the loss values, "
+            f"{tuple(value.shape)}: the first axes must agree. Return one loss value for each sample, or "
             'for each sample and step, as torch\'s losses do with reduction="none".'
         )
     return value * weight.reshape(*weight.shape, *(1,) * (value.ndim - weight.ndim))

@@ -88,6 +88,7 @@ def step_sizes(gate_gradient: Floats, *state_gradients: Floats | None) -> Floats
     return np.maximum(_sizes(gate_gradient), states)
 
 
+@np.errstate(invalid="ignore", over="ignore")  # values that are not finite remain
 def summed_terms(
     sizes: Floats, contribution: Floats, hidden_before: Floats, inputs: Floats
 ) -> dict[str, float]:

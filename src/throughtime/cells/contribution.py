@@ -20,6 +20,7 @@ def step_contributions(block: Block, columns: Floats) -> Floats:
     return total
 
 
+@np.errstate(invalid="ignore", over="ignore")  # values that are not finite remain
 def step_contribution(
     hidden_before: Floats,
     gate_gradient: Floats,

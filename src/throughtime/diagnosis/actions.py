@@ -1,4 +1,4 @@
-"""The next actions after a diagnosis, with code to paste for Keras and PyTorch, from `actions.toml`."""
+"""The next actions after a diagnosis, with code to paste for Keras and PyTorch; `actions.toml` has both."""
 
 from __future__ import annotations
 
@@ -16,25 +16,11 @@ from .results import NO, UNCLEAR, LayerDiagnosis, Remedy, Results, Verdict
 
 _Code = Mapping[str, Mapping[str, str]]  # by framework and remedy
 _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+_TEXTS: Mapping[str, str] = _TABLES["texts"]
 _OF_MODEL: _Code = _TABLES["model"]
 _OF_LAYER: _Code = _TABLES["layer"]
 _NEED_LAYER = ("chrono", "orthogonal", "forget_bias", "kernel")  # remedies whose code names a layer
-_KEPT = "Nothing has to change"
-_MORE = "Pass more samples, held-out ones if you have them: {n} are too few to decide use"
-_FINITE = (
-    "Go back to weights from before the first number that is not finite, and train on with a smaller "
-    "learning rate or a clipped gradient"
-)
-_UNUSED = (
-    "Continue training, and diagnose again. If use stays at 0, check that the target depends on inputs "
-    "{lag} or more steps old"
-)
-
-
-_HARM = (
-    "Compare the loss on training data. If it is much lower, the model has overfitted: train on more data, "
-    "stop earlier, or use dropout or weight decay. Otherwise continue training, and diagnose again"
-)
+_BARE = ("lstm", "gru", "rnn")  # what a layer of torch is called that is the model itself
 
 
 @dataclass(frozen=True)
@@ -56,21 +42,20 @@ def actions(found: Results) -> Iterator[Action]:
     """
     lag, used = found.lag, [each.use for each in found.layers.values()]
     yield from (_action(found, each) for each in found.misread)
+    if found.verdict is Verdict.WEAK_SIGNAL and not found.is_solved:
+        yield Action(_TEXTS["kept_if_good"])
     if not found.misread and (found.verdict is Verdict.USES or (found.is_solved and not found.remedies)):
-        yield Action(_KEPT)
+        yield Action(_TEXTS["kept"])
     if found.stopped == "nonfinite" and found.verdict is Verdict.UNSTABLE:
-        yield Action(_FINITE, code=_code(found, Remedy(_FINITE, "", "", "clipping")))
+        yield Action(_TEXTS["finite"], code=_code(found, Remedy(_TEXTS["finite"], "", "", "clipping")))
     if any("needs the model" in each.reason for each in used):
-        yield Action("Measure use, which needs the model and its data", code=_again(lag))
+        yield Action(_TEXTS["use"], code=_again(lag))
     elif found.dependency_length is None and found.layers and found.verdict is not Verdict.UNSTABLE:
-        yield Action("Name the lag that the task needs", code=_again(lag))
-    if found.verdict is Verdict.CANNOT_SAY and any(
-        each.answer == UNCLEAR and not each.reason for each in used
-    ):
-        yield Action(_MORE.format(n=found.samples))
+        yield Action(_TEXTS["older_lag" if found.uses_newest_alone else "lag"], code=_again(lag))
+    yield from _more_samples(found)
     is_harmed = any("if all samples get the same inputs" in each.reason for each in used)
     if is_harmed:
-        yield Action(_HARM)
+        yield Action(_TEXTS["harm"])
     if found.remedies:
         others = (each for each in found.remedies if each not in found.misread)
         yield from (_action(found, each) for each in others)
@@ -78,13 +63,26 @@ def actions(found: Results) -> Iterator[Action]:
         yield from _suggestions(found, is_harmed=is_harmed)
 
 
+def _more_samples(found: Results) -> Iterator[Action]:
+    """Yield the advice to pass more samples where that decides."""
+    layers = found.layers.values()
+    if found.verdict is not Verdict.CANNOT_SAY or not layers:
+        return
+    if found.samples == 1:
+        yield Action(_TEXTS["samples"])
+    elif any(each.use.answer == UNCLEAR and not each.use.reason for each in layers):
+        yield Action(_TEXTS["more_samples"].format(n=found.samples, what="use"))
+    elif all(each.use.answer == NO for each in layers) and not found.uses_newest_alone:
+        yield Action(_TEXTS["more_samples"].format(n=found.samples, what="reach"))
+
+
 def _suggestions(found: Results, *, is_harmed: bool) -> Iterator[Action]:
     """Yield what may help without a loss at which the model would be solved."""
     conditions = ("If the loss is too high, ", "Or ")
     for place, each in enumerate({one.text: one for one in _conditional_remedies(found)}.values()):
         yield _action(found, each, conditions[min(place, 1)])
-    if found.verdict is Verdict.UNUSED and not is_harmed:
-        yield Action(_UNUSED.format(lag=found.lag))
+    if found.verdict is Verdict.UNUSED and not is_harmed and not found.uses_newest_alone:
+        yield Action(_TEXTS["unused"].format(lag=found.lag))
 
 
 def _again(lag: int | None) -> str:
@@ -173,7 +171,10 @@ def _torch_lines(path: str, layer: LayerDiagnosis, remedy: str, longest: int) ->
     name, _, number = place.rpartition("/")
     name, number = (name, number) if number.isdigit() else (place, "0")
     suffix = f"l{number}{'_reverse' * (direction == 'backward')}"
-    first = (f'layer = model.get_submodule("{name.replace("/", ".")}")', "units = layer.hidden_size")
+    module = f'model.get_submodule("{name.replace("/", ".")}")'
+    if name in _BARE:  # a part of the model with this name, or the model itself
+        module = f'getattr(model, "{name}", model)'
+    first = f"layer = {module}", "units = layer.hidden_size"
     if remedy == "orthogonal":
         return first[0], f"torch.nn.init.orthogonal_(layer.weight_hh_{suffix})"
     lines = _lines_of("torch", layer, remedy)

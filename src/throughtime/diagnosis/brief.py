@@ -38,7 +38,10 @@ def headline(found: Results) -> str:
     >>> headline(diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20))
     'The gradient vanishes before lag 20'
     """
-    return "; ".join((_answer(found), *dict.fromkeys(each.evidence for each in found.misread)))
+    answer = _answer(found)
+    if found.is_solved and found.verdict not in (Verdict.USES, Verdict.UNSTABLE):
+        answer = f"The task is solved; {answer[:1].lower()}{answer[1:]}"
+    return "; ".join((answer, *dict.fromkeys(each.evidence for each in found.misread)))
 
 
 def below_headline(found: Results) -> str:
@@ -49,6 +52,8 @@ def below_headline(found: Results) -> str:
 
 def _answer(found: Results) -> str:
     lag = found.lag
+    if found.uses_newest_alone:
+        return "The model uses its newest input alone"
     match found.verdict:
         case Verdict.UNSTABLE:
             exploding = [path for path, each in found.layers.items() if each.verdict is Verdict.UNSTABLE]
@@ -60,10 +65,16 @@ def _answer(found: Results) -> str:
             return f"The model uses {found.inputs}; little gradient reaches them"
         case Verdict.UNUSED:
             return f"The gradient reaches lag {lag}; the model does not use inputs that old yet"
-    if any(each.use.answer == UNCLEAR for each in found.layers.values()):
-        reach = _reach(found)
+    return _undecided(found)
+
+
+def _undecided(found: Results) -> str:
+    lag, reach, used = found.lag, _reach(found), {each.use.answer for each in found.layers.values()}
+    if UNCLEAR in used:
         return f"{reach}; use is undecided" if reach else f"Use and reach at lag {lag} are undecided"
-    return _reach(found) or "Not decided"
+    if used == {NO} and not reach:
+        return f"The model does not use {found.inputs}; reach is undecided"
+    return reach or "Not decided"
 
 
 def _reach(found: Results) -> str:
@@ -89,9 +100,11 @@ def tone(found: Results) -> str:
     """Return "good", "bad", "unstable" or "open", by which the result is coloured."""
     if found.misread:
         return BAD
-    if found.verdict in (Verdict.USES, Verdict.UNSTABLE):
-        return GOOD if found.verdict is Verdict.USES else UNSTABLE
-    vanishes = any(each.reach.answer == NO for each in found.layers.values())
+    if found.verdict in (Verdict.USES, Verdict.UNSTABLE) or found.is_solved:
+        return UNSTABLE if found.verdict is Verdict.UNSTABLE else GOOD
+    vanishes = found.verdict is not Verdict.WEAK_SIGNAL and any(
+        each.reach.answer == NO for each in found.layers.values()
+    )
     return BAD if vanishes and found.dependency_length is not None else OPEN
 
 

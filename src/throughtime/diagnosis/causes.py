@@ -6,17 +6,18 @@ Evidence is measured if possible; each remedy rests on one piece of evidence.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import xarray as xr
 
 from throughtime._errors import ThroughTimeError
+from throughtime._tree import states
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import recurrent_spectrum, saturation, timescale
 from throughtime.diagnostics.lyapunov_spectrum import of_few_samples
 from throughtime.diagnostics.rules import MEMORY_GATE, Growth, saturated_gates
-from throughtime.diagnostics.thresholds import THROWN
+from throughtime.diagnostics.thresholds import MOSTLY, THROWN
 
 from .results import Evidence, LayerDiagnosis, Remedy, Verdict
 from .words import SOURCES, number, phrase, with_interval
@@ -36,6 +37,8 @@ def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, optimizer: OptimizerS
         lambda: _lyapunov(layer),
         lambda: _spectrum(layer),
         lambda: _floor(layer, optimizer.epsilon),
+        lambda: _cut(layer),
+        lambda: _dead(layer),
     )
     return tuple(each for source in sources for each in _try_source(source))
 
@@ -129,6 +132,28 @@ def _floor(layer: xr.Dataset, epsilon: float | None) -> Iterator[Evidence]:
     yield Evidence("optimizer_floor", below, phrase("floor", share=f"{below:.0%}", epsilon=number(epsilon)))
 
 
+def _cut(layer: xr.Dataset) -> Iterator[Evidence]:
+    """Report the nearest edge between windows that no gradient crosses, in steps from the end."""
+    name = f"{states(layer)[0]}_gradient"
+    if "call" not in layer.coords or name not in layer:
+        return
+    arrives = (layer[name] != 0).any([dim for dim in layer[name].dims if dim != "time"]).values
+    edges = np.flatnonzero(np.diff(layer["call"].values)) + 1  # the first steps of windows
+    cut = [int(edge) for edge in edges if arrives[edge] and not arrives[:edge].any()]
+    if cut:
+        lag = layer.sizes["time"] - cut[0]
+        yield Evidence("cut", lag, phrase("cut", lag=lag))
+
+
+def _dead(layer: xr.Dataset) -> Iterator[Evidence]:
+    """Report units of a relu that are 0 throughout."""
+    if layer.attrs.get("activation") != "relu" or "hidden" not in layer:
+        return
+    share = float((layer["hidden"] == 0).all([dim for dim in layer["hidden"].dims if dim != "unit"]).mean())
+    if share >= _WORTH_NAMING:
+        yield Evidence("dead", share, phrase("dead", share=f"{share:.0%}"))
+
+
 def remedies(
     layer: LayerDiagnosis, verdict: Verdict, lag: int | None, optimizer: OptimizerStep
 ) -> Iterator[Remedy]:
@@ -142,6 +167,16 @@ def remedies(
         yield from of_kernel(layer)
     if lag is None or verdict not in (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL):
         return
+    cut, dead = known.get("cut"), known.get("dead")
+    if cut is not None and cut.value <= lag:
+        yield remedy("remedy_window", cut.text, lag=lag, s="s")
+    elif dead is not None and dead.value >= MOSTLY:
+        yield remedy("remedy_dead", dead.text)
+    else:
+        yield from _for_memory(layer, known, lag)
+
+
+def _for_memory(layer: LayerDiagnosis, known: Mapping[str, Evidence], lag: int) -> Iterator[Remedy]:
     scale, bias = known.get("timescale"), known.get("forget_bias")
     radius, rate = known.get("spectrum"), known.get("decay_rate")
     if scale is not None and scale.value < lag:

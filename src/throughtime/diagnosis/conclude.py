@@ -100,6 +100,8 @@ def sentences_of(found: Results, path: str, asked: Asked, leaves: Mapping[str, x
     if layer.use.answer == NO and layer.use.reason:
         yield layer.use.reason
     match found.verdict:
+        case _ if found.uses_newest_alone:
+            yield phrase("newest", sizes=sizes).rstrip()
         case Verdict.USES | Verdict.WEAK_SIGNAL:
             share = f"{100 * layer.use.value:.0f} %"
             yield phrase(found.verdict.value, lag=lag, inputs=found.inputs, use=share, sizes=sizes).rstrip()

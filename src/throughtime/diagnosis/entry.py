@@ -25,7 +25,7 @@ from .judge import judge, note_few_samples
 from .layers import anchors, has_loss_per_step, join, reading_of, recurrent_layers, why_not_swapped
 from .progress import Passes
 from .results import UNCLEAR, Asked
-from .swap import Reading, Swapped, losses_with_shared_inputs, passes, prefix_swap
+from .swap import Reading, Swapped, losses_with_shared_inputs, passes, predicts_at_steps, prefix_swap
 from .training import diagnose_captured, diagnose_record, diagnose_run
 from .use import pays, pool, use
 from .words import phrase
@@ -148,13 +148,10 @@ def diagnose(
     samples = int(next(iter(leaves.values())).sizes["sample"])
     for note in note_few_samples(samples):
         warn(note)
+    stepping = optimizer_step(optimizer or getattr(model, "optimizer", None))
+    labels = tuple(getattr(taken[0].y, "shape", ()))
     asked = Asked(
-        dependency_length,
-        solved,
-        seed,
-        optimizer_step(optimizer or getattr(model, "optimizer", None)),
-        notes=tuple(run.notes),
-        unread=run.unread,
+        dependency_length, solved, seed, stepping, notes=tuple(run.notes), unread=run.unread, labels=labels
     )
     return replace(judge(leaves, swaps, asked), framework=run.framework)
 
@@ -231,7 +228,10 @@ class _Run:
             readings.append(reading_of({path: leaves[path] for path in paths}, by_step=by_step, lag=lag))
         longest = max(int(reading.valid.sum(axis=1).max()) for reading in readings) - 1
         lags = measure.lags_up_to(longest, lag)
+        reads_many = any(measure.reads_many_steps(self._captures[0][path]) for path in paths)
         try:
+            if reads_many and predicts_at_steps(self._probe, batches[0], readings[0], seed=self.seed):
+                return Swapped(reason=phrase("labels_at_steps"))
             parts = self._exchange(batches, readings, lags)
             swapped = self._refine(batches, readings, pool(parts))
             if not swapped.reason and not pays(swapped, seed=self.seed):

@@ -68,3 +68,11 @@ def norms_sentence(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Iterator[s
     norms = {path: measure.norm(leaf, "recurrent_kernel_gradient") for path, leaf in leaves.items()}
     if parts := [f"{number(norm)} in {path}" for path, norm in norms.items() if not math.isnan(norm)]:
         yield phrase("norms", norms=join_words(parts), clipping=" before clipping" * asked.optimizer.clips)
+
+
+def samples_as_steps(leaves: Mapping[str, xr.Dataset], labels: tuple[int, ...]) -> str:
+    """Return the first layer with as many steps as there are labels, and another number of samples."""
+    for path, leaf in leaves.items():
+        if 1 < leaf.sizes.get("sample", 1) not in labels[:2] and labels[:1] == (leaf.sizes.get("time"),):
+            return path
+    return ""

@@ -34,6 +34,10 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
         verdict, sentence, cause = stopped
         norms = integrity.norms_sentence(leaves, asked) if verdict is Verdict.UNSTABLE else ()
         return replace(found, verdict=verdict, sentences=(sentence, *norms), stopped=cause)
+    if path := integrity.samples_as_steps(leaves, asked.labels):
+        wrong = phrase("samples_as_steps", layer=path, samples=leaves[path].sizes["time"])
+        mended = causes.remedy("remedy_batch_first", wrong)
+        return replace(found, sentences=(f"Cannot decide: {wrong}.",), remedies=(mended,))
     leaves, rounding = integrity.accept_rounding(leaves)
     found = replace(found, notes=(*found.notes, *rounding))
     directions = by_direction(leaves)
@@ -52,7 +56,8 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
 
 
 def _loss(leaves: Mapping[str, xr.Dataset], swapped: Swapped) -> float:
-    if swapped.before.size and np.isfinite(swapped.before).any():
+    by_step = any("lag_matrix" in leaf for leaf in leaves.values())  # then `before` has a few steps alone
+    if not by_step and swapped.before.size and np.isfinite(swapped.before).any():
         return float(np.nanmean(swapped.before))
     known = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf and leaf["loss"].ndim == 0]
     return known[0] if known else float("nan")
@@ -80,7 +85,7 @@ def _reason_without_lag(
         return phrase("all_masked"), ()
     wanted = asked.dependency_length or 1
     if wanted > longest:
-        remedy = causes.remedy("remedy_window", f"largest lag {longest}", lag=wanted)
+        remedy = causes.remedy("remedy_window", f"largest lag {longest}", lag=wanted, s="s" * (wanted > 1))
         return phrase("beyond_window", lag=wanted, longest=longest), (remedy,)
     if not any(one.measured for one in signals.values()):
         misread = misread_layers(known)

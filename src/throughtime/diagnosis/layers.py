@@ -93,6 +93,8 @@ def _join(leaves: Sequence[xr.Dataset]) -> xr.Dataset:
         for name in CERTIFICATES
         if name in first
     }
+    if "loss" in first and not first["loss"].ndim:
+        worst["loss"] = xr.concat([leaf["loss"] for leaf in leaves], "batch").mean("batch")
     kept = first.drop_vars([*by_sample, *worst])
     return kept.merge(together).assign(worst).assign_attrs(first.attrs)
 

@@ -56,7 +56,7 @@ class Asked:
     """The arguments of `diagnose`, and what is known besides.
 
     `losses` are those of a run's records before the diagnosed one, and `unread` has the layers whose reach
-    was not measured, with the reason.
+    was not measured, with the reason. `labels` is the shape of the labels.
     """
 
     dependency_length: int | None = None
@@ -66,6 +66,7 @@ class Asked:
     losses: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
+    labels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Remedy:
     name: str = ""
 
 
-READING = ("ends", "last_step")  # names of remedies for how a layer is read
+READING = ("ends", "last_step", "batch_first")  # names of remedies for how a layer is read
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,15 @@ class Results:
         """The inputs at the judged lag, in words: one if the window ends there."""
         known = [each.curve.attrs["window"] for each in self.layers.values() if each.curve is not None]
         is_last = self.lag == max(known, default=0) - 1
-        return f"the input {self.lag} steps back" if is_last else f"inputs {self.lag} or more steps back"
+        steps = f"{self.lag} step{'s' * (self.lag != 1)} back"
+        return f"the input {steps}" if is_last else f"inputs {self.lag} or more steps back"
+
+    @property
+    def uses_newest_alone(self) -> bool:
+        """Whether inputs lower the loss, and none of them is older than the step that the model reads."""
+        denied = all(each.use.answer == NO and not each.use.reason for each in self.layers.values())
+        is_open = self.dependency_length is None and self.verdict is not Verdict.UNSTABLE
+        return bool(self.layers) and is_open and denied
 
     @property
     def misread(self) -> tuple[Remedy, ...]:

@@ -7,7 +7,7 @@ into answers. It uses only arrays, no framework.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Whole = npt.NDArray[np.intp]
 REPEATS = 4  # partners of each sample, one after another
+_ROUNDING = 1e-6  # of the losses, which are often float32
 _SHARED = 8  # samples whose inputs all samples get, one after another
 
 
@@ -111,6 +112,40 @@ def prefix_swap(
             if usable.any():
                 changes[-1][usable, place] = _parts(np.array(lost), np.array(partners), usable)
     return Swapped(lags, _mean(changes), _mean(before), without_partner=int(alone.sum()))
+
+
+def predicts_at_steps(losing: Losing, batch: Batch, reading: Reading, *, seed: int) -> bool:
+    """Whether some labels are predicted before the newest input is read, so that they lie at different steps.
+
+    Where the newest input plays no part in the prediction of a label, their effects on the loss add up.
+    """
+    leaves, rng = Leaves(batch.x, reading.valid.shape), np.random.default_rng(seed)
+    partner = _partners(reading.valid, rng)
+    labels = _exchange_first_label(batch.y, partner)
+    if labels is None or not leaves.has_time or reading.anchors or len(reading.ways) > 1:
+        return False
+    newer = leaves.exchange(partner, ages(reading, None) == 0)
+    own, by_input, by_label, by_both = (
+        _losses(losing, replace(batch, y=y), x, None) for y in (batch.y, labels) for x in (batch.x, newer)
+    )
+    rounding = _ROUNDING * float(np.abs([own, by_input, by_label, by_both]).mean())
+    joint = float(np.abs(by_both - by_input - by_label + own).mean())
+    alone = min(float(np.abs(each - own).mean()) for each in (by_input, by_label))
+    return joint <= rounding < alone / 100
+
+
+def _exchange_first_label(y: Any, partner: Whole) -> Any:
+    """Exchange the first label that differs between samples; None if a sample has only one."""
+    changed = structures.to_numpy(y).copy() if len(getattr(y, "shape", ())) > 1 else np.zeros((0, 0))
+    if len(partner) not in changed.shape[:2]:
+        return None
+    by_sample = changed if len(changed) == len(partner) else changed.swapaxes(0, 1)
+    given = by_sample[np.where(partner >= 0, partner, np.arange(len(partner)))]
+    differ = np.flatnonzero((given != by_sample).any(axis=(0, *range(2, given.ndim))))
+    if len(differ) < 2:
+        return None
+    by_sample[:, differ[0]] = given[:, differ[0]]
+    return _like(y, changed)
 
 
 def losses_with_shared_inputs(losing: Losing, batch: Batch, reading: Reading, *, seed: int) -> Floats:
@@ -225,9 +260,11 @@ class Leaves:
         given = samples[np.where(partner >= 0, partner, np.arange(len(partner)))]
         mixed = np.where(old.reshape(*old.shape, *(1,) * (samples.ndim - 2)), given, samples)
         mixed = np.ascontiguousarray(mixed.swapaxes(0, 1) if self._time_first else mixed)
-        return (
-            mixed if isinstance(leaf, np.ndarray) or not hasattr(leaf, "detach") else leaf.new_tensor(mixed)
-        )
+        return _like(leaf, mixed)
+
+
+def _like(leaf: Any, array: Any) -> Any:
+    return array if isinstance(leaf, np.ndarray) or not hasattr(leaf, "detach") else leaf.new_tensor(array)
 
 
 def _flat(structure: Any) -> list[Any]:

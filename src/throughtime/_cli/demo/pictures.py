@@ -11,13 +11,7 @@ from matplotlib import pyplot as plt
 
 import throughtime as tt
 from throughtime._cli.demo.networks import UNITS
-from throughtime._cli.demo.training import (
-    EARLY,
-    SHOWN_SAMPLES,
-    Trained,
-    few_units,
-    gradients,
-)
+from throughtime._cli.demo.training import EARLY, SHOWN_SAMPLES, SHOWN_UNITS, Trained, gradients
 
 NOT_MIRRORED = "both halves stand in the order of the input, so nothing is mirrored"
 
@@ -30,7 +24,7 @@ def draw_image(gradient: xr.DataArray, title: str, **options: Any) -> None:
 def draw_batch(lstm: Trained, capture: xr.DataTree, path: Path) -> None:
     """Draw an image for each sample."""
     title = f"{lstm.title('lower', capture)} · {SHOWN_SAMPLES} samples"
-    draw_image(few_units(capture), title, n_rows=8, savepath=path)
+    draw_image(gradients(capture).isel(output_unit=slice(SHOWN_UNITS)), title, n_rows=8, savepath=path)
 
 
 def draw_bidirectional(both_ways: Trained, folder: Path) -> None:
@@ -50,23 +44,13 @@ def draw_kinds(kinds: list[Trained], folder: Path) -> None:
     figure.savefig(folder / "3_kinds.png")
 
 
-def draw_overview(lstm: Trained, folder: Path) -> None:
-    tt.save(tt.plots.overview(lstm.late), folder / "5_overview.png")
-
-
-def draw_evolution(lstm: Trained, folder: Path) -> None:
-    """Draw from the monitor's run how far the error came back while the network learned."""
-    if lstm.run is not None:
-        picture = tt.plots.evolution(lstm.run["lower"], "lag_ratio")
-        tt.save(picture, folder / "6_evolution.png")
-
-
 def draw(networks: Mapping[str, Trained], folder: Path) -> None:
     lstm = networks["LSTM"]
     draw_batch(lstm, lstm.captures[EARLY], folder / "1_early.png")
     draw_batch(lstm, lstm.late, folder / "2_late.png")
     draw_bidirectional(networks["Bidirectional GRU"], folder)
     draw_kinds([networks[kind] for kind in ("LSTM", "GRU", "SimpleRNN")], folder)
-    draw_overview(lstm, folder)
-    draw_evolution(lstm, folder)
+    tt.save(tt.plots.overview(lstm.late), folder / "5_overview.png")
+    if lstm.run is not None:  # from the monitor's run: how far the error came back while the network learned
+        tt.save(tt.plots.evolution(lstm.run["lower"], "lag_ratio"), folder / "6_evolution.png")
     plt.close("all")

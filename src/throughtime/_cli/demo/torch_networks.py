@@ -12,21 +12,21 @@ from throughtime._cli.demo.networks import BOTH_WAYS, CLASSES, CLIP, LEARNING_RA
 KINDS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "SimpleRNN": nn.RNN}
 
 
-class Reader(nn.Module):  # type: ignore[misc]
+class Reader(nn.Module):
     """Two recurrent layers; the head reads the step that each direction processes last."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         both_ways = name.startswith(BOTH_WAYS)
         kind = KINDS[name.removeprefix(BOTH_WAYS)]
-        self.half = UNITS // 2 if both_ways else UNITS
-        self.lower = kind(1, self.half, batch_first=True, bidirectional=both_ways)
-        self.upper = kind(UNITS, self.half, batch_first=True, bidirectional=both_ways)
+        self.width = UNITS // 2 if both_ways else UNITS
+        self.lower = kind(1, self.width, batch_first=True, bidirectional=both_ways)
+        self.upper = kind(UNITS, self.width, batch_first=True, bidirectional=both_ways)
         self.digit = nn.Linear(UNITS, CLASSES)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         states = self.upper(self.lower(x)[0])[0]
-        last = torch.cat([states[:, -1, : self.half], states[:, 0, self.half :]], -1)
+        last = torch.cat([states[:, -1, : self.width], states[:, 0, self.width :]], -1)
         classes: torch.Tensor = self.digit(last)
         return classes
 

@@ -99,9 +99,5 @@ def watching(network: Network, batch: Sequence[Any], path: Path, every: int) -> 
     )
 
 
-def gradients(capture: xr.DataTree, layer: str = "lower") -> xr.DataArray:
-    return capture[layer].to_dataset()["output_gradient"].isel(sample=slice(SHOWN_SAMPLES))
-
-
-def few_units(capture: xr.DataTree) -> xr.DataArray:
-    return gradients(capture).isel(output_unit=slice(SHOWN_UNITS))
+def gradients(capture: xr.DataTree) -> xr.DataArray:
+    return capture["lower"].to_dataset()["output_gradient"].isel(sample=slice(SHOWN_SAMPLES))

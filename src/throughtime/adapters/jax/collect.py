@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -24,8 +23,8 @@ from .gates import Gate
 from .loop import Loop
 from .models import Model
 from .scan import State
+from .taps import Results
 
-Results = Mapping[str, Any]  # of `Computation`: of the whole program, or of one layer
 _NO_INPUT = "no floating-point array with a sample axis enters this loop step by step"
 _NO_NAMES = (
     "the model is a function, whose arrays have no names: pass the module itself, or "

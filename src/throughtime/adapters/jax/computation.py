@@ -27,7 +27,7 @@ from .loop import Loop, marked
 from .models import Traced, traced
 from .program import Value
 from .samples import shapes_of
-from .taps import Seen, Taps, Zeros, run
+from .taps import Results, Seen, Taps, Zeros, run
 
 Arrays = Sequence[Array]
 Within = Mapping[Value, Array]  # gates, marks and entries of a step, by their keys
@@ -158,7 +158,7 @@ class Computation:
         x: Arrays,
         y: object,
         sample_weight: Array | None,
-    ) -> dict[str, Any]:
+    ) -> Results:
         program = self.traced.program
         structure = jax.tree.structure(self.traced.output)
 
@@ -197,9 +197,9 @@ class Computation:
 
     def _layers(
         self, seen: Sequence[Seen], gradients: Sequence[Zeros] | None, lengths: Sequence[Array | None]
-    ) -> list[dict[str, Any]]:
+    ) -> list[Results]:
         """Choose what is brought to NumPy of each layer."""
-        found: dict[int, dict[str, Any]] = {}
+        found: dict[int, Results] = {}
         backs = [None] * len(seen) if gradients is None else gradients
         for taps, one, back in zip(self.taps, seen, backs, strict=True):
             own = [number for number, layer in enumerate(self.layers) if layer.op is taps.loop.op]
@@ -210,7 +210,7 @@ class Computation:
 
     def _of_scan(
         self, taps: Taps, layers: Sequence[tuple[Loop, Array | None]], seen: Seen, back: Zeros | None
-    ) -> list[dict[str, Any]]:
+    ) -> list[Results]:
         within = every_step(taps, seen, back) if self._runs_again(taps.loop) else {}
         return [
             {**self._of_layer(layer, seen, back, within), **transitions(layer, seen, length)}
@@ -219,9 +219,9 @@ class Computation:
 
     def _of_layer(
         self, loop: Loop, seen: Seen, gradients: Zeros | None, within: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    ) -> Results:
         key = loop.shown[0].key
-        found: dict[str, Any] = {
+        found: Results = {
             "states": [seen.values[state.key] for state in loop.shown],
             "initial": [seen.initial[state.place] for state in loop.shown],
             "input": _input(loop, seen.inputs, within.get("values")),

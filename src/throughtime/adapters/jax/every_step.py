@@ -20,12 +20,12 @@ from .loop import Loop
 from .products import Pairs, Product, deviation
 from .program import Op, Value, bind, evaluate
 from .scan import Change, State
-from .taps import Seen, Taps, Zeros
+from .taps import Results, Seen, Taps, Zeros
 
 Sides = Mapping[int, tuple[Product, int, int]]  # by a factor's number: product, place there, axes before
 
 
-def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any]:
+def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> Results:
     """Compute what lies within the steps, and with gradients transport them back through each step.
 
     Returns `values` of gates and marks by key; with gradients `gradients` of the same, `carried`, what each

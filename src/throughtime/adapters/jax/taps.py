@@ -44,7 +44,8 @@ class Seen(NamedTuple):
     emitted: list[Array]
 
 
-OfSeen = Callable[[Seen, Zeros | None], list[dict[str, Any]]]
+Results = dict[str, Any]  # of a layer, or of the whole program, by what they are
+OfSeen = Callable[[Seen, Zeros | None], list[Results]]
 
 
 class Taps:
@@ -113,7 +114,7 @@ class Taps:
         both = zip(self.shared, shared or cast("list[T]", [None] * len(own)), own, strict=True)
         return [mine if place is None else one for place, one, mine in both]
 
-    def of_outer_steps(self, function: OfSeen, seen: Seen, back: Zeros | None) -> list[dict[str, Any]]:
+    def of_outer_steps(self, function: OfSeen, seen: Seen, back: Zeros | None) -> list[Results]:
         """Call a function of what was seen: if there is an outer loop, for all of its steps at once."""
         if self.loop.outer is None:
             return function(seen, back)

@@ -11,6 +11,7 @@ T = TypeVar("T")
 Call = Callable[..., Any]  # a layer, a cell, a loss or an activation, called as Keras calls it
 Scanned = tuple[Any, Any]  # the last carry, and the outputs of each step
 LoopStep = Callable[[Any, Any], Scanned]  # (carry, values of one step) -> (carry, outputs)
+Held = Callable[[], Any]  # refers to an object weakly
 Data = tuple[object, ...]  # x, y and sample weights of a batch
 Shape = tuple[Any, ...]  # lengths; an open one is None, or a scalar tensor
 
@@ -30,7 +31,6 @@ class Tensor(Protocol):
     def __add__(self, other: Any, /) -> Any: ...
     def __sub__(self, other: Any, /) -> Any: ...
     def __mul__(self, other: Any, /) -> Any: ...
-    def __truediv__(self, other: Any, /) -> Any: ...
 
 
 LoopResult = tuple[Tensor, Tensor, Any]  # last output, all outputs, final states

@@ -219,7 +219,8 @@ class _Cell:
     def _warn_of_flat_activations(self, gates: Mapping[str, Array], values: Mapping[str, Array]) -> None:
         """Warn where a gradient arrives at the state and none passes an activation."""
         for attribute, places in cells.gates_by_activation(self.cell).items():
-            if values["hidden_gradient"].any() and not any(gates[gate].any() for gate in places):
+            arrives = np.nan_to_num(values["hidden_gradient"], posinf=0.0, neginf=0.0).any()
+            if arrives and not any(gates[gate].any() for gate in places):
                 name = self.keras.activation_name(self.cell, getattr(self.cell, attribute))
                 warn(
                     f"No gradient passes {name}, the {attribute} of {self.direction.layer.name}: dL/dz is 0 "

@@ -13,7 +13,6 @@ from functools import reduce
 from itertools import accumulate
 from math import prod
 from operator import add
-from typing import Any
 
 from throughtime.adapters.records import Request
 
@@ -43,7 +42,7 @@ class EveryStep:
     initial: Sequence[Tensor]
     input: Tensor  # (sample, time, …) in input time
     mask: Tensor | None  # (sample, time) or None
-    dropout: Any  # masks by inner cell; empty where none is active
+    dropout: Sequence[object]  # masks by inner cell; empty where none is active
     gradients: dict[str, Tensor]  # of `kept`, total, (time, sample, …), where there is one
 
     @property

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
 from throughtime.adapters.attributes import replaced
 
@@ -146,7 +145,7 @@ class _Direction:
         for position, state in enumerate(states):
             self.keep(f"initial_{position}", state)
 
-    def keep_loop(self, loop: Loop, output: Tensor, masks: Sequence[Any]) -> None:
+    def keep_loop(self, loop: Loop, output: Tensor, masks: Sequence[object]) -> None:
         """Keep what the loop left that is asked for, or needed for what lies within the steps."""
         known, tree, numbers = self.known, self.keras.tree, count()
         known.handed_on = tuple(loop.handed_on)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from throughtime._common.memory.budget import Budget
 from throughtime._errors import LossError
@@ -41,7 +40,7 @@ class Probe:
         self.keras, self.model, self.request = keras, model, request
         self.loss = Loss(keras, model, loss)
         self.found = find.select(keras, model, layers)
-        self._alike: Alike[Any] | None = None  # while a batch is captured in parts
+        self._alike: Alike[Data] | None = None  # while a batch is captured in parts
 
     def __call__(self, x: object, y: object, sample_weight: object, budget: Budget) -> ModelRecord:
         """Capture one batch, without gradients where y is None; ExceededError if it takes too much memory."""

@@ -19,7 +19,7 @@ from throughtime.adapters.needs import INSIDE, INSIDE_GRADIENTS
 from throughtime.adapters.records import Array, Request
 
 from . import loss_scale
-from .contracts import Data, Model, Tensor, Variable
+from .contracts import Data, Held, Model, Tensor, Variable
 from .dialect import Dialect, Mark, Result, Traced
 from .every_step import EveryStep
 from .library import called, dtype_of, is_float, plain_settings
@@ -204,7 +204,7 @@ class Traces(Generic[Trace]):
     """Traces of any model, each for a loss, shapes of a batch and settings; they must not hold the model."""
 
     def __init__(self) -> None:
-        self._kept: weakref.WeakKeyDictionary[Any, OrderedDict[Hashable, tuple[Callable[[], Any], Trace]]] = (
+        self._kept: weakref.WeakKeyDictionary[Any, OrderedDict[Hashable, tuple[Held, Trace]]] = (
             weakref.WeakKeyDictionary()
         )
 
@@ -225,7 +225,7 @@ class Traces(Generic[Trace]):
         return kept[key][1]
 
 
-def weakly(thing: object) -> Callable[[], Any]:
+def weakly(thing: object) -> Held:
     """Refer to something that may hold the model: a trace must not keep the model alive through it."""
     try:
         return weakref.ref(thing)

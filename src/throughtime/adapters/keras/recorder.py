@@ -8,7 +8,7 @@ layer, one for each outer step: its samples are those of the outer batch, each w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -21,7 +21,7 @@ from throughtime.adapters.records import Array, Request
 
 from . import cell as cells
 from .cell import CELL
-from .contracts import Layer, Shape, Tensor
+from .contracts import Held, Layer, Shape, Tensor
 from .dialect import Dialect, Mark, Result
 from .every_step import OF_GATES, wants_jacobian
 from .find import Found
@@ -39,7 +39,7 @@ _BY_TIME = ("loop_", "tap_", "within_tap_", "within_0.")  # (time, sample, …);
 class SeenInside:
     """One direction inside a recurrent layer; outlives the trace."""
 
-    layer: Callable[[], Any]  # weak
+    layer: Held  # weak
     is_closed: bool  # it ran its own kernel, and `cells` solves it
     has_mask: bool = False
     initial_states: int = 0  # how many

@@ -7,16 +7,17 @@ the result itself is total.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from .structure import is_packed
 
 # Operations that give a tensor another shape and leave its values and gradients alone.
+Function = Callable[..., Any]  # a forward, a kernel
 _RESHAPES = frozenset(
     {"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0", "AliasBackward0"}
 )
@@ -109,10 +110,12 @@ class Calls:
 
     names: tuple[str, ...]
     steps: list[Step] = field(default_factory=list)
-    handed_out: dict[Any, tuple[int, int]] = field(default_factory=dict)  # node of a copy: call, place
-    plain: set[Any] = field(default_factory=set)  # nodes of what the module itself holds
+    handed_out: dict[Node, tuple[int, int]] = field(default_factory=dict)  # node of a copy: call, place
+    plain: set[Node] = field(default_factory=set)  # nodes of what the module itself holds
 
-    def run(self, forward: Any, arguments: Any, keywords: Any, order: int) -> Any:
+    def run(
+        self, forward: Function, arguments: Sequence[object], keywords: Mapping[str, object], order: int
+    ) -> object:
         """Call the module on copies of what it is given, and hand out copies of what it returns."""
         step, swaps = Step(order), _Swaps()
 
@@ -186,7 +189,7 @@ class Calls:
         node = given.grad_fn
         while node is not None and node not in self.handed_out and node.name() in _RESHAPES:
             node = node.next_functions[0][0]
-        return self.handed_out.get(node)
+        return None if node is None else self.handed_out.get(node)
 
 
 class _Swaps:
@@ -194,9 +197,9 @@ class _Swaps:
 
     def __init__(self) -> None:
         self.copies: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._swapped: list[tuple[Any, Any, Any, Any]] = []
+        self._swapped: list[tuple[Any, object, object, object]] = []
 
-    def swapped(self, value: Any, key: Key, swap: Callable[[Key, torch.Tensor], torch.Tensor]) -> Any:
+    def swapped(self, value: object, key: Key, swap: Callable[[Key, torch.Tensor], torch.Tensor]) -> Any:
         """Swap every floating tensor, each with its key."""
         if isinstance(value, torch.Tensor):
             return swap(key, value) if value.is_floating_point() else value
@@ -224,7 +227,7 @@ class _Swaps:
                 given.copy_(copy)
 
 
-def names_of(forward: Any) -> tuple[str, ...]:
+def names_of(forward: Function) -> tuple[str, ...]:
     """Name the arguments of a module."""
     try:
         parameters = inspect.signature(forward).parameters.values()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,14 @@ from torch import nn
 
 from throughtime._errors import LayerNotFoundError
 from throughtime.adapters import marking
-from throughtime.adapters.records import UNREACHED, Array, DirectionRecord, LayerRecord, ModelRecord
+from throughtime.adapters.records import (
+    UNREACHED,
+    Array,
+    Attribute,
+    DirectionRecord,
+    LayerRecord,
+    ModelRecord,
+)
 
 from . import collect_recurrence, description, graph, weights
 from .calls import Key
@@ -59,7 +65,7 @@ class _Leaf:
             windows=self.lengths,
         )
 
-    def _flags(self) -> dict[str, Any]:
+    def _flags(self) -> dict[str, Attribute]:
         flags = description.of_recurrent(self.call, self.done.frozen)
         dtype = self.call.autocast or name_of(self.layers[0].output.dtype)
         is_last = self.place == len(self.call.layers) - 1
@@ -272,7 +278,7 @@ def _samples_first(output: Array, time_major: tuple[int, ...]) -> Array:
     return output.swapaxes(0, 1) if output.ndim > 2 and output.shape[:2] == time_major else output
 
 
-def _dims(module: Any, rank: int) -> dict[str, tuple[str, ...]]:
+def _dims(module: nn.Module, rank: int) -> dict[str, tuple[str, ...]]:
     """Name the axes of a layer's output where they are not (sample, time, …, unit): channels come first."""
     if not isinstance(module, _CHANNELS_FIRST) or rank - 2 not in _SPACE:
         return {}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd.graph import GradientEdge
 
 from throughtime.adapters import axes
 from throughtime.adapters.marking import MarkedSteps, of_steps
@@ -35,7 +35,7 @@ _NO_INPUT = "besides its states, the module takes no tensor that has one shape a
 _NO_INITIAL = "the first call receives no state of this shape"
 _ORDER = "the order of the module's calls"
 _SHOWS = "a custom module has its states, and tensors that tt.mark names between them"
-Edges = Iterable[Sequence[Any]]  # of each call
+Edges = Iterable[Sequence[GradientEdge | None]]  # of each call
 Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
 
 

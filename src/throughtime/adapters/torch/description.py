@@ -73,7 +73,7 @@ def of_framework() -> dict[str, Attribute]:
 
 
 def of_capture(
-    model: Any, called: Sequence[str], absent: Sequence[str], reduced: tuple[float, str] | None
+    model: nn.Module, called: Sequence[str], absent: Sequence[str], reduced: tuple[float, str] | None
 ) -> dict[str, Attribute]:
     """Gather what holds for all layers; `called` are paths of leaves, `absent` of layers not called."""
     attributes = {**of_framework(), "order_of_calls": ", ".join(called), **attributes_of(reduced)}
@@ -86,11 +86,12 @@ def of_capture(
     return attributes
 
 
-def _couples(module: Any) -> bool:
+def _couples(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
 
 
-def _alignment(model: Any) -> str:
+def _alignment(model: nn.Module) -> str:
+    """Say which layers break the time axis that the model's input has."""
     breaking = [name for name, module in model.named_modules() if _breaks_time(module)]
     if not breaking:
         return "each layer's own input, in input order"
@@ -98,7 +99,7 @@ def _alignment(model: Any) -> str:
     return f"each layer's own input, in input order; not the model's input time after {names}"
 
 
-def _breaks_time(module: Any) -> bool:
+def _breaks_time(module: nn.Module) -> bool:
     """Whether step t of the layer's output is not step t of its input."""
     if isinstance(module, (*_OTHER_TIME, *_POOLS, nn.ConvTranspose1d)):
         return True
@@ -112,7 +113,7 @@ def _breaks_time(module: Any) -> bool:
 _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
-def describe(model: Any, layers: Any) -> ModelRecord:
+def describe(model: nn.Module, layers: object) -> ModelRecord:
     """Read the layers as they are now that `layers` chooses, see `selection.Selection.select`."""
     known = selection(checked(model))
     found = known.select(layers)
@@ -127,7 +128,7 @@ def _leaves(entry: Found) -> list[LayerRecord]:
     """One leaf for a layer or cell; one for each of several inner layers."""
     if not entry.is_recurrent:
         return [_plain(entry)]
-    module = entry.layer
+    module: Any = entry.layer
     if isinstance(module, nn.RNNCellBase):
         return [_recurrent(entry, entry.path, [_by_order(module, "")])]
     places = range(module.num_layers) if entry.inner is None else [entry.inner]
@@ -139,7 +140,8 @@ def _leaves(entry: Found) -> list[LayerRecord]:
     return leaves
 
 
-def _by_order(module: Any, suffix: str) -> list[Array]:
+def _by_order(module: nn.Module, suffix: str) -> list[Array]:
+    """Read the weights of one direction in torch's order."""
     present = [getattr(module, name + suffix, None) for name in _NAMES]
     return [numpy(weight.detach(), copy=True) for weight in present if weight is not None]
 

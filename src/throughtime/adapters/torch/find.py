@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -34,30 +33,30 @@ class Found(Entry):
     inner: int | None = None
 
 
-def is_recurrent(module: Any) -> bool:
+def is_recurrent(module: nn.Module) -> bool:
     """Whether a module is an nn.RNN, LSTM, GRU, one of their cells, or derived from one."""
     return isinstance(module, (nn.RNNBase, nn.RNNCellBase))
 
 
-def class_name(module: Any) -> str:
+def class_name(module: nn.Module) -> str:
     """Name a module's class, below the one that a parametrization makes."""
     kind = type(module)
     return kind.__bases__[0].__name__ if parametrize.is_parametrized(module) else kind.__name__
 
 
-def unwrapped(module: Any) -> Any:
+def unwrapped(module: nn.Module) -> nn.Module:
     """Take off what only wraps a module: a compiled model and a parallel one compute what it computes."""
     while True:
         # Not by class: that of a compiled module lives in a library that takes seconds to import.
-        if "_orig_mod" in getattr(module, "_modules", {}):
-            module = module._modules["_orig_mod"]
-        elif isinstance(module, _PARALLEL):
-            module = module.module
-        else:
+        inner = getattr(module, "_modules", {}).get("_orig_mod")
+        if inner is None and isinstance(module, _PARALLEL):
+            inner = module.module
+        if inner is None:
             return module
+        module = inner
 
 
-def checked(model: Any) -> Any:
+def checked(model: object) -> nn.Module:
     """Unwrap a model; refuse one that is no module, is scripted, or has weights without values."""
     if not isinstance(model, nn.Module):
         raise UnsupportedModelError(f"Expected a torch.nn.Module, got {type(model).__name__}.")
@@ -83,7 +82,7 @@ def checked(model: Any) -> Any:
     return model
 
 
-def walk(model: Any) -> list[Found]:
+def walk(model: nn.Module) -> list[Found]:
     """List every layer of an unwrapped model, containers before their content, a layer before its parts."""
     found = list(_walk(model, "", "", {id(model)}))
     if found:
@@ -92,7 +91,7 @@ def walk(model: Any) -> list[Found]:
     return list(_with_parts(name, name, model, is_container=False))
 
 
-def _walk(container: Any, path: str, name: str, seen: set[int]) -> Iterator[Found]:
+def _walk(container: nn.Module, path: str, name: str, seen: set[int]) -> Iterator[Found]:
     for own_name, child in children(container):
         if id(child) in seen:
             continue
@@ -104,7 +103,7 @@ def _walk(container: Any, path: str, name: str, seen: set[int]) -> Iterator[Foun
             yield from _walk(child, f"{place}/", f"{dotted}.", seen)
 
 
-def _with_parts(path: str, name: str, layer: Any, *, is_container: bool) -> Iterator[Found]:
+def _with_parts(path: str, name: str, layer: nn.Module, *, is_container: bool) -> Iterator[Found]:
     kind = class_name(layer)
     yield Found(path, name, layer, kind, is_container, is_recurrent(layer))
     count = layer.num_layers if isinstance(layer, nn.RNNBase) else 1
@@ -112,7 +111,7 @@ def _with_parts(path: str, name: str, layer: Any, *, is_container: bool) -> Iter
         yield Found(f"{path}/{place}", f"{name}.{place}", layer, kind, False, True, True, inner=place)
 
 
-def candidates(model: Any, named: Sequence[Found], *, is_open: bool) -> list[Found]:
+def candidates(model: nn.Module, named: Sequence[Found], *, is_open: bool) -> list[Found]:
     """List the modules that could be recurrences: those asked for.
 
     With `is_open` also every module that has weights or buffers and holds none of torch's layers.
@@ -129,20 +128,20 @@ def candidates(model: Any, named: Sequence[Found], *, is_open: bool) -> list[Fou
     ]
 
 
-def _may_carry(module: Any) -> bool:
+def _may_carry(module: nn.Module) -> bool:
     """Whether a module is more than a helper, as for a sum, and its gates are not torch's own to show."""
     has_tensors = any(True for _ in (*module.parameters(), *module.buffers()))
     return has_tensors and not any(map(is_recurrent, module.modules()))
 
 
-def _takes_a_state(module: Any) -> bool:
+def _takes_a_state(module: nn.Module) -> bool:
     """Whether a module can take a state: beside an input, or alone, as none of torch's own layers does."""
     names = names_of(module.forward)
     is_torchs = type(module).__module__.startswith("torch.nn.") and not isinstance(module, nn.Sequential)
     return len(names) > int(is_torchs)
 
 
-def children(module: Any) -> list[tuple[str, Any]]:
+def children(module: nn.Module) -> list[tuple[str, nn.Module]]:
     """Name a module's children, unwrapped."""
     if isinstance(module, torch.jit.ScriptModule) or is_recurrent(module):
         return []
@@ -156,7 +155,7 @@ def to_snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def selection(model: Any) -> Selection[Found]:
+def selection(model: nn.Module) -> Selection[Found]:
     """Prepare the search in an unwrapped model; an int counts `model.children()`."""
     indexed = [child for _, child in children(model)] or [model]
     scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd.graph import GradientEdge
 
 from throughtime.adapters.records import Array
 
@@ -36,7 +36,7 @@ class Crossing:
     """
 
     plain: torch.Tensor
-    handed_out: Any
+    handed_out: GradientEdge | None
     given: torch.Tensor
     gradient: torch.Tensor | None
     is_unchanged: bool
@@ -118,7 +118,7 @@ def _back(
     found: list[torch.Tensor | None] = [None] * len(crossings)
     if given and places:
         tensors, gradients = zip(*given, strict=True)
-        sources = [crossings[place].handed_out for place in places]
+        sources = [edge for one in crossings if (edge := one.handed_out) is not None]
         back = torch.autograd.grad(tensors, sources, gradients, retain_graph=True, allow_unused=True)
         for place, gradient in zip(places, back, strict=True):
             found[place] = gradient
@@ -183,7 +183,9 @@ def _jacobian(loop: Recurrence, step: Step) -> torch.Tensor:
 def _rows_of(after: torch.Tensor, before: Sequence[Entering], rows: _Ordered) -> torch.Tensor:
     places = _places(after, rows)
     each = after.new_zeros(places.shape[1], after.numel()).scatter_(1, places.T, 1)
-    back = _many_back(after, [one.mark for one in before], each.view(-1, *after.shape))
+    back = _many_back(
+        after, [one.mark for one in before if one.mark is not None], each.view(-1, *after.shape)
+    )
     found = []
     for one, gradient in zip(before, back, strict=True):
         flat = after.new_zeros(len(each), one.given.numel()) if gradient is None else gradient.flatten(1)
@@ -196,7 +198,7 @@ def _places(state: torch.Tensor, rows: _Ordered) -> torch.Tensor:
 
 
 def _many_back(
-    after: torch.Tensor, marks: Sequence[Any], each: torch.Tensor
+    after: torch.Tensor, marks: Sequence[GradientEdge], each: torch.Tensor
 ) -> Sequence[torch.Tensor | None]:
     """Take many gradients back at once, or one by one through what has no batching rule."""
     settings: dict[str, bool] = {"retain_graph": True, "allow_unused": True}

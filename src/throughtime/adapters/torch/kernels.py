@@ -5,17 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
 
 from . import recurrence
-from .calls import Calls, Step
+from .calls import Calls, Function, Step
 from .layout import Dense, Layout, Packed
 from .marks import INPUT, OUTPUT, STATE, WEIGHT, Marks
 from .staying import why_it_ends
 from .structure import ordinary
+
+if TYPE_CHECKING:
+    from .passes import Call
 
 _VF = torch._VF
 Mark = Callable[[str, torch.Tensor], torch.Tensor]
@@ -57,7 +60,7 @@ class InnerLayer:
 class Arguments:
     """The arguments of a fused kernel of torch."""
 
-    kernel: Callable[..., Any]
+    kernel: Function
     data: torch.Tensor
     layout: Layout
     batch_first: bool
@@ -86,7 +89,7 @@ class Arguments:
         return tuple(state[place : place + 1] for state in self.states)
 
 
-def read(kernel: Callable[..., Any], arguments: tuple[Any, ...], order: torch.Tensor | None) -> Arguments:
+def read(kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None) -> Arguments:
     """Read the positional arguments of a kernel, dense or packed."""
     if isinstance(arguments[3], bool):
         data, states, *others, batch_first = arguments
@@ -175,11 +178,11 @@ class Windows:
     """All calls of one layer or cell during a pass; `calls` has the states given and handed out."""
 
     calls: Calls = field(default_factory=lambda: Calls(("states",)))
-    _last: dict[int, tuple[Mark, Any]] = field(default_factory=dict)  # sequences by their last call
+    _last: dict[int, tuple[Mark, Call | None]] = field(default_factory=dict)  # sequences by their last call
 
     def run(
         self, asked: Arguments, marks: Marks
-    ) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...], Step, Any]:
+    ) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...], Step, Call | None]:
         """Compute what the kernel would; returns more than `run`: the step, and what was noted before it."""
         step = Step(len(self.calls.steps))
         entering = self._enter(step, asked.states)
@@ -189,8 +192,8 @@ class Windows:
         return layers, (output, *self.calls.hand_out(step, states)), step, first
 
     def step(
-        self, kernel: Callable[..., Any], arguments: tuple[Any, ...], marks: Marks
-    ) -> tuple[Any, Step, Any]:
+        self, kernel: Function, arguments: tuple[Any, ...], marks: Marks
+    ) -> tuple[Any, Step, Call | None]:
         """Compute what the kernel of a cell would; returns that, and the last two of what `run` returns."""
         data, states, *weights = arguments
         step = Step(len(self.calls.steps))
@@ -207,11 +210,11 @@ class Windows:
         pairs = enumerate(map(ordinary, states))
         return tuple(self.calls.enter(step, ("states", str(place)), one) for place, one in pairs)
 
-    def _continued(self, step: Step, source: int, marks: Marks) -> tuple[Mark, Any]:
+    def _continued(self, step: Step, source: int, marks: Marks) -> tuple[Mark, Call | None]:
         self._last[step.order] = self._last.pop(source, (_sharing(marks), None))
         return self._last[step.order]
 
-    def begin(self, step: Step, noted: Any) -> None:
+    def begin(self, step: Step, noted: Call) -> None:
         """Keep what the calls that continue from this one are handed."""
         self._last[step.order] = self._last[step.order][0], noted
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +70,7 @@ class Packed:
 
     @cached_property
     def _places(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Step and packed sample of each row of the data."""
         sizes = self.batch_sizes.numpy()
         steps = np.repeat(np.arange(len(sizes)), sizes)
         return steps, np.concatenate([np.arange(size) for size in sizes])
@@ -101,9 +101,10 @@ class Packed:
 
 
 Layout = Dense | Packed
+Recurrent = nn.RNNBase | nn.RNNCellBase
 
 
-def count_samples(module: Any, given: Any) -> int:
+def count_samples(module: Recurrent, given: object) -> int:
     """Count the samples that a recurrent layer or a cell is called with; 1 where there is no batch."""
     if isinstance(given, PackedSequence):
         return int(given.batch_sizes[0])
@@ -114,7 +115,7 @@ def count_samples(module: Any, given: Any) -> int:
     return int(given.shape[0 if module.batch_first else 1]) if given.ndim == 3 else 1
 
 
-def why_unfit(name: str, module: Any, given: Any) -> str:
+def why_unfit(name: str, module: Recurrent, given: object) -> str:
     """Return why a layer or cell cannot be meant to read this; empty where it can."""
     tensor = given.data if isinstance(given, PackedSequence) else given
     weight = next(module.parameters(), None)
@@ -153,7 +154,7 @@ class Meter:
         self._calls: dict[int, int] = {}  # so far, of each module in a loop
         self._of_cells: dict[int, Need] = {}
 
-    def add(self, module: Any, given: Any, *, samples: int, is_watched: bool) -> None:
+    def add(self, module: Recurrent, given: object, *, samples: int, is_watched: bool) -> None:
         """Add a call of a recurrent layer or cell before it runs, of a model of so many samples."""
         is_cell = isinstance(module, nn.RNNCellBase)
         steps = self._calls[id(module)] = self._calls.get(id(module), 0) + 1
@@ -161,12 +162,12 @@ class Meter:
             return
         if self.budget.part == self.budget.samples:
             self.budget = replace(self.budget, samples=samples, part=samples)
-        data = given.data if isinstance(given, PackedSequence) else given
-        if not isinstance(data, torch.Tensor):
+        if not isinstance(given, (torch.Tensor, PackedSequence)):
             return
+        data = given.data
         rows = count_samples(module, given) / self.budget.part
         asked, item = self._asked(is_watched), data.element_size()
-        if is_cell:
+        if isinstance(module, nn.RNNCellBase):
             one = _direction(module, rows, steps, module.input_size, item)
             self._of_cells[id(module)] = estimate([one], asked, STEPWISE, is_merged=False)
         else:
@@ -203,20 +204,21 @@ def _is_due(calls: int) -> bool:
     return calls % _OFTEN == 0 or calls & (calls - 1) == 0  # the first ones: 1, 2, 4, 8
 
 
-def _steps(module: Any, given: Any) -> int:
+def _steps(module: nn.RNNBase, given: torch.Tensor | PackedSequence) -> int:
     if isinstance(given, PackedSequence):
         return len(given.batch_sizes)
     return int(given.shape[0 if given.ndim == 2 else int(module.batch_first)])
 
 
-def _inner_layers(module: Any, rows: float, steps: int, item: int) -> list[list[Direction]]:
+def _inner_layers(module: nn.RNNBase, rows: float, steps: int, item: int) -> list[list[Direction]]:
+    """Give the sizes of every direction of every inner layer."""
     count = 2 if module.bidirectional else 1
     output = module.proj_size or module.hidden_size
     widths = [module.input_size, *(count * output,) * (module.num_layers - 1)]
     return [[_direction(module, rows, steps, width, item)] * count for width in widths]
 
 
-def _direction(module: Any, rows: float, steps: int, features: int, item: int) -> Direction:
+def _direction(module: Recurrent, rows: float, steps: int, features: int, item: int) -> Direction:
     kind = weights.kind_of(module)
     units, gates = module.hidden_size, 3 if kind == "gru" else COLUMNS[kind]
     output = getattr(module, "proj_size", 0) or units

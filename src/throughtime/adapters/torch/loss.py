@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from copy import copy
 from functools import partial
-from typing import Any
+from itertools import islice
 
 import numpy as np
 import torch
@@ -15,18 +16,20 @@ from torch import nn
 from throughtime._common.memory.budget import Budget
 from throughtime._errors import LossError
 from throughtime.adapters import loss_reduction
-from throughtime.adapters.loss_reduction import evaluated, weighted
+from throughtime.adapters.loss_reduction import Loss, evaluated, weighted
 from throughtime.adapters.records import ONE_SAMPLE, Array
 
 from . import find, structure
 from .layout import Meter
 from .marks import Marks
 from .restore import gradients_on, stand_in, untouched
-from .structure import axes_of, rows_of
+from .structure import Data, axes_of, rows_of
 from .tap import Recorder
 
 
-def labels_beside(model: Any, y: Any, sample_weight: Any, output: Any, recorder: Recorder) -> tuple[Any, Any]:
+def labels_beside(
+    model: nn.Module, y: object, sample_weight: object, output: object, recorder: Recorder
+) -> tuple[object, torch.Tensor | None]:
     """Bring labels to where the output is; weights must count the model's samples."""
     first = next(iter(structure.tensors(output)), None)
     device, dtype = place(model)
@@ -47,13 +50,13 @@ def labels_beside(model: Any, y: Any, sample_weight: Any, output: Any, recorder:
     return labels, weight
 
 
-def autocast_off(output: Any) -> Any:
+def autocast_off(output: object) -> AbstractContextManager[None]:
     """Switch autocast off where an output is."""
     kinds = {tensor.device.type for tensor in structure.tensors(output)} or {"cpu"}
     return torch.autocast(kinds.pop(), enabled=False)
 
 
-def call(model: Any, x: Any) -> Any:
+def call(model: nn.Module, x: object) -> object:
     """Call a model as its signature takes the batch: a dict by names, a tuple as several arguments."""
     if isinstance(x, Mapping) and _fits(model, (), x):
         return model(**x)
@@ -62,7 +65,7 @@ def call(model: Any, x: Any) -> Any:
     return model(x)
 
 
-def _fits(model: Any, arguments: Any, keywords: Any) -> bool:
+def _fits(model: nn.Module, arguments: Sequence[object], keywords: Mapping[str, object]) -> bool:
     try:
         inspect.signature(model.forward).bind(*arguments, **keywords)
     except TypeError:
@@ -84,7 +87,7 @@ _NOTHING: frozenset[str] = frozenset()
 check_loss = partial(loss_reduction.check_loss, model="torch module", example="torch.nn.MSELoss()")
 
 
-def total(loss: Any, output: Any, y: Any, sample_weight: torch.Tensor | None) -> torch.Tensor:
+def total(loss: Loss, output: object, y: object, sample_weight: torch.Tensor | None) -> torch.Tensor:
     """Evaluate the scalar loss of a batch, or raise LossError; values per sample are averaged."""
     alone, is_sum = _unreduced(loss) if sample_weight is not None else (loss, False)
     value = evaluated(alone, output, y, structure.shapes)
@@ -92,21 +95,62 @@ def total(loss: Any, output: Any, y: Any, sample_weight: torch.Tensor | None) ->
         what = f"a tensor of {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
         raise LossError(f"The loss must return a real floating-point tensor; it returned {what}.")
     if sample_weight is not None:
+        if value.ndim < sample_weight.ndim == 2:
+            value = _of_steps(alone, (output, y), sample_weight, value)
         value = weighted(value, sample_weight.to(value))
-    return value.sum() if is_sum else value.mean()
+    found: torch.Tensor = value.sum() if is_sum else value.mean()
+    return found
 
 
-def _unreduced(loss: Any) -> tuple[Any, bool]:
+def _unreduced(loss: Loss) -> tuple[Loss, bool]:
     """Copy a loss module of torch so that it has a value per sample or step; and whether it is their sum."""
     reduction = getattr(loss, "reduction", None)
     if not isinstance(loss, torch.nn.Module) or reduction not in ("mean", "sum"):
         return loss, False
     alone = copy(loss)
-    alone.reduction = "none"
+    object.__setattr__(alone, "reduction", "none")
     return alone, reduction == "sum"
 
 
-def tried_factor(loss: Any, data: tuple[Any, ...], sizes: Sequence[int]) -> tuple[float, str]:
+def _of_steps(loss: Loss, data: Data, weight: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    """Evaluate each step with a weight alone, (sample, time), if a loss averages or adds steps; else `whole`.
+
+    A step without a label, where the mean over labels is not finite, has a loss of 0.
+    """
+    if not all(any(_has_steps(leaf, weight) for leaf in structure.leaves(part)) for part in data):
+        return whole
+
+    def alone(sample: int, *steps: int) -> torch.Tensor:
+        def cut(leaf: torch.Tensor) -> torch.Tensor:
+            return leaf[sample : sample + 1, list(steps)] if _has_steps(leaf, weight) else leaf
+
+        output, y = structure.mapped(cut, data)
+        mean: torch.Tensor = evaluated(loss, output, y, structure.shapes).mean()
+        return mean
+
+    try:
+        with torch.no_grad():
+            known = (step for step in reversed(range(weight.shape[1])) if alone(0, step).isfinite())
+            tried = list(islice(known, 2)) or [0]
+            how = loss_reduction.tried_factor(
+                lambda *rows: float(alone(0, *(tried[row] for row in rows))), len(tried), ()
+            )[1]
+        if loss_reduction.of_loss(how):
+            return whole
+        values = torch.zeros_like(weight, dtype=whole.dtype)
+        for sample, step in weight.nonzero().tolist():
+            value = alone(sample, step)
+            values[sample, step] = value if value.isfinite() else 0
+    except LossError:  # it takes no single step
+        return whole
+    return values
+
+
+def _has_steps(leaf: object, weight: torch.Tensor) -> bool:
+    return isinstance(leaf, torch.Tensor) and leaf.shape[:2] == weight.shape
+
+
+def tried_factor(loss: Loss, data: Data, sizes: Sequence[int]) -> tuple[float, str]:
     """Find what the loss multiplies a sample's own gradient by, and name how it reduces samples.
 
     `data` are output, labels and weights of samples; `sizes` the numbers of samples that there may be, the
@@ -127,7 +171,7 @@ def tried_factor(loss: Any, data: tuple[Any, ...], sizes: Sequence[int]) -> tupl
     return found.pop()
 
 
-def _tried(loss: Any, data: tuple[Any, ...], size: int, order: int) -> tuple[float, str]:
+def _tried(loss: Loss, data: Data, size: int, order: int) -> tuple[float, str]:
     axes = axes_of(data, lambda tensor: _axis(tensor, size, order))
 
     def loss_of(*rows: int) -> float:
@@ -146,7 +190,9 @@ def _axis(tensor: torch.Tensor, size: int, order: int) -> int | None:
     return axes[order] if axes else None
 
 
-def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, training: bool) -> Array:
+def losses(
+    model: nn.Module, x: object, y: object, sample_weight: object, *, loss: Loss, training: bool
+) -> Array:
     """Evaluate what each sample loses alone, (sample) in float64; LossError if it fails on single samples."""
     model = find.checked(model)
     check_loss(loss)
@@ -162,6 +208,10 @@ def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, trainin
         recorder.close()
         size = recorder.sizes[0]
         data = output, *labels
+        if size > 1 and not any(_axes(tensor, size) for tensor in structure.tensors(output)):
+            raise LossError(
+                f"No output of the model has an axis of {size} samples. Return one with samples first."
+            )
         axes = axes_of(data, lambda tensor: _axis(tensor, size, 0))
         with autocast_off(output):
             return np.array([float(total(loss, *rows_of(data, (row,), axes))) for row in range(size)])

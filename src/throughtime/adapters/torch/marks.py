@@ -6,7 +6,7 @@ A mark shares memory with its tensor and is never handed to a user's code, which
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch.autograd.graph import GradientEdge
@@ -64,29 +64,34 @@ class Marks:
 
         `keep` leaves the graph for what is asked later: what crosses from one mark to another.
         """
-        sources = [*self._marks, *parameters, *(edges if self._kinds else ())]
+        sources: list[torch.Tensor | GradientEdge] = [
+            *self._marks,
+            *parameters,
+            *(edges if self._kinds else ()),
+        ]
         if loss is None or not loss.requires_grad or not sources:
             return Gradients({}, 1.0)
         # float16 ends where many gradients lie: they are taken of a scaled loss, as training takes them.
         scales = _SCALES if any(map(_is_half, sources)) else _SCALES[-1:]
+        asked = cast("Sequence[torch.Tensor]", sources)  # torch takes both kinds together
         for scale in scales:
             start, is_last = torch.full_like(loss, scale), scale == scales[-1]
             kept = keep or not is_last
-            found = torch.autograd.grad(loss, sources, start, retain_graph=kept, allow_unused=True)
+            found = torch.autograd.grad(loss, asked, start, retain_graph=kept, allow_unused=True)
             if is_last or all(gradient is None or bool(gradient.isfinite().all()) for gradient in found):
                 break
         pairs = zip(sources, found, strict=True)
         return Gradients({id(one): (one, gradient) for one, gradient in pairs if gradient is not None}, scale)
 
 
-def _is_half(source: Any) -> bool:
+def _is_half(source: object) -> bool:
     return isinstance(source, torch.Tensor) and source.dtype == torch.float16
 
 
 class Gradients:
     """Gradients of a scaled loss by the tensor they belong to, handed out unscaled; float16 as float32."""
 
-    def __init__(self, found: dict[int, tuple[torch.Tensor, torch.Tensor]], scale: float) -> None:
+    def __init__(self, found: dict[int, tuple[object, torch.Tensor]], scale: float) -> None:
         self._found, self._scale = found, scale
 
     def add(self, tensor: torch.Tensor, gradient: torch.Tensor) -> None:
@@ -95,17 +100,17 @@ class Gradients:
         before = self._found.get(id(tensor))
         self._found[id(tensor)] = tensor, gradient if before is None else before[1] + gradient
 
-    def of(self, *tensors: torch.Tensor) -> Array | None:
+    def of(self, *tensors: torch.Tensor | GradientEdge | None) -> Array | None:
         """Sum the gradients of tensors of one shape, each once; None where the loss depends on none."""
         found = self.summed(tensors)
         return None if found is None else numpy(self.unscaled(found))
 
-    def tensor(self, edge: Any) -> torch.Tensor | None:
+    def tensor(self, edge: object) -> torch.Tensor | None:
         """Return the gradient at an edge as it was found, of the scaled loss; None as in `of`."""
         pair = self._found.get(id(edge))
         return None if pair is None else pair[1]
 
-    def summed(self, edges: Sequence[Any]) -> torch.Tensor | None:
+    def summed(self, edges: Sequence[object]) -> torch.Tensor | None:
         """Sum what `tensor` returns over several edges of one shape, each once."""
         if len(edges) == 1:
             return self.tensor(edges[0])

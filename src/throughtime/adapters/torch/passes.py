@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
+from torch.autograd.graph import Node
 
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import UNREACHED, Array
@@ -66,7 +66,7 @@ class Call:
         windows = [one.step for one in (self, *self.windows) if one.step is not None]
         return windows if self.recurrence is None else [*windows, *self.recurrence.steps]
 
-    def handed_out(self) -> Iterator[Any]:
+    def handed_out(self) -> Iterator[Node | None]:
         """Give the nodes of what a recurrent layer, or a sequence of a cell's calls, has handed out."""
         for step in self.steps:
             yield from (one.copy.node for one in step.leaving.values() if one.copy is not None)
@@ -83,7 +83,7 @@ class Pass:
     model that has its steps first, `named` what `mark` names outside of every recurrence.
     """
 
-    model: Any
+    model: torch.nn.Module
     found: Sequence[Found]
     calls: Sequence[Call]
     gradients: Gradients
@@ -117,7 +117,7 @@ class Pass:
         pairs = zip(given, marks, strict=True)
         return self._read(dict(zip(weights.names(len(given)), pairs, strict=True)), kind)
 
-    def own_weights(self, module: Any) -> tuple[dict[str, Array], dict[str, str]]:
+    def own_weights(self, module: torch.nn.Module) -> tuple[dict[str, Array], dict[str, str]]:
         """Read all weights of any layer and their total gradients, as `weights` does."""
         return self._read({name: (weight, (weight,)) for name, weight in weights.by_name(module).items()}, "")
 

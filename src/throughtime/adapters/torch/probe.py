@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 
 from throughtime._common.memory.budget import Budget, ExceededError
 from throughtime._errors import BatchError, ThroughTimeError
-from throughtime.adapters.loss_reduction import Alike, of_loss
+from throughtime.adapters.loss_reduction import Alike, Loss, of_loss
 from throughtime.adapters.marking import listening
 from throughtime.adapters.records import ModelRecord, Request
 from throughtime.adapters.selection import is_open
@@ -22,6 +21,7 @@ from .loss import autocast_off, call, check_loss, labels_beside, place, total, t
 from .marks import Gradients, Marks
 from .passes import Call, Pass
 from .restore import gradients_on, stand_in, untouched
+from .structure import Data, T
 from .tap import Recorder
 
 
@@ -32,7 +32,7 @@ class Probe:
     that returns a scalar or one value per sample, or None.
     """
 
-    def __init__(self, model: Any, *, loss: Any, layers: Any, request: Request) -> None:
+    def __init__(self, model: torch.nn.Module, *, loss: Loss, layers: object, request: Request) -> None:
         self.model = find.checked(model)
         self.loss = loss
         self.request = request
@@ -41,9 +41,9 @@ class Probe:
         self._is_open = is_open(layers)
         self._candidates = find.candidates(self.model, self.found, is_open=self._is_open)
         self._samples = structure.Samples(0)
-        self._alike: Alike[Any] | None = None  # while a batch is captured in parts
+        self._alike: Alike[Data] | None = None  # while a batch is captured in parts
 
-    def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
+    def __call__(self, x: object, y: object, sample_weight: object, budget: Budget) -> ModelRecord:
         """Capture one batch, without gradients if y is None; ExceededError if the budget is too small."""
         if y is not None:
             check_loss(self.loss)
@@ -51,7 +51,7 @@ class Probe:
         with kept, kept, gradients_on():
             return self._captured(x, y, sample_weight, budget)
 
-    def samples(self, x: Any) -> int:
+    def samples(self, x: object) -> int:
         """Count the first axis of a batch: samples, unless a pass finds another axis."""
         for leaf in structure.leaves(x):
             if structure.is_packed(leaf):
@@ -60,13 +60,13 @@ class Probe:
                 return int(leaf.shape[0])
         return 1
 
-    def part(self, data: Any, rows: slice) -> Any:
+    def part(self, data: T, rows: slice) -> T:
         """Take some of the samples of x, y and sample weights; known after a pass was too large."""
         if rows.start == 0:
             self._alike = None
         return self._samples.part(data, rows)
 
-    def why_whole(self, data: Any) -> str:
+    def why_whole(self, data: Data) -> str:
         """Tell why parts of a batch would not add up to it; known after a pass was too large."""
         return self._samples.why_whole(data, training=self.request.training)
 
@@ -74,7 +74,7 @@ class Probe:
         """Refuse several layers where one is meant."""
         self._selection.expect_one(self.found)
 
-    def _captured(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
+    def _captured(self, x: object, y: object, sample_weight: object, budget: Budget) -> ModelRecord:
         has_labels = y is not None
         wanted = self.request.quantities - (frozenset() if has_labels else self.request.gradients)
         watched = [entry.layer for entry in (*self.found, *self._candidates)]
@@ -115,9 +115,7 @@ class Probe:
             return record
         return self._of_a_part(record, recorder, reduced[1], data)
 
-    def _of_a_part(
-        self, record: ModelRecord, recorder: Recorder, how: str, data: tuple[Any, ...]
-    ) -> ModelRecord:
+    def _of_a_part(self, record: ModelRecord, recorder: Recorder, how: str, data: Data) -> ModelRecord:
         """Note what a part of a batch counts for, and whether it adds up with the others."""
         part = structure.Samples(recorder.sizes[0], recorder.time_major)
         why_whole = of_loss(how)
@@ -143,7 +141,13 @@ class Probe:
             each.is_beside = any(one.path.startswith(f"{each.entry.path}/") for one in outside)
         return [*outside, *(entry for entry in entries if entry not in outside)]
 
-    def _add_penalty(self, gradients: Gradients, weights: Any, stand_ins: Any, data: tuple[Any, ...]) -> None:
+    def _add_penalty(
+        self,
+        gradients: Gradients,
+        weights: Sequence[torch.Tensor],
+        stand_ins: Mapping[int, torch.Tensor],
+        data: Data,
+    ) -> None:
         """Add what a loss that holds parameters, the originals, asks of them, as a penalty does."""
         held = [one for one in weights if id(one) in stand_ins]
         output, *labels = data
@@ -155,7 +159,7 @@ class Probe:
             if gradient is not None:
                 gradients.add(stand_ins[id(weight)], gradient)
 
-    def _forward(self, recorder: Recorder, inputs: Any) -> Any:
+    def _forward(self, recorder: Recorder, inputs: object) -> object:
         """Run the model; where that is too much, note where its samples stand."""
         recorder.watch(self.model)
         meter = recorder.meter
@@ -176,12 +180,13 @@ class Probe:
         return output
 
 
-def _detached(leaf: Any) -> Any:
+def _detached(leaf: object) -> object:
     if structure.is_packed(leaf):
         return leaf._replace(data=leaf.data.detach())
     return leaf.detach() if isinstance(leaf, torch.Tensor) else leaf
 
 
-def _weights(watched: list[Any]) -> list[torch.Tensor]:
+def _weights(watched: list[torch.nn.Module]) -> list[torch.Tensor]:
+    """Give the parameters of the watched layers that have a gradient, each once."""
     parameters = {id(weight): weight for module in watched for weight in module.parameters()}
     return [weight for weight in parameters.values() if weight.requires_grad]

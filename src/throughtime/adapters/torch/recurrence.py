@@ -17,9 +17,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from heapq import heappop, heappush
-from typing import Any
 
 import torch
+from torch.autograd.graph import GradientEdge, Node
 
 from .calls import Calls, Entering, Key, Step
 from .staying import State, is_part, why_it_ends
@@ -36,7 +36,7 @@ class Recurrence:
     steps: list[Step]
     states: tuple[State, ...]
     reason: str = ""
-    taken: Mapping[int, Sequence[Any]] = field(default_factory=dict)
+    taken: Mapping[int, Sequence[GradientEdge]] = field(default_factory=dict)
     blank: float = torch.nan
 
     @cached_property
@@ -53,6 +53,7 @@ class Recurrence:
 
     @cached_property
     def _batch(self) -> int | None:
+        """Length of the axis of samples; None where there is none."""
         carried = {state.argument for state in self.states}
         entering = self.steps[-1].entering.items()
         # An input has its samples first, a state may have its layers first.
@@ -92,13 +93,13 @@ class Recurrence:
 
     def is_series(self, tensors: Iterable[torch.Tensor | None]) -> bool:
         """Whether each call has such a tensor, and all have one shape apart from samples that leave."""
-        shapes: list[Any] = [None if one is None else one.shape for one in tensors]
+        shapes = [None if one is None else tuple(one.shape) for one in tensors]
         if self.rows and None not in shapes:
             pairs = zip(shapes, self.rows, strict=True)
-            shapes = [shape[1:] if shape[:1] == (len(rows),) else None for shape, rows in pairs]
+            shapes = [shape[1:] if shape and shape[0] == len(rows) else None for shape, rows in pairs]
         return None not in shapes and len(set(shapes)) == 1
 
-    def uses(self, plain: torch.Tensor, step: Step) -> list[Any]:
+    def uses(self, plain: torch.Tensor, step: Step) -> list[GradientEdge | None]:
         """Give the edges of all that a result was handed out as, and of the calls that took it as it is."""
         uses = [one.copy for one in step.leaving.values() if one.plain is plain]
         return [*uses, *self.taken.get(id(plain), ())]
@@ -110,7 +111,7 @@ def of_cell(step: Step) -> Recurrence:
     return Recurrence([], states, blank=0.0)  # as at the padding of a packed sequence
 
 
-def find(watched: Mapping[str, Calls], ends: Collection[Any]) -> dict[str, list[Recurrence]]:
+def find(watched: Mapping[str, Calls], ends: Collection[Node]) -> dict[str, list[Recurrence]]:
     """Find the recurrences among watched modules, by path: the outermost that take what they returned.
 
     `ends` are nodes of the graph that other recurrent layers hand out: what only comes from there is no
@@ -142,7 +143,8 @@ class Link:
 _Links = Mapping[int, Sequence[Link]]
 
 
-def _links(calls: Calls, ends: Collection[Any]) -> _Links:
+def _links(calls: Calls, ends: Collection[Node]) -> _Links:
+    """Find where each call gets its arguments from."""
     links, first = {}, calls.first_node
     for number, step in enumerate(calls.steps[1:], 1):
         if len(step.entering) > 1 or len(calls.names) == 1:
@@ -153,7 +155,7 @@ def _links(calls: Calls, ends: Collection[Any]) -> _Links:
 def links_of(
     calls: Calls,
     step: Step,
-    ends: Collection[Any],
+    ends: Collection[Node],
     *,
     number: int | None = None,
     oldest: int | None = None,
@@ -170,12 +172,12 @@ def links_of(
     return list(_alike(step, number - 1, calls.steps[number - 1]))
 
 
-def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Any], *, oldest: int) -> Iterator[Link]:
+def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Node], *, oldest: int) -> Iterator[Link]:
     """Walk the graph back to what the module handed out, latest first and no further than its latest call.
 
     Nodes are numbered as they are made, so that nothing made before the first call is visited.
     """
-    waiting: list[tuple[int, int, Any, int]] = [(0, 0, one.given.grad_fn, 0)]
+    waiting: list[tuple[int, int, Node | None, int]] = [(0, 0, one.given.grad_fn, 0)]
     seen = {one.given.grad_fn}
     while waiting:
         *_, node, distance = heappop(waiting)
@@ -210,6 +212,7 @@ def _is_handed_on(given: torch.Tensor, plain: torch.Tensor) -> bool:
 
 
 def _recurrences(calls: Calls, links: _Links) -> list[Recurrence]:
+    """Follow each call from the one whose states it gets."""
     states = _states(calls, links)
     last: dict[int, list[int]] = {}  # sequences of calls by their latest one
     ended: list[tuple[list[int], str]] = []
@@ -231,9 +234,9 @@ def _recurrences(calls: Calls, links: _Links) -> list[Recurrence]:
     ]
 
 
-def taken_by(steps: Iterable[Step]) -> dict[int, list[Any]]:
+def taken_by(steps: Iterable[Step]) -> dict[int, list[GradientEdge]]:
     """List the marks of what took a result as it was handed out, by the id of the result."""
-    taken: dict[int, list[Any]] = {}
+    taken: dict[int, list[GradientEdge]] = {}
     for one in (one for step in steps for one in step.entering.values()):
         if one.mark is not None and one.taken is not None:
             taken.setdefault(id(one.taken), []).append(one.mark)

@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,13 +18,14 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from throughtime._inputs.restoring import Restored, Restorer, random_state_restorers
 from throughtime.adapters.attributes import attributes_restorer
+from throughtime.adapters.loss_reduction import Loss
 
 from .structure import ordinary
 
 _HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 
 
-def untouched(model: Any, loss: Any) -> Restored:
+def untouched(model: nn.Module, loss: Loss) -> Restored:
     """Take back every trace of a pass, also when it raises or is interrupted; see `gradients_on`."""
     modules = [*_modules(model), *_modules(loss)]
     generators = (value for module in modules for value in vars(module).values())
@@ -68,15 +68,15 @@ def _torch_settings() -> list[Restorer]:
     ]
 
 
-def _modules(root: Any) -> list[Any]:
+def _modules(root: object) -> list[nn.Module]:
     return list(root.modules()) if isinstance(root, nn.Module) else []
 
 
-def _is_scripted(module: Any) -> bool:
+def _is_scripted(module: object) -> bool:
     return isinstance(module, torch.jit.ScriptModule)
 
 
-def _written_in_place(modules: Sequence[Any]) -> list[torch.Tensor]:
+def _written_in_place(modules: Sequence[nn.Module]) -> list[torch.Tensor]:
     """Tensors that no stand-in replaces: attributes that are no buffers, and all of scripted modules."""
     found = []
     for module in modules:
@@ -110,10 +110,12 @@ def _is_same(tensor: torch.Tensor, content: torch.Tensor) -> bool:
     return bool(((tensor == content) | (tensor.isnan() & content.isnan())).all())
 
 
-def stand_in(model: Any, loss: Any, watched: Sequence[Any], *, training: bool) -> dict[int, torch.Tensor]:
+def stand_in(
+    model: nn.Module, loss: Loss, watched: Sequence[nn.Module], *, training: bool
+) -> dict[int, nn.Parameter]:
     """Replace all tensors, return stand-ins by id; `watched` weights get a gradient. See `untouched`."""
     chosen = {id(weight) for module in watched for weight in module.parameters()}
-    stand_ins: dict[int, torch.Tensor] = {}
+    stand_ins: dict[int, nn.Parameter] = {}
     modules = [*_modules(model), *_modules(loss)]
     # In a model that is training some modules may be held in evaluation: they stay so.
     keeps_modes = training and model.training
@@ -131,7 +133,7 @@ def stand_in(model: Any, loss: Any, watched: Sequence[Any], *, training: bool) -
     return stand_ins
 
 
-def _stand_in(module: Any, stand_ins: dict[int, torch.Tensor], chosen: set[int]) -> None:
+def _stand_in(module: nn.Module, stand_ins: dict[int, nn.Parameter], chosen: set[int]) -> None:
     for name, weight in module._parameters.items():
         if weight is not None:
             if id(weight) not in stand_ins:

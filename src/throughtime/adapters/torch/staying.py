@@ -52,8 +52,9 @@ def _stay(pairs: Sequence[tuple[Leaving, torch.Tensor]]) -> torch.Tensor | None:
     None where the states do not agree, or the graph does not show it: a row is cut off, or rows are mixed.
     """
     rows = [_rows(*pair) for pair in pairs]
-    is_known = all(one is not None and torch.equal(one, rows[0]) for one in rows)
-    return rows[0] if is_known else None
+    first = rows[0]
+    is_known = first is not None and all(one is not None and torch.equal(one, first) for one in rows)
+    return first if is_known else None
 
 
 def _rows(old: Leaving, new: torch.Tensor) -> torch.Tensor | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.utils import _pytree
@@ -15,29 +16,33 @@ from throughtime._inputs.structures import to_numpy
 from throughtime.adapters.loss_reduction import TRAINING
 from throughtime.adapters.records import Array
 
+T = TypeVar("T")
+Data = tuple[Any, ...]  # of a batch: x, y, sample weights; or what a loss is called with
 
-def mapped(function: Callable[[Any], Any], structure: Any) -> Any:
+
+def mapped(function: Callable[[Any], object], structure: T) -> T:
     """Apply a function to every leaf; a packed sequence is one."""
-    return _pytree.tree_map(function, structure, is_leaf=is_packed)
+    found: T = _pytree.tree_map(function, structure, is_leaf=is_packed)
+    return found
 
 
-def leaves(structure: Any) -> list[Any]:
+def leaves(structure: object) -> list[Any]:
     """List all leaves; a packed sequence is one."""
     return list(_pytree.tree_leaves(structure, is_leaf=is_packed))
 
 
-def tensors(structure: Any) -> list[torch.Tensor]:
+def tensors(structure: object) -> list[torch.Tensor]:
     """List all tensors, the data of packed sequences among them."""
     found = (leaf.data if is_packed(leaf) else leaf for leaf in leaves(structure))
     return [leaf for leaf in found if isinstance(leaf, torch.Tensor)]
 
 
-def is_packed(value: Any) -> bool:
+def is_packed(value: object) -> TypeGuard[PackedSequence]:
     """Whether a value is a packed sequence."""
     return isinstance(value, PackedSequence)
 
 
-def copied(structure: Any, device: torch.device, dtype: torch.dtype) -> Any:
+def copied(structure: object, device: torch.device, dtype: torch.dtype) -> Any:
     """Copy a caller's arrays and tensors: what a model writes in place, it writes on the copy.
 
     Tensors keep their dtype. Floating-point arrays of NumPy, whose default is float64, get that of the
@@ -46,7 +51,7 @@ def copied(structure: Any, device: torch.device, dtype: torch.dtype) -> Any:
     return mapped(lambda leaf: _copied(leaf, device, dtype), structure)
 
 
-def _copied(leaf: Any, device: torch.device, dtype: torch.dtype) -> Any:
+def _copied(leaf: object, device: torch.device, dtype: torch.dtype) -> Any:
     if is_packed(leaf):
         data, sizes, *indices = leaf
         moved = [None if index is None else index.to(device) for index in indices]
@@ -71,10 +76,10 @@ def ordinary(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
 
 
-def replaced(structure: Any, tensor: torch.Tensor, other: torch.Tensor) -> Any:
+def replaced(structure: T, tensor: torch.Tensor, other: torch.Tensor) -> T:
     """Put another tensor in the place of one."""
 
-    def each(leaf: Any) -> Any:
+    def each(leaf: object) -> object:
         if is_packed(leaf) and leaf.data is tensor:
             return PackedSequence(other, *leaf[1:])
         return other if leaf is tensor else leaf
@@ -82,14 +87,14 @@ def replaced(structure: Any, tensor: torch.Tensor, other: torch.Tensor) -> Any:
     return mapped(each, structure)
 
 
-def packed_samples(packed: Any, samples: tuple[int, ...]) -> Any:
+def packed_samples(packed: PackedSequence, samples: tuple[int, ...]) -> PackedSequence:
     """Take some sequences of a packed one, in the caller's order."""
     padded, lengths = pad_packed_sequence(packed, batch_first=True)
     chosen = list(samples)
     return pack_padded_sequence(padded[chosen].detach(), lengths[chosen], True, enforce_sorted=False)
 
 
-def from_numpy(array: Any, dtype: Any = None) -> torch.Tensor:
+def from_numpy(array: object, dtype: npt.DTypeLike | None = None) -> torch.Tensor:
     """Copy an array into a tensor: torch takes neither negative strides nor another byte order."""
     return torch.from_numpy(np.array(to_numpy(array), dtype, order="C"))
 
@@ -105,7 +110,7 @@ def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def shapes(structure: Any) -> str:
+def shapes(structure: object) -> str:
     """Tell the shapes in a structure, for error messages."""
     if structure is None:
         return "none"
@@ -126,7 +131,7 @@ class Samples:
     count: int
     time_major: tuple[int, ...] = ()
 
-    def axis(self, leaf: Any) -> int | None:
+    def axis(self, leaf: torch.Tensor) -> int | None:
         """Find the axis of samples; None where there is none."""
         shape = tuple(leaf.shape)
         if self.time_major and shape[:2] == self.time_major:
@@ -135,17 +140,17 @@ class Samples:
         axes = [place for place, length in enumerate(shape[:2]) if length == self.count]
         return axes[0] if axes else None
 
-    def part(self, data: Any, rows: slice) -> Any:
+    def part(self, data: T, rows: slice) -> T:
         """Take some samples of every array."""
 
-        def taken(leaf: Any) -> Any:
+        def taken(leaf: torch.Tensor) -> torch.Tensor:
             if not hasattr(leaf, "shape"):
                 return leaf
             return leaf[rows] if self.axis(leaf) == 0 else leaf[:, rows]
 
         return mapped(taken, data)
 
-    def why_whole(self, data: Any, *, training: bool) -> str:
+    def why_whole(self, data: object, *, training: bool) -> str:
         """Return why parts would not add up; empty where no reason is known yet."""
         every = leaves(data)
         if training:
@@ -162,16 +167,16 @@ class Samples:
         return _SIZES.format(shape=tuple(lacking[0].shape), samples=self.count)
 
 
-def axes_of(data: Any, axis: Callable[[torch.Tensor], int | None]) -> list[int | None]:
+def axes_of(data: object, axis: Callable[[torch.Tensor], int | None]) -> list[int | None]:
     """Find the axis of samples of every leaf, of tensors by `axis`."""
     return [axis(leaf) if isinstance(leaf, torch.Tensor) else None for leaf in leaves(data)]
 
 
-def rows_of(data: Any, rows: tuple[int, ...], axes: Sequence[int | None]) -> Any:
+def rows_of(data: T, rows: tuple[int, ...], axes: Sequence[int | None]) -> T:
     """Take samples of every leaf along its own axis, in single precision at least; all without one."""
     each = iter(axes)
 
-    def taken(leaf: Any) -> Any:
+    def taken(leaf: object) -> object:
         axis = next(each)
         if is_packed(leaf):
             return packed_samples(leaf, rows)
@@ -184,11 +189,11 @@ def rows_of(data: Any, rows: tuple[int, ...], axes: Sequence[int | None]) -> Any
     return mapped(taken, data)
 
 
-def join(first: Any, second: Any, axes: Sequence[int | None]) -> Any:
+def join(first: T, second: T, axes: Sequence[int | None]) -> T:
     """Put the samples of two structures together."""
     pairs = iter(zip(leaves(second), axes, strict=True))
 
-    def both(leaf: Any) -> Any:
+    def both(leaf: torch.Tensor) -> torch.Tensor:
         other, axis = next(pairs)
         return leaf if axis is None else torch.cat([leaf, other], axis)
 

@@ -13,15 +13,18 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.graph import GradientEdge
 from torch.overrides import TorchFunctionMode
 
 from throughtime.adapters.marking import unique
 
 from . import calls, kernels, layout, recurrence, structure
+from .calls import Function
 from .find import Found, class_name, is_recurrent
 from .layout import Meter
 from .marks import OUTPUT, Marks
 from .passes import Call
+from .structure import T
 
 
 class Recorder:
@@ -33,7 +36,7 @@ class Recorder:
     """
 
     def __init__(
-        self, found: Sequence[Found], candidates: Sequence[Found], marks: Marks, inputs: Any, meter: Meter
+        self, found: Sequence[Found], candidates: Sequence[Found], marks: Marks, inputs: object, meter: Meter
     ) -> None:
         self.calls: list[Call] = []
         self.named: list[calls.Named] = []
@@ -52,7 +55,7 @@ class Recorder:
         self._entries = {id(entry.layer): entry for entry in found}
         self._windows: dict[int, kernels.Windows] = {}
 
-    def watch(self, model: Any) -> None:
+    def watch(self, model: nn.Module) -> None:
         """Wrap the forward of every watched layer; whoever calls this puts the attributes back."""
         for name, module in model.named_modules():
             entry, is_candidate = self._entries.get(id(module)), id(module) in self._candidates
@@ -75,7 +78,7 @@ class Recorder:
 
     def recurrences(self) -> list[Call]:
         """Find the modules that were called again with what they returned; each takes its calls' place."""
-        of_layers = (node for call in self.calls for node in call.handed_out())
+        of_layers = (node for call in self.calls for node in call.handed_out() if node is not None)
         found = recurrence.find(self._watched, frozenset(of_layers))
         entries = {entry.path: entry for entry in self._candidates.values()}
         again = []
@@ -117,14 +120,15 @@ class Recorder:
                 return [samples, *found]
         return found
 
-    def _plain(self, entry: Found, forward: Any) -> Any:
-        def watched(*arguments: Any, **keywords: Any) -> Any:
+    def _plain(self, entry: Found, forward: Function) -> Function:
+        def watched(*arguments: object, **keywords: object) -> object:
             result = forward(*arguments, **keywords)
             return self._returned(entry, result)
 
         return watched
 
-    def _returned(self, entry: Found, result: Any) -> Any:
+    def _returned(self, entry: Found, result: T) -> T:
+        """Mark the first tensor that a layer returns, and pass a copy in its place."""
         tensor = next(iter(structure.tensors(result)), None)
         call = self._new_call(entry, None, tensor)
         if tensor is None:
@@ -136,8 +140,8 @@ class Recorder:
             copy = call.output.clone()
         return structure.replaced(result, tensor, copy)
 
-    def _loop_step(self, path: str, names: tuple[str, ...], forward: Any) -> Any:
-        def watched(*arguments: Any, **keywords: Any) -> Any:
+    def _loop_step(self, path: str, names: tuple[str, ...], forward: Function) -> Function:
+        def watched(*arguments: object, **keywords: object) -> object:
             if torch._C._functorch.peek_interpreter_stack() is not None:
                 return forward(*arguments, **keywords)
             is_plain = path in self._plain_paths
@@ -162,10 +166,9 @@ class Recorder:
 
         return watched
 
-    def hear(self, name: str, tensor: Any) -> Any:
+    def hear(self, name: str, tensor: object) -> object:
         """Note what `mark` names, for every call that is under way, and give a copy in its place."""
-        is_tensor = isinstance(tensor, torch.Tensor)
-        if not is_tensor or torch._C._functorch.peek_interpreter_stack() is not None:
+        if not isinstance(tensor, torch.Tensor) or torch._C._functorch.peek_interpreter_stack() is not None:
             return tensor
         self.meter.add_output([tensor], is_watched=True)
         copy, edge = calls.copied(tensor) if tensor.is_floating_point() else (tensor, None)
@@ -181,13 +184,15 @@ class Recorder:
         inside = {id(one) for step in each for one in step.named.values()}
         return [one for one in self.named if id(one) not in inside]
 
-    def edges(self, found: Sequence[Found]) -> list[Any]:
+    def edges(self, found: Sequence[Found]) -> list[GradientEdge]:
         """List the places whose gradients leaves are made of, besides marks."""
         edges = [edge for call in self.calls_of(found) for step in call.steps for edge in step.edges()]
         return edges + [one.edge for one in self.named_outside() if one.edge is not None]
 
-    def _recurrent(self, entry: Found | None, module: Any, forward: Any, name: str) -> Any:
-        def watched(*arguments: Any, **keywords: Any) -> Any:
+    def _recurrent(
+        self, entry: Found | None, module: layout.Recurrent, forward: Function, name: str
+    ) -> Function:
+        def watched(*arguments: object, **keywords: object) -> object:
             given = next(iter([*arguments, *keywords.values()]), None)
             if not self.calls or self.calls[-1].entry is not entry:  # the first step of a loop
                 self.unfit = self.unfit or layout.why_unfit(name, module, given)
@@ -200,7 +205,8 @@ class Recorder:
 
         return watched
 
-    def _count(self, module: Any, given: Any, *, is_watched: bool) -> None:
+    def _count(self, module: layout.Recurrent, given: Any, *, is_watched: bool) -> None:
+        """Note how many samples a recurrent layer is called with, and what it is going to take."""
         is_cell = isinstance(module, nn.RNNCellBase)
         if not (is_cell and any(id(module) == known for known, _ in self._sizes)):  # its calls are steps
             self._sizes.append((id(module), layout.count_samples(module, given)))
@@ -209,7 +215,9 @@ class Recorder:
             self.time_major = tuple(given.shape[:2])
         self.meter.add(module, given, samples=self.sizes[0], is_watched=is_watched)
 
-    def fused(self, entry: Found, kernel: Any, arguments: tuple[Any, ...], order: Any) -> Any:
+    def fused(
+        self, entry: Found, kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None
+    ) -> object:
         """Run a layer's kernel in parts."""
         with _gradients_on():
             asked = kernels.read(kernel, arguments, order)
@@ -221,7 +229,7 @@ class Recorder:
             calls.begin(step, call)
         return result
 
-    def step(self, entry: Found, kernel: Any, arguments: tuple[Any, ...]) -> Any:
+    def step(self, entry: Found, kernel: Function, arguments: tuple[Any, ...]) -> object:
         """Run one step of a cell."""
         noted = self._windows.setdefault(id(entry.layer), kernels.Windows())
         with _gradients_on():
@@ -230,11 +238,12 @@ class Recorder:
             first = self._new_call(entry, kernel, arguments[0])
             first.recurrence = recurrence.of_cell(step)
             noted.begin(step, first)
+        assert first.recurrence is not None
         first.recurrence.steps.append(step)
         return result
 
     def _new_call(
-        self, entry: Found, kernel: Any, data: torch.Tensor | None, first: Call | None = None
+        self, entry: Found, kernel: Function | None, data: torch.Tensor | None, first: Call | None = None
     ) -> Call:
         self._count_of_calls += 1
         number = 1 + sum(one.entry.layer is entry.layer for one in self.calls)
@@ -251,14 +260,14 @@ class Recorder:
         return call
 
 
-class _Kernels(TorchFunctionMode):  # type: ignore[misc]
+class _Kernels(TorchFunctionMode):
     """Takes over the kernel of one recurrent layer while its forward runs."""
 
-    def __init__(self, recorder: Recorder, entry: Found, order: Any) -> None:
+    def __init__(self, recorder: Recorder, entry: Found, order: torch.Tensor | None) -> None:
         super().__init__()
         self._recorder, self._entry, self._order = recorder, entry, order
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Function, types: object, args: Any = (), kwargs: Any = None) -> Any:
         if func in kernels.KINDS:
             return self._recorder.fused(self._entry, func, args, self._order)
         if func in kernels.CELLS:
@@ -266,7 +275,7 @@ class _Kernels(TorchFunctionMode):  # type: ignore[misc]
         return func(*args, **(kwargs or {}))
 
 
-def _gradients_on() -> AbstractContextManager[Any]:
+def _gradients_on() -> AbstractContextManager[object]:
     """Record what runs, also where the model's own code has switched gradients off."""
     if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
         return nullcontext()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -20,25 +21,29 @@ from torch.overrides import TorchFunctionMode
 from throughtime._errors import MonitorError
 
 from . import structure
+from .calls import Function
+from .structure import T
 
 
-class FirstStep(TorchFunctionMode):  # type: ignore[misc]
+class FirstStep(TorchFunctionMode):
     """Follows the training of a module by hooks, without a change of the loop.
 
     Before the first `backward` it calls `began(x, labels, loss)`, or `failed(reason)`; after each step of the
     first optimizer that has weights of the model `stepped(optimizer)`, until that returns False.
     """
 
-    def __init__(self, model: nn.Module, **call: Callable[..., Any]) -> None:
+    def __init__(self, model: nn.Module, **call: Function) -> None:
         super().__init__()
         self._model, self._call = model, call
-        self._optimizer: Any = None
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._output: object = None
+        self._recording = ExitStack()
         self._is_open = self._is_recording = False
         self._calls: list[tuple[Any, Any, Any]] = []  # tensors stay alive, so that their ids are theirs alone
         self._forward = model.register_forward_hook(self._seen, with_kwargs=True)
         self._step = register_optimizer_step_post_hook(self._after)
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Function, types: object, args: Any = (), kwargs: Any = None) -> Any:
         given = (args, kwargs or {})
         if self._is_recording and func is torch.Tensor.backward:
             self._is_recording = False
@@ -50,7 +55,9 @@ class FirstStep(TorchFunctionMode):  # type: ignore[misc]
             self._calls.append((func, given, result))
         return result
 
-    def _seen(self, model: nn.Module, arguments: Any, keywords: Any, output: Any) -> None:
+    def _seen(
+        self, model: nn.Module, arguments: tuple[object, ...], keywords: dict[str, object], output: object
+    ) -> None:
         if not (model.training and torch.is_grad_enabled()):
             return
         x = arguments[0] if len(arguments) == 1 else arguments
@@ -70,7 +77,7 @@ class FirstStep(TorchFunctionMode):  # type: ignore[misc]
         self._x, self._output = structure.mapped(_kept, x), output
         self._samples = next((len(each) for each in structure.tensors(x) if each.ndim), 0)
         self._is_open = self._is_recording = True
-        self.__enter__()
+        self._recording.enter_context(self)
 
     def _found(self, value: torch.Tensor) -> None:
         """Pass on batch, loss (the calls from output to `value`) and labels, which these calls only take."""
@@ -98,7 +105,7 @@ class FirstStep(TorchFunctionMode):  # type: ignore[misc]
         again = [(function, refer(given), _places(result)) for function, given, result in calls]
         kept = tuple(map(_kept, labels.values())) or (torch.zeros(self._samples),)
 
-        def loss(output: Any, y: Any) -> torch.Tensor:
+        def loss(output: object, y: Sequence[torch.Tensor]) -> torch.Tensor:
             now = dict(zip((*outputs, *labels), (*structure.tensors(output), *y), strict=False))
             filled = partial(structure.mapped, lambda leaf: now[leaf] if isinstance(leaf, _Place) else leaf)
             for function, (args, kwargs), places in again:
@@ -108,7 +115,7 @@ class FirstStep(TorchFunctionMode):  # type: ignore[misc]
 
         self._call["began"](self._x, kept, loss)
 
-    def _after(self, optimizer: Any, *_: Any) -> None:
+    def _after(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         self._stop()
         mine = {id(weight) for weight in self._model.parameters()}
         given = (weight for group in optimizer.param_groups for weight in group["params"])
@@ -120,18 +127,18 @@ class FirstStep(TorchFunctionMode):  # type: ignore[misc]
     def _stop(self) -> None:
         if self._is_open:
             self._is_open = self._is_recording = False
-            self.__exit__(None, None, None)
+            self._recording.close()
 
 
 class _Place(int):
     """Stands for a tensor in a recorded call."""
 
 
-def _places(value: Any) -> list[int]:
+def _places(value: object) -> list[int]:
     return list(map(id, structure.tensors(value)))
 
 
-def _kept(leaf: Any) -> Any:
+def _kept(leaf: object) -> object:
     return leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf
 
 
@@ -163,7 +170,7 @@ class Processes:
         self._guarded(lambda: dist.all_reduce(total, group=self._group))
         return np.asarray(total.numpy())
 
-    def of_first(self, value: Any) -> Any:
+    def of_first(self, value: T) -> T:
         """Return the value of the first process."""
         found = [value]
         self._guarded(lambda: dist.broadcast_object_list(found, src=self._ranks[0], group=self._group))
@@ -173,7 +180,7 @@ class Processes:
         """Exchange nothing from now on: this process stops, perhaps alone."""
         self._lost = "this process has stopped"
 
-    def _guarded(self, exchange: Any) -> Any:
+    def _guarded(self, exchange: Function) -> Any:
         if self._lost:
             raise MonitorError(f"The processes exchange nothing any more: {self._lost}. {_REMEDY}")
         try:

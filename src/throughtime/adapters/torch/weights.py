@@ -61,14 +61,14 @@ def turned(kind: str, name: str, array: Array) -> Array:
     return array.T if name == PROJECTION else with_gates(kind, array.T)
 
 
-def kind_of(module: Any) -> str:
+def kind_of(module: nn.Module) -> str:
     """Name the kind of one of torch's recurrent layers or cells."""
     if isinstance(module, (nn.LSTM, nn.LSTMCell)):
         return "lstm"
     return "gru" if isinstance(module, (nn.GRU, nn.GRUCell)) else "simple_rnn"
 
 
-def by_name(module: Any) -> dict[str, Any]:
+def by_name(module: nn.Module) -> dict[str, torch.Tensor]:
     """Name the parameters of any layer, those of its parametrizations too."""
     return {_name(name): parameter for name, parameter in module.named_parameters()}
 
@@ -81,7 +81,7 @@ def _name(name: str) -> str:
 _NESTED = ("state_dict", "model_state_dict", "model")  # where training loops and Lightning keep it
 
 
-def weights_of(model: torch.nn.Module) -> dict[str, Any]:
+def weights_of(model: nn.Module) -> dict[str, object]:
     """Copy parameters and buffers."""
     return {
         name: value.clone() if isinstance(value, torch.Tensor) else value
@@ -89,7 +89,7 @@ def weights_of(model: torch.nn.Module) -> dict[str, Any]:
     }
 
 
-def load_weights(model: torch.nn.Module, source: Any) -> torch.nn.Module:
+def load_weights(model: nn.Module, source: str | os.PathLike[str] | Mapping[str, Any]) -> nn.Module:
     """Put weights into a module: a state dict, or a file `.pt`, `.pth`, `.ckpt` or `.safetensors`."""
     state = _read(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else source
     nested = next((state[name] for name in _NESTED if isinstance(state.get(name), Mapping)), state)

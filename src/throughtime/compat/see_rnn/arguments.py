@@ -84,16 +84,18 @@ def mode_of(name: str, mode: Any, known: Mapping[str, str]) -> str:
     return known[mode]
 
 
-def get_layer(model: Any, _id: Any = None, layer: Any = None) -> Any:
+def get_layer(model: Any, _id: Any = None, layer: Any = None, **options: Any) -> Any:
     """Return the layer with an index, a name, or a unique part of one. New code: `model.get_layer`."""
+    refuse("get_layer", options)
     found = layers_of(model, _id, layer)
     if len(found) != 1:
         raise AmbiguousLayerError(f"_id={_id!r} names {len(found)} layers: expected one.")
     return found[0]
 
 
-def get_full_name(model: Any, _id: Any) -> Any:
+def get_full_name(model: Any, _id: Any, **options: Any) -> Any:
     """Return a layer's name, or a list of names. New code: `capture` and `weights` take parts of names."""
+    refuse("get_full_name", options)
     names = [str(layer.name) for layer in layers_of(model, _id)]
     return names if is_several(_id) else names[0]
 

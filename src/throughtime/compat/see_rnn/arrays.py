@@ -185,15 +185,17 @@ def weights_norm(
     return {name: float(outer(np.sum(inner(np.asarray(array))))) for name, array in weights.items()}
 
 
-def get_weight_penalties(model: Any) -> dict[str, float]:
+def get_weight_penalties(model: Any, **options: Any) -> dict[str, float]:
     """Return what regularisers add to the loss, by layer and weight. New code: `tt.summary(model)`."""
+    refuse("get_weight_penalties", options)
     layers_of(model, EVERY)
     table = tt.summary(model, layers="all").to_dataframe().dropna(subset="penalty")
     return {f"{row.layer}/{row.weight}": float(row.penalty) for row in table.itertuples()}
 
 
-def weight_loss(model: Any) -> float:
+def weight_loss(model: Any, **options: Any) -> float:
     """Return the sum of all weight penalties. New code: the column `penalty` of `tt.summary(model)`."""
+    refuse("weight_loss", options)
     return sum(get_weight_penalties(model).values())
 
 
@@ -205,8 +207,9 @@ def rnn_summary(model: Any, _id: Any = None, *, layer: Any = None, **options: An
     print(tt.summary(model, layers="recurrent" if is_open else found))  # noqa: T201 - what it is for
 
 
-def detect_nans(data: Any, include_inf: bool = True) -> str | None:
+def detect_nans(data: Any, include_inf: bool = True, **options: Any) -> str | None:
     """Write the shares of NaN and Inf, or None. New code: `tt.diagnostics.first_nonfinite(tree)`."""
+    refuse("detect_nans", options)
     values = rules.array()("data", data)
     counts = {"NaN": np.isnan(values), **({"Inf": np.isinf(values)} if include_inf else {})}
     shares = {name: count.sum() / max(values.size, 1) for name, count in counts.items()}

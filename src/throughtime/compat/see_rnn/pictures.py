@@ -84,8 +84,9 @@ def hist_clipped(data: Any, peaks_to_clip: int = 1, **options: Any) -> Any:
     return _draw("hist_clipped", tt.show_features_hist, np.asarray(data), clipped)
 
 
-def scalefig(fig: Any) -> None:
+def scalefig(fig: Any, **options: Any) -> None:
     """Scale a figure by the environment variable SCALEFIG. New code: `scale_width` and `scale_height`."""
+    refuse("scalefig", options)
     text = os.environ.get("SCALEFIG", "1")
     if not re.fullmatch(r"\d*\.?\d+", text) or not float(text):
         raise ArgumentError(f"SCALEFIG={text!r}: expected a positive number, such as 0.75.")

@@ -6,24 +6,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from bokeh.layouts import column, gridplot
 from bokeh.models import (
     AllLabels,
     BasicTicker,
+    CustomJS,
+    CustomJSTickFormatter,
     FixedTicker,
     LinearColorMapper,
     Range1d,
 )
 from bokeh.models.annotations import ColorBar, Legend, LegendItem
-from bokeh.models.widgets import Div
+from bokeh.models.widgets import Div, Slider
 from bokeh.plotting import figure
 
 from throughtime.picture import Axis, Image, Panel, Picture
 from throughtime.picture._drawing.theme import Theme
 from throughtime.picture._render import own_scale
 from throughtime.picture._render.bokeh_marks import MOST_CELLS, Frames, draw_marks, shrinking, turning
-from throughtime.picture._render.bokeh_sliders import sliders
-from throughtime.picture._render.bokeh_text import without_tex
+from throughtime.picture._render.bokeh_text import template_text, without_tex
 from throughtime.picture._render.dark import on_paper
 from throughtime.picture._render.keys import Key, bars, keys
 
@@ -85,7 +87,7 @@ def draw(
     headings = [*_headings(picture, theme)] if titled else []
     layout = column(
         *headings,
-        *sliders(picture, frames, headings[0] if headings else None),
+        *_sliders(picture, frames, headings[0] if headings else None),
         *filter(None, [frames.own]),
         grid,
         min_width=picture.columns * widest + TOOLBAR if picture.columns > 1 else None,
@@ -94,6 +96,40 @@ def draw(
     for model in layout.references():
         without_tex(model)
     return layout
+
+
+def _sliders(picture: Picture, frames: Frames, heading: Any) -> list[Any]:
+    """Make the sliders that select the frame, and its title if frames have titles."""
+    places = map(int, np.unravel_index(picture.shown, [len(each.words) for each in picture.sliders] or [1]))
+    made = [
+        Slider(
+            start=0,
+            end=len(slider.words) - 1,
+            value=place,
+            step=1,
+            title=slider.name,
+            format=CustomJSTickFormatter(args={"words": list(slider.words)}, code="return words[tick]"),
+            name=slider.name,
+            tooltips=False,  # Bokeh sets them as HTML; the title has the same word
+            sizing_mode="stretch_width",
+        )
+        for slider, place in zip(picture.sliders, places, strict=False)
+        if len(slider.words) > 1
+    ]
+    several = [slider for slider in picture.sliders if len(slider.words) > 1]
+    arguments = {
+        "sliders": made,
+        "sizes": [len(slider.words) for slider in several],
+        "stores": frames.stores,
+        "shownIn": frames.shown,
+        "whole": {"y": True},
+        "titles": list(picture.titles),
+        "heading": heading if picture.titles else None,
+    }
+    for slider in made:
+        slider.js_on_change("value", CustomJS(args=arguments, code=template_text("slide.js")))
+        own_scale.follow(slider, "value", frames)
+    return made
 
 
 def _headings(picture: Picture, theme: Theme) -> Iterator[Any]:

@@ -7,7 +7,7 @@ reading of weights. The layers are called again in the new graph, on variables o
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from tensorflow.python.autograph.core import ag_ctx
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.attributes import replaced
-from throughtime.adapters.keras.contracts import Model, Tensor, Variable
+from throughtime.adapters.keras.contracts import Held, Model, Tensor, Variable
 from throughtime.adapters.keras.dialect import Computation, Result, Traced
 from throughtime.adapters.keras.library import every_layer, internal, shape_of
 from throughtime.adapters.records import Array
@@ -90,7 +90,7 @@ class _Scratch:
 
     def __init__(self, model: Model) -> None:
         self.graph = tf.Graph()
-        self._model: Callable[[], Any] = weakref.ref(model)
+        self._model: Held = weakref.ref(model)
         self._variables = all_variables(model)
         with self.graph.as_default():
             self._stand_ins = {id(variable): _like(model, variable) for variable in self._variables}

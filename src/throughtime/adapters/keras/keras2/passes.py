@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from throughtime.adapters.keras.contracts import Call, Data, Model, T, Tensor, Variable
+from throughtime.adapters.keras.contracts import Call, Data, Held, Model, T, Tensor, Variable
 from throughtime.adapters.keras.dialect import Computation, Result, Step, Traced
 from throughtime.adapters.keras.library import (
     belongs_to_a_graph,
@@ -37,7 +37,7 @@ def traced(model: Model, computation: Computation, inputs: Data, *, any_batch: b
     if belongs_to_a_graph(model):
         return graph.trace(model, computation, inputs)
     is_stateful = any(getattr(layer, "stateful", False) for layer in every_layer(model))
-    held: Callable[[], Any] = weakref.ref(model)
+    held: Held = weakref.ref(model)
     any_batch = any_batch and not is_stateful
 
     def run(inputs: Data) -> Any:

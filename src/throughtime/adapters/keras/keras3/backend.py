@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import Any
 
 import keras
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from throughtime._inputs.restoring import random_states_restored
-from throughtime.adapters.keras.contracts import Call, Data, Layer, Model, T, Tensor, Variable
+from throughtime.adapters.keras.contracts import Call, Data, Held, Layer, Model, T, Tensor, Variable
 from throughtime.adapters.keras.dialect import Computation, Mark, Result, Step, Traced
 from throughtime.adapters.keras.library import numpy
 
@@ -52,7 +51,7 @@ def execution(model: Model) -> tuple[bool, bool]:
 def traced(model: Model, computation: Computation, inputs: Data, *, any_batch: bool) -> Traced:
     """Trace a computation for inputs of these shapes."""
     is_eager, with_xla = execution(model)
-    held: Callable[[], Any] = weakref.ref(model)
+    held: Held = weakref.ref(model)
 
     def run(values: Sequence[Tensor], inputs: Data) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         with scope(held(), values):

@@ -1,0 +1,173 @@
+"""Losses that average over steps, against torch's own unreduced ones; labels at other steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import throughtime as tt
+
+SAMPLES, STEPS, CLASSES = 24, 8, 5
+
+
+class Tagger(nn.Module):
+    def __init__(self, *, batch_first=True, every=1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.every = nn.Embedding(CLASSES, 6), every
+        self.rnn, self.head = nn.GRU(6, 12, batch_first=batch_first), nn.Linear(12, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.rnn(self.embedding(x))[0][:, self.every - 1 :: self.every])
+
+
+def apart(output, y):
+    return functional.cross_entropy(output.transpose(1, 2), y, reduction="none")
+
+
+def flattened(output, y):
+    return functional.cross_entropy(output.reshape(-1, CLASSES), y.reshape(-1))
+
+
+def added(output, y):
+    return functional.cross_entropy(output.reshape(-1, CLASSES), y.reshape(-1), reduction="sum")
+
+
+def of_samples(output, y):
+    return apart(output, y).mean(1)
+
+
+def tokens(steps=STEPS):
+    return torch.randint(CLASSES, (SAMPLES, steps), generator=torch.Generator().manual_seed(1))
+
+
+def trained(model, x, y, loss, passes=60):
+    optimizer = torch.optim.Adam(model.parameters(), 0.03)
+    for _ in range(passes):
+        optimizer.zero_grad()
+        loss(model(x), y).mean().backward()
+        optimizer.step()
+    return model
+
+
+@pytest.mark.parametrize("loss", [flattened, added, of_samples, nn.MSELoss()])
+def test_a_loss_that_averages_or_adds_steps_has_the_lag_matrix_of_its_steps(loss):
+    x, y, alone = tokens(), tokens().flip(1), apart
+    if isinstance(loss, nn.Module):
+        y, alone = functional.one_hot(y, CLASSES).float(), nn.MSELoss(reduction="none")
+    expected = tt.lag_matrix(Tagger(), x, y, loss=alone)["rnn"]["lag_matrix"]
+    found = tt.lag_matrix(Tagger(), x, y, loss=loss)["rnn"]["lag_matrix"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-9)
+
+
+def test_a_step_without_a_label_has_no_gradient():
+    y = tokens().clone()
+    y[:, :3] = -100
+    found = tt.lag_matrix(Tagger(), tokens(), y, loss=flattened)["rnn"]["lag_matrix"]
+    expected = tt.lag_matrix(Tagger(), tokens(), y, loss=apart)["rnn"]["lag_matrix"]
+    assert not found.values[:, :3].any()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", [lambda output, y: apart(output, y).max(), lambda o, y: apart(o, y).std()])
+def test_a_loss_that_couples_steps_has_no_lag_matrix(loss):
+    with pytest.raises(tt.LossError, match="for each sample and step"):
+        tt.lag_matrix(Tagger(), tokens(), tokens(), loss=loss)
+
+
+def test_the_verdict_on_an_averaged_loss_is_that_on_its_steps():
+    x = tokens()
+    y = x.roll(2, 1)  # each label is the token two steps before
+    model = trained(Tagger(), x, y, flattened)
+    one, other = (tt.diagnose(model, x, y, loss=loss, dependency_length=2) for loss in (flattened, apart))
+    assert one.verdict == other.verdict == "uses"
+    for name in ("reach", "use"):
+        assert getattr(one.layers["rnn"], name).value == pytest.approx(
+            getattr(other.layers["rnn"], name).value
+        )
+    with torch.no_grad():  # and the loss is that of all steps, which `solved` is compared with
+        assert one.loss == pytest.approx(float(flattened(model(x), y)), rel=1e-5)
+        assert other.loss == pytest.approx(one.loss, rel=1e-5)
+
+
+class Last(Tagger):
+    def forward(self, x):
+        return super().forward(x)[:, -1]
+
+
+def test_labels_at_other_steps_than_the_layers_are_no_use_of_old_inputs():
+    """Each label is the token of its own step: old tokens count for old labels, without any memory."""
+    x = tokens()
+    model, y = Tagger(every=2), x[:, 1::2]
+    found = tt.diagnose(trained(model, x, y, flattened), x, y, loss=flattened, dependency_length=4)
+    assert found.layers["rnn"].use.answer == "not measured"
+    assert "a label for each step" in found.text
+
+
+def test_labels_with_time_first_are_no_use_of_old_inputs():
+    x = tokens().T
+    model = trained(Tagger(batch_first=False), x, x, flattened)
+    found = tt.diagnose(model, x, x, loss=flattened, dependency_length=4)
+    assert found.layers["rnn"].use.answer == "not measured"
+
+
+class Pooled(Tagger):
+    def forward(self, x):
+        return super().forward(x).mean(1)
+
+
+def test_several_labels_that_all_depend_on_the_newest_input_are_one_prediction():
+    x = tokens()
+    y = torch.stack([(x == each).float().mean(1) for each in range(CLASSES)], 1)
+    model = trained(Pooled(), x, y, nn.MSELoss())
+    assert tt.diagnose(model, x, y, loss=nn.MSELoss(), dependency_length=4).layers["rnn"].use.answer == "yes"
+
+
+def test_outputs_without_samples_have_no_loss_of_a_sample():
+    class Flat(Tagger):
+        def forward(self, x):
+            return super().forward(x).reshape(-1, CLASSES)
+
+    with pytest.raises(tt.LossError, match="samples first"):
+        tt.Probe(Flat(), loss=nn.CrossEntropyLoss()).losses(tokens(), tokens().reshape(-1))
+
+
+def test_a_model_that_needs_no_memory_is_no_fault():
+    x = tokens()
+    model = Last()
+    model.rnn = nn.RNN(6, 12, batch_first=True)
+    model.rnn.weight_hh_l0.requires_grad_(False).zero_()  # each state has read a single input
+    trained(model, x, x[:, -1], nn.CrossEntropyLoss())
+    found = tt.diagnose(model, x, x[:, -1], loss=nn.CrossEntropyLoss())
+    assert str(found.brief).startswith("The model uses its newest input alone.")
+    assert "ontinue training" not in str(found.brief)
+
+
+def test_a_detached_state_is_named_instead_of_a_gate():
+    class Windows(Last):
+        def forward(self, x):
+            state = None
+            for part in self.embedding(x).split(4, 1):
+                output, state = self.rnn(part, None if state is None else state.detach())
+            return self.head(output[:, -1])
+
+    x, options = tokens(), {"loss": nn.CrossEntropyLoss(), "dependency_length": 6}
+    cut = tt.diagnose(Windows(), x, x[:, 1], solved=0.0, **options)
+    assert [each.name for each in cut.remedies] == ["window"]
+    assert {each.value for each in cut.why if each.name == "cut"} == {
+        4
+    }  # detached between steps 3 and 4 of 8
+    whole = tt.diagnose(Last(), x, x[:, 1], **options)
+    assert "cut" not in {each.name for each in whole.why}
+
+
+def test_units_of_a_relu_that_never_open_are_named_instead_of_a_kernel():
+    model = Last()
+    model.rnn = nn.RNN(6, 12, nonlinearity="relu", batch_first=True)
+    with torch.no_grad():
+        model.rnn.bias_ih_l0.fill_(-50.0)
+    x, options = tokens(), {"loss": nn.CrossEntropyLoss(), "dependency_length": 6, "solved": 0.0}
+    assert [each.name for each in tt.diagnose(model, x, x[:, 1], **options).remedies] == ["dead"]
