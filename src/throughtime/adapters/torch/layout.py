@@ -164,7 +164,7 @@ class Meter:
             self.budget = replace(self.budget, samples=samples, part=samples)
         if not isinstance(given, (torch.Tensor, PackedSequence)):
             return
-        data = given.data
+        data = given.data if isinstance(given, PackedSequence) else given
         rows = count_samples(module, given) / self.budget.part
         asked, item = self._asked(is_watched), data.element_size()
         if isinstance(module, nn.RNNCellBase):
