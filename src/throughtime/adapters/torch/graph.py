@@ -32,7 +32,7 @@ class Crossing:
 
     `plain` is what the first call made, `handed_out` the edge of its copy, `given` what the second call took,
     `gradient` dL/dgiven through it. It `is_unchanged` if it is the very tensor handed out. `places` are those
-    of the samples that go on, if some have left.
+    of the samples that continue, if some have left.
     """
 
     plain: torch.Tensor
@@ -44,7 +44,7 @@ class Crossing:
 
     @property
     def is_same(self) -> bool:
-        """Whether the samples that go on have their state as it was handed out, and its whole gradient."""
+        """Whether the samples that continue have their state as it was handed out, and its whole gradient."""
         if self.is_unchanged or not self.given.requires_grad:
             return True
         plain, ramp = self.plain.detach(), _ramp(self.given)
