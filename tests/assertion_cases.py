@@ -66,6 +66,37 @@ def array(values):
     return torch.from_numpy(values)
 """
 
+JAX = """
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+class Cell(nnx.Module):
+    def __init__(self, gain):
+        self.kernel = nnx.Param(gain * jnp.eye(4))
+
+    def __call__(self, state, entering):
+        state = jax.nn.relu(state @ self.kernel[...] + entering)
+        return state, state
+
+class AddsUp(nnx.Module):
+    def __init__(self, gain, every_step):
+        self.rnn, self.every_step = Cell(gain), every_step
+
+    def __call__(self, x):
+        states = jax.lax.scan(self.rnn, jnp.zeros((len(x), 4)), x.swapaxes(0, 1))[1]
+        output = states.mean(-1, keepdims=True).swapaxes(0, 1)
+        return output if self.every_step else output[:, -1]
+
+def adds_up(gain, steps=30, every_step=False):
+    return AddsUp(gain, every_step), {"loss": lambda output, y: jnp.square(output - y).mean(-1)}
+
+def spoil(model):
+    model.rnn.kernel[...] = model.rnn.kernel[...] * jnp.nan
+
+array = jnp.asarray
+"""
+
 TESTS = """
 import numpy as np
 {make}
@@ -115,7 +146,7 @@ WORDS = (
     "*The model does not use inputs 20 or more steps back.*",
     "*rnn: use no: *, threshold 0.01*",
     "*Unstable: the first number that is not finite, in the forward pass, is nan in *",
-    "*Gradient crosses 1 boundary: state of sample 2 leaks into step 5 *",
+    "*Gradient crosses 1 boundary: * of sample 2 leaks into step 5 *",
 )
 
 

@@ -252,6 +252,8 @@ PRODUCED = {
     "certificate": lambda _: printed(
         changed(decaying(), hidden=lambda array: array, attributes={}).map_over_datasets(with_bad_certificate)
     ),
+    "beyond_call": lambda _: printed(with_two(decaying(), "rnn@2"), dependency_length=50),
+    "remedy_calls": lambda _: printed(with_two(decaying(), "rnn@2"), dependency_length=50),
     "beyond_window": lambda _: printed(decaying(), dependency_length=50),
     "all_masked": lambda _: printed(masked([0, 0])),
     "no_signal": lambda _: printed(changed(decaying(), hidden_gradient=silent)),
@@ -386,9 +388,9 @@ def with_root(tree, **attributes):
     return tree
 
 
-def with_two(tree):
+def with_two(tree, path="upper"):
     """The same layer once more."""
-    tree["upper"] = tree["rnn"].copy()
+    tree[path] = tree["rnn"].copy()
     return tree
 
 

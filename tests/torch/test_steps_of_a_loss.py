@@ -72,7 +72,16 @@ def test_a_step_without_a_label_has_no_gradient():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-9)
 
 
-@pytest.mark.parametrize("loss", [lambda output, y: apart(output, y).max(), lambda o, y: apart(o, y).std()])
+def largest(output, y):
+    return apart(output, y).max()
+
+
+def spread(output, y):
+    return apart(output, y).std()
+
+
+@pytest.mark.filterwarnings("ignore:std")  # of a single step, which is not a number
+@pytest.mark.parametrize("loss", [largest, spread])
 def test_a_loss_that_couples_steps_has_no_lag_matrix(loss):
     with pytest.raises(tt.LossError, match="for each sample and step"):
         tt.lag_matrix(Tagger(), tokens(), tokens(), loss=loss)
@@ -162,6 +171,21 @@ def test_a_detached_state_is_named_instead_of_a_gate():
     }  # detached between steps 3 and 4 of 8
     whole = tt.diagnose(Last(), x, x[:, 1], **options)
     assert "cut" not in {each.name for each in whole.why}
+
+
+@pytest.mark.filterwarnings("ignore:The loss does not depend on the output of rnn")
+def test_a_layer_that_is_called_anew_is_not_asked_for_longer_sequences():
+    class Anew(Last):
+        def forward(self, x):
+            for part in self.embedding(x).split(4, 1):
+                output, _ = self.rnn(part)  # from zeros each time
+            return self.head(output[:, -1])
+
+    x = tokens()
+    found = tt.diagnose(Anew(), x, x[:, 1], loss=nn.CrossEntropyLoss(), dependency_length=6)
+    assert found.verdict == "cannot_say"
+    assert "called several times" in found.text
+    assert [each.name for each in found.remedies] == ["calls"]
 
 
 def test_units_of_a_relu_that_never_open_are_named_instead_of_a_kernel():

@@ -135,6 +135,6 @@ def weighted(value: Any, weight: Any) -> Any:
         raise LossError(
             f"A weight for each sample or step, {tuple(weight.shape)}, does not fit the loss values, "
             f"{tuple(value.shape)}: the first axes must agree. Return one loss value for each sample, or "
-            'for each sample and step, as torch\'s losses do with reduction="none".'
+            "for each sample and step, as optax's losses do, and torch's with reduction=\"none\"."
         )
     return value * weight.reshape(*weight.shape, *(1,) * (value.ndim - weight.ndim))

@@ -85,8 +85,11 @@ def _reason_without_lag(
         return phrase("all_masked"), ()
     wanted = asked.dependency_length or 1
     if wanted > longest:
-        remedy = causes.remedy("remedy_window", f"largest lag {longest}", lag=wanted, s="s" * (wanted > 1))
-        return phrase("beyond_window", lag=wanted, longest=longest), (remedy,)
+        values = {"lag": wanted, "longest": longest, "layer": next(iter(directions)), "s": "s" * (wanted > 1)}
+        sentence, remedy = ("beyond_window", "remedy_window")
+        if any("@" in path for path in directions):  # a layer that is called anew
+            sentence, remedy = ("beyond_call", "remedy_calls")
+        return phrase(sentence, **values), (causes.remedy(remedy, f"largest lag {longest}", **values),)
     if not any(one.measured for one in signals.values()):
         misread = misread_layers(known)
         remedies = tuple({causes.reading_remedy(path): None for path in misread})

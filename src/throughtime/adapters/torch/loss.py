@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
@@ -117,37 +118,37 @@ def _of_steps(loss: Loss, data: Data, weight: torch.Tensor, whole: torch.Tensor)
 
     A step without a label, where the mean over labels is not finite, has a loss of 0.
     """
-    if not all(any(_has_steps(leaf, weight) for leaf in structure.leaves(part)) for part in data):
-        return whole
+
+    def has_steps(leaf: object) -> bool:
+        return isinstance(leaf, torch.Tensor) and leaf.shape[:2] == weight.shape
 
     def alone(sample: int, *steps: int) -> torch.Tensor:
-        def cut(leaf: torch.Tensor) -> torch.Tensor:
-            return leaf[sample : sample + 1, list(steps)] if _has_steps(leaf, weight) else leaf
-
-        output, y = structure.mapped(cut, data)
+        rows = slice(sample, sample + 1), list(steps)
+        output, y = structure.mapped(lambda leaf: leaf[rows] if has_steps(leaf) else leaf, data)
         mean: torch.Tensor = evaluated(loss, output, y, structure.shapes).mean()
         return mean
 
+    def together(*rows: int) -> float:
+        return float(alone(0, *(tried[row] for row in rows)))
+
+    if not all(any(map(has_steps, structure.leaves(part))) for part in data):
+        return whole
+    values = torch.zeros_like(weight, dtype=whole.dtype)
     try:
         with torch.no_grad():
             known = (step for step in reversed(range(weight.shape[1])) if alone(0, step).isfinite())
-            tried = list(islice(known, 2)) or [0]
-            how = loss_reduction.tried_factor(
-                lambda *rows: float(alone(0, *(tried[row] for row in rows))), len(tried), ()
-            )[1]
-        if loss_reduction.of_loss(how):
-            return whole
-        values = torch.zeros_like(weight, dtype=whole.dtype)
+            tried = list(islice(known, 2))
+            if len(tried) > 1:
+                adds_up = not loss_reduction.of_loss(loss_reduction.tried_factor(together, 2, ())[1])
+            else:  # the only label of a sample, or none
+                only, all_steps = together(0) if tried else math.nan, alone(0, *range(weight.shape[1]))
+                adds_up = bool(np.isclose(only, float(all_steps), rtol=1e-4, equal_nan=True))
         for sample, step in weight.nonzero().tolist():
             value = alone(sample, step)
             values[sample, step] = value if value.isfinite() else 0
     except LossError:  # it takes no single step
         return whole
-    return values
-
-
-def _has_steps(leaf: object, weight: torch.Tensor) -> bool:
-    return isinstance(leaf, torch.Tensor) and leaf.shape[:2] == weight.shape
+    return values if adds_up else whole
 
 
 def tried_factor(loss: Loss, data: Data, sizes: Sequence[int]) -> tuple[float, str]:
