@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from tests.torch.comparison import difference
 from tests.torch.rows import normal, seeded
 from tests.torch.test_recurrences import LeakyRNN, MinGRU, Noting, WrittenLSTM, expected
@@ -21,9 +22,9 @@ import throughtime as tt
 
 B, T, M, N, K = 5, 6, 2, 4, 1
 MSE = nn.MSELoss()
-X, Y = normal(B, T, M), normal(B, T, K, seed=7)
 LENGTHS = torch.tensor([3, 6, 1, 4, 6])
 VALID = (torch.arange(T) < LENGTHS[:, None]).numpy()
+X, Y = normal(B, T, M) * torch.from_numpy(VALID)[..., None], normal(B, T, K, seed=7)
 
 
 class Loop(nn.Module):
@@ -37,13 +38,14 @@ class Loop(nn.Module):
         return list(self.cell(x, tuple(states))) if self.pairs else [self.cell(x, states[0])]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.lengths = (x[..., 0] != 0).sum(1)
         states = [x.new_zeros(len(x), N) for _ in range(1 + self.pairs)]
         return getattr(self, self.how)(x, states)
 
     def masked(self, x: torch.Tensor, states: Any) -> torch.Tensor:
         outputs = []
         for step, entering in enumerate(x.unbind(1)):
-            runs = (step < LENGTHS)[:, None]
+            runs = (step < self.lengths)[:, None]
             pairs = zip(self.call(entering, states), states, strict=True)
             states = [torch.where(runs, new, old) for new, old in pairs]
             outputs.append(torch.where(runs, self.head(states[0]), 0))
@@ -53,7 +55,7 @@ class Loop(nn.Module):
         """Keep the states of those that run."""
         rows, outputs = torch.arange(len(x)), []
         for step in range(T):
-            runs = LENGTHS[rows] > step
+            runs = self.lengths[rows] > step
             rows, states = rows[runs], [state[runs] for state in states]
             states = self.call(x[rows, step], states)
             outputs.append(x.new_zeros(len(x), K).index_copy(0, rows, self.head(states[0])))
@@ -63,7 +65,7 @@ class Loop(nn.Module):
         """Keep the states of all, and write those that run."""
         outputs = []
         for step in range(T):
-            rows = (step < LENGTHS).nonzero().flatten()
+            rows = (step < self.lengths).nonzero().flatten()
             new = self.call(x[rows, step], [state[rows] for state in states])
             states = [old.index_copy(0, rows, one) for old, one in zip(states, new, strict=True)]
             outputs.append(x.new_zeros(len(x), K).index_copy(0, rows, self.head(new[0])))
@@ -71,8 +73,8 @@ class Loop(nn.Module):
 
     def prefix(self, x: torch.Tensor, states: Any) -> torch.Tensor:
         """The longest first, as packed sequences have them."""
-        order = LENGTHS.argsort(descending=True)
-        packed = nn.utils.rnn.pack_padded_sequence(x[order], LENGTHS[order], batch_first=True)
+        order = self.lengths.argsort(descending=True)
+        packed = nn.utils.rnn.pack_padded_sequence(x[order], self.lengths[order], batch_first=True)
         outputs, start = [], 0
         for size in packed.batch_sizes.tolist():
             entering, start = packed.data[start : start + size], start + size
@@ -205,6 +207,54 @@ def test_torchs_cells_are_one_leaf_too(cell: type[nn.Module], how: str) -> None:
     for name in ("kernel_gradient", "recurrent_kernel_gradient", "bias_gradient"):
         assert difference(leaf[name], padded[name]) <= 1e-12, name
     assert tt.diagnostics.first_nonfinite(tree) is None
+
+
+MEASURES = ("timescale", "lyapunov_spectrum", "recurrent_spectrum", "memory_horizon", "decay_rate")
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("build", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, LeakyRNN])
+def test_measures_are_those_of_the_loop_in_which_nobody_leaves(build: Any, how: str) -> None:
+    def captured(how: str) -> Any:
+        cell = build() if build is LeakyRNN else build(M, N)
+        network = seeded(Loop(cell, how, pairs=build is nn.LSTMCell))
+        quantities = ["all", "state_jacobian"] if build is LeakyRNN else "all"
+        return capture(network, quantities=quantities)["cell"].to_dataset()
+
+    leaf, padded = captured(how), captured("masked")
+    assert padded.attrs["states_changed"]
+    padded = padded.isel(sample=np.argsort(-LENGTHS.numpy(), kind="stable")) if how == "prefix" else padded
+    padded = padded.assign(valid=leaf["valid"], carried_gradient=leaf["carried_gradient"])
+    padded.attrs["states_changed"] = 0
+    for name in MEASURES:
+        if name == "timescale" and build is nn.RNNCell:  # has no gate that keeps the state
+            continue
+        ours, others = (getattr(tt.diagnostics, name)(one) for one in (leaf, padded))
+        xr.testing.assert_allclose(ours, others, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("build", [nn.LSTMCell, LeakyRNN])
+def test_lags_verdict_and_report_are_those_of_the_loop_in_which_nobody_leaves(
+    build: Any, tmp_path: Any
+) -> None:
+    def network(how: str) -> Loop:
+        cell = build() if build is LeakyRNN else build(M, N)
+        return seeded(Loop(cell, how, pairs=build is nn.LSTMCell))
+
+    tree = capture(network("dropped"))
+    assert tt.diagnostics.boundary_leak(tree["cell"]) == []
+    ours, others = (
+        tt.lag_matrix(network(how), X, Y, loss=MSE)["cell"]["lag_matrix"] for how in ("dropped", "masked")
+    )
+    both = (VALID[:, :, None] & VALID[:, None, :]).astype(bool)
+    assert ours.dims[:3] == others.dims[:3] == ("sample", "loss_time", "time")
+    assert difference(ours.values[both], others.values[both]) <= 1e-12
+    assert np.isfinite(ours.values[both]).all()
+    answer = tt.diagnose(tree)
+    assert [name.strip("/") for name in answer.layers] == ["cell"]
+    assert any("masked" in note for note in answer.notes)
+    tt.report(tree, tmp_path / "report.html")
+    assert "cell" in (tmp_path / "report.html").read_text()
 
 
 def test_samples_mixed_on_their_way_are_not_matched() -> None:

@@ -60,7 +60,8 @@ class _Scaled:
             return None
         key = (array.__array_interface__["data"], array.shape, array.strides)
         if key not in self._done:
-            self._done[key] = array * array.dtype.type(self._factor)
+            with np.errstate(over="ignore"):  # what overflows is found as such
+                self._done[key] = array * array.dtype.type(self._factor)
         return self._done[key]
 
 

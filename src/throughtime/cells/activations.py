@@ -36,7 +36,6 @@ def _sigmoid(z: Floats) -> Floats:
 
 
 def _between(low: float, high: float, slope: float = 1.0) -> Callable[[Floats], Floats]:
-    """Return the slope of a clipped line: 0 on both plateaus."""
     return lambda y: ((y > low) & (y < high)).astype(y.dtype) * slope
 
 
@@ -140,6 +139,5 @@ def slopes(columns: Floats, names: Sequence[str], out: Floats) -> None:
 
 
 def _runs(names: Sequence[str]) -> list[tuple[str, slice]]:
-    """Group neighbouring gates that share their activation."""
     runs = [(name, list(run)) for name, run in groupby(range(len(names)), names.__getitem__)]
     return [(name, slice(run[0], run[-1] + 1)) for name, run in runs]

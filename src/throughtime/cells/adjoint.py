@@ -144,7 +144,6 @@ def _backward(
 
 
 def _entering(passed: Pass, steps: Steps) -> tuple[Floats, ...]:
-    """Make dL/d(output) and dL/d(final states), in processing order."""
     return output_gradient(passed, steps.hidden.dtype), *final_gradients(passed, steps)
 
 
@@ -225,7 +224,6 @@ def _backwards(steps: Steps, run: slice) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _over_valid(squashed: Floats, hidden_gradient: Floats, valid: Mask | None) -> Floats:
-    """Sum dL/dP over all steps that are not masked: a masked one copies h."""
     made = slice(None) if valid is None else valid
     left, right = (values[made].reshape(-1, values.shape[-1]) for values in (squashed, hidden_gradient))
     total: Floats = left.T @ right
@@ -281,7 +279,6 @@ def _blocks(replayed: Replay, share: slice = slice(None)) -> Iterator[slice]:
 
 
 def _shaped(layer: Layer, found: dict[str, Floats]) -> dict[str, Floats]:
-    """Remove the gate axis of length 1 from the results of a SimpleRNN."""
     if layer.kind != "simple_rnn":
         return found
     return {name: values[..., 0, :] if name in GATED else values for name, values in found.items()}

@@ -122,7 +122,6 @@ def input_terms(sizes: Floats, kernel: Floats) -> Floats:
 
 
 def _sizes(values: Floats) -> Floats:
-    """Return the norm of each step of each sample, in float64."""
     squares = squared_norm(values)
     sizes: Floats = np.sqrt(squares.reshape(*squares.shape[:2], -1).sum(-1, dtype=np.float64))
     return sizes
@@ -168,14 +167,12 @@ def _norms(values: Floats, scale: float) -> Floats:
 
 
 def _error_and_size(ours: Floats, theirs: Floats) -> tuple[float, float]:
-    """‖ours − theirs‖ and ‖theirs‖ in float64."""
     wide = np.asarray(theirs, np.float64)
     # Not numpy.linalg.norm: its threaded product leaves BLAS' pool spinning beside the next scan.
     return math.sqrt(np.square(ours - wide).sum()), math.sqrt(np.square(wide).sum())
 
 
 def _ratio(error: float, size: float) -> float:
-    """Return error ÷ size; infinite for an error if the size is 0."""
     if size == 0.0:
         return np.inf if error else 0.0
     return error / size

@@ -31,7 +31,6 @@ def step_jacobians(layer: Layer, passed: Pass, cell: Floats | None = None) -> Fl
 
 
 def _jacobians(factors: Factors) -> Floats:
-    """J = D(leak) + Σ D(A) Uᵀ over the columns on the recurrent side, (time, sample, state, state)."""
     units = factors.recurrent.shape[-1]
     kernel = factors.recurrent.reshape(-1, units, units)
     columns = factors.columns[:, :, : len(kernel)]
@@ -55,11 +54,9 @@ def _jacobians(factors: Factors) -> Floats:
 
 
 def _through(columns: Floats, kernel: Floats) -> Floats:
-    """Σ D(A) Uᵀ over columns."""
     product: Floats = np.einsum("tscu,cuv->tsuv", columns, kernel)
     return product
 
 
 def _diagonal(values: Floats) -> Floats:
-    """D(values), (…, unit, unit)."""
     return values[..., None] * np.eye(values.shape[-1], dtype=values.dtype)

@@ -102,12 +102,10 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def _cores() -> int:
-    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _begin_anew() -> None:
-    """Reset the pool and the limit, whose threads a forked process lacks."""
     global _limit  # noqa: PLW0603
     _pool.cache_clear()
     _limit = _OneThread()

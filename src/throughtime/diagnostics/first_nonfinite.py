@@ -15,7 +15,7 @@ import xarray as xr
 from throughtime._errors import SchemaError
 from throughtime._inputs import takes
 from throughtime._tree import Layer, states
-from throughtime._vocabulary import WEIGHTS, as_known
+from throughtime._vocabulary import VARIABLES, WEIGHTS, as_known
 from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 
@@ -114,11 +114,14 @@ def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Ke
 
 
 def _word(name: str, layer: xr.Dataset) -> str:
-    """Return the schema's name for a state or weight that a custom cell names differently."""
+    """Return the schema's name for a state or weight that a custom cell names differently, or for a mark."""
     weight = name.removesuffix("_gradient")
     if weight in layer.attrs.get("weights", "").split(", "):
         return f"kernel{name[len(weight) :]}"
-    return as_known(name, states(layer))
+    known = as_known(name, states(layer))
+    if known in VARIABLES or "time" not in layer[name].dims:
+        return known
+    return "gate_gradient" if name.endswith("_gradient") else "gate_activation"  # a marked tensor
 
 
 def _phase(name: str, number: int) -> tuple[_Key, int] | None:

@@ -66,7 +66,9 @@ def state_jacobian(layer: Layer) -> xr.DataArray:
     """
     captured = require_unprojected(require_unchanged(certified(layer)))
     if "state_jacobian" in captured:
-        return captured["state_jacobian"]
+        found, valid = captured["state_jacobian"], valid_steps(captured)
+        same = xr.DataArray(np.eye(found.sizes[STATES[0]], dtype=found.dtype), dims=STATES)
+        return found if bool(valid.all()) else found.where(valid, same).transpose(*found.dims)
     if not has_closed_form(captured.attrs):
         name, kind = str(captured.attrs.get("layer", "This layer")).strip("/"), captured.attrs["kind"]
         raise DiagnosticError(

@@ -77,7 +77,8 @@ class Leaving:
 class Step:
     """One call: arguments, results and what `mark` names in it; of a cell weights and their marks.
 
-    `rows` has its samples by their place in the first call of a loop, once some have left.
+    `rows` has its samples by their place in the first call of a loop, once some have left, `places` by their
+    place in the call before.
     """
 
     order: int
@@ -87,6 +88,7 @@ class Step:
     marked: tuple[torch.Tensor, ...] = ()
     named: dict[str, Named] = field(default_factory=dict)
     rows: torch.Tensor | None = None
+    places: torch.Tensor | None = None
 
     def edges(self) -> Iterator[GradientEdge]:
         """Give every place whose gradient is of interest."""

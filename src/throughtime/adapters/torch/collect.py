@@ -70,7 +70,7 @@ class _Leaf:
         dtype = self.call.autocast or name_of(self.layers[0].output.dtype)
         is_last = self.place == len(self.call.layers) - 1
         if self.lengths:
-            flags["states_changed"] = int(graph.any_changed(self._crossings))
+            flags["states_changed"] = int(not graph.all_same(self._crossings))
         return {**flags, "inner_layer": self.place, "is_last": int(is_last), "dtype": dtype}
 
     def _outside(self) -> dict[str, Array]:
@@ -95,7 +95,6 @@ class _Leaf:
         return found | {name: one for name, one in gradients.items() if one is not None}
 
     def _over_time(self, arrays: Sequence[Array]) -> Array:
-        """Bring what each window has at every step to (sample, time, …)."""
         parts = [layout.by_sample(array) for layout, array in zip(self.layouts, arrays, strict=True)]
         return np.concatenate(parts, 1) if self.lengths else parts[0]
 
@@ -119,7 +118,6 @@ class _Leaf:
         return {name: np.stack([one[name] for one in each]) for name in each[0] if name in each[1]}
 
     def _inside(self, number: int, arrays: dict[str, Array]) -> DirectionRecord:
-        """Bring what one direction computed to input time."""
         windows = [layer.directions[number] for layer in self.layers]
         units = arrays["output"].shape[-1] // len(self.layers[0].directions)
         own, packed = slice(number * units, (number + 1) * units), isinstance(self.layouts[0], Packed)
@@ -148,7 +146,6 @@ class _Leaf:
         )
 
     def _of_calls(self, states: Sequence[torch.Tensor], arrays: Sequence[Array | None]) -> Array | None:
-        """Bring what each window has once to (sample, [call,] unit)."""
         found = _filled(arrays, states)
         if found is None:
             return None
@@ -237,7 +234,6 @@ def records(
 
 
 def _named(done: Pass) -> Iterator[marking.Marked]:
-    """Read what `mark` names outside of every recurrence."""
     for one in done.named:
         back = done.gradients.of(one.edge)
         gradient = None if back is None else _samples_first(back, done.time_major)
@@ -246,7 +242,6 @@ def _named(done: Pass) -> Iterator[marking.Marked]:
 
 
 def _plain(done: Pass, call: Call) -> LayerRecord:
-    """Collect a layer that is not recurrent: its output and its weights."""
     arrays: dict[str, Array] = {}
     missing: dict[str, str] = {}
     if call.output is not None and "output" in done.wanted:

@@ -78,7 +78,7 @@ class Leaf:
             "cell_class": class_name(self.call.entry.layer),
             "time": _ORDER,
             "carried": ", ".join(f"{state.name}: {'.'.join(state.argument)}" for state in self.states),
-            "states_changed": int(self._changes),
+            "states_changed": int(not graph.all_same(self._crossings)),
             "dtype": name_of(first.dtype),
         }
         return {**flags, "ends": self.recurrence.reason} if self.recurrence.reason else flags
@@ -122,7 +122,6 @@ class Leaf:
 
     @cached_property
     def _place(self) -> int:
-        """Which of the results is the output: the first one that is a tensor."""
         for place in sorted(self.steps[0].leaving):
             each = (getattr(step.leaving.get(place), "plain", None) for step in self.steps)
             if self.recurrence.is_series(each):
@@ -154,7 +153,6 @@ class Leaf:
         return found.astype(np.result_type(like.dtype, np.float32), copy=False)
 
     def _series(self, tensors: Iterable[torch.Tensor | None]) -> Array:
-        """Put the calls' tensors one after another: (sample, time, …)."""
         return numpy(self.recurrence.series(tensors))
 
     # States.
@@ -186,7 +184,6 @@ class Leaf:
         )
 
     def _marked(self, hidden: Array) -> MarkedSteps:
-        """Read what `mark` names at every step, in one shape."""
         each = [step.named for step in self.steps]
         plain = {name: [one[name].plain if name in one else None for one in each] for name in each[0]}
         names = [name for name in plain if self.recurrence.is_series(plain[name])]
@@ -266,7 +263,11 @@ class CellLeaf(Leaf):
     def _flags(self) -> dict[str, Attribute]:
         dtype = self.call.autocast or name_of(self.steps[0].leaving[0].plain.dtype)
         flags = description.of_recurrent(self.call, self.done.frozen)
-        return flags | {"time": _ORDER, "states_changed": int(self._changes), "dtype": dtype}
+        return flags | {
+            "time": _ORDER,
+            "states_changed": int(not graph.all_same(self._crossings)),
+            "dtype": dtype,
+        }
 
     def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
         marks = list(zip(*(step.marked for step in self._every), strict=True))

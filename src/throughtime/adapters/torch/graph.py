@@ -31,7 +31,8 @@ class Crossing:
     """One state on its way from a call to the next.
 
     `plain` is what the first call made, `handed_out` the edge of its copy, `given` what the second call took,
-    `gradient` dL/dgiven through it. It `is_unchanged` if it is the very tensor handed out.
+    `gradient` dL/dgiven through it. It `is_unchanged` if it is the very tensor handed out. `places` are those
+    of the samples that continue, if some have left.
     """
 
     plain: torch.Tensor
@@ -39,6 +40,20 @@ class Crossing:
     given: torch.Tensor
     gradient: torch.Tensor | None
     is_unchanged: bool
+    places: torch.Tensor | None
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the samples that continue have their state as it was handed out, and its whole gradient."""
+        if self.is_unchanged or not self.given.requires_grad:
+            return True
+        plain, ramp = self.plain.detach(), _ramp(self.given)
+        places = ... if self.places is None else self.places.to(plain.device)
+        if not torch.equal(self.given.detach(), plain[places]):
+            return False
+        (back,), whole = _back([(self.given, ramp)], [self]), torch.zeros_like(plain)
+        whole[places] = ramp
+        return back is not None and torch.equal(back, whole)
 
 
 Transitions = Sequence[Sequence[Crossing]]  # between each call and the next, of every state
@@ -52,7 +67,8 @@ def between(steps: Sequence[Step], states: Iterable[tuple[Key, int]], gradients:
 def _crossing(before: Step, after: Step, argument: Key, place: int, gradients: Gradients) -> Crossing:
     left, entered = before.leaving[place], after.entering[argument]
     is_unchanged = entered.taken is left.plain
-    return Crossing(left.plain, left.copy, entered.given, gradients.tensor(entered.mark), is_unchanged)
+    back = gradients.tensor(entered.mark)
+    return Crossing(left.plain, left.copy, entered.given, back, is_unchanged, after.places)
 
 
 Through = Sequence[Sequence[torch.Tensor | None]]
@@ -118,16 +134,24 @@ def _resets(crossings: Sequence[Crossing], rows: Rows, number: int) -> torch.Ten
             continue
         differs = _any(rows(one.given.detach(), number + 1) != rows(one.plain.detach(), number))
         if bool(differs.any()):
-            # Not of equal parts: what a normalization takes to 0.
-            ramp = torch.linspace(1, 2, one.given.numel(), dtype=one.given.dtype, device=one.given.device)
-            back = _back([(one.given, ramp.view_as(one.given))], crossings)
+            back = _back([(one.given, _ramp(one.given))], crossings)
             reached = [_any(rows(gradient, number)) for gradient in back if gradient is not None]
             resets |= differs & ~torch.stack([torch.zeros_like(differs), *reached]).any(0)
     return resets
 
 
+def _ramp(given: torch.Tensor) -> torch.Tensor:
+    """Make a gradient without equal parts, which a normalization would take to 0."""
+    return torch.linspace(1, 2, given.numel(), dtype=given.dtype, device=given.device).view_as(given)
+
+
 def _any(values: torch.Tensor) -> torch.Tensor:
     return values.flatten(1).ne(0).any(1)
+
+
+def all_same(transitions: Transitions) -> bool:
+    """Whether every state enters the next call as it was handed out, of all samples or of some."""
+    return all(one.is_same for crossings in transitions for one in crossings)
 
 
 def any_changed(transitions: Transitions) -> bool:
@@ -170,7 +194,6 @@ def _rows_of(after: torch.Tensor, before: Sequence[Entering], rows: _Ordered) ->
 
 
 def _places(state: torch.Tensor, rows: _Ordered) -> torch.Tensor:
-    """Where each number of each sample stands in a state, (sample, number)."""
     return rows(torch.arange(state.numel(), device=state.device).view_as(state)).flatten(1)
 
 

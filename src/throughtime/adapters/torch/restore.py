@@ -89,7 +89,6 @@ def _written_in_place(modules: Sequence[nn.Module]) -> list[torch.Tensor]:
 
 
 def _content(tensor: torch.Tensor) -> Restorer:
-    """Remember what a tensor holds."""
     content = tensor.detach().clone()
 
     def restore() -> None:

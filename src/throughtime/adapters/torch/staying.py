@@ -35,7 +35,7 @@ def why_it_ends(before: Step, after: Step, states: Sequence[State]) -> str:
     if before.rows is not None or change:
         if (found := _stay(pairs)) is None:
             return f"{change or 'samples have left'}; which samples continue is not known"
-        after.rows = found if before.rows is None else before.rows[found]
+        after.places, after.rows = found, found if before.rows is None else before.rows[found]
     return ""
 
 
