@@ -301,5 +301,7 @@ def test_a_network_that_is_not_finite_is_captured_without_a_warning_about_its_ac
     x = np.ones((3, 6, 2), "float32")
     for value in (np.inf, np.nan):
         rnn.set_weights([np.full_like(each, value) for each in rnn.get_weights()])
-        leaf = tt.capture(model, x, np.zeros((3, 1), "float32"), loss="mse")["rnn"]
+        with pytest.warns(tt.ThroughTimeWarning, match="values of the layer are not finite") as warned:
+            leaf = tt.capture(model, x, np.zeros((3, 1), "float32"), loss="mse")["rnn"]
+        assert len(warned) == 1
         assert not np.isfinite(leaf["hidden"]).all()

@@ -29,6 +29,7 @@ _REFUSED = (
     "its gradients inside the layer do not reproduce what the framework computed, and beyond {limit} "
     "diagnostics will refuse them"
 )
+_NOT_FINITE = "values of the layer are not finite, and tt.diagnostics.first_nonfinite names the first one"
 _FROM_WEIGHTS = "tt.diagnostics.state_jacobian computes it from the weights and the states"
 _NOT_RETURNED = "the cell does not return it while it is unrolled"
 _CARRYING = frozenset({"hidden_gradient", "cell_gradient", "gate_activation"})
@@ -269,10 +270,20 @@ def _certified(leaf: LayerRecord, warn: Warn) -> LayerRecord:
     if worst <= cells.bar(dtype):
         return leaf
     limit = cells.limit(dtype)
-    end = _CONTINUES if worst <= limit else _REFUSED
+    end = _CONTINUES if worst <= limit else _REFUSED if _is_finite(leaf) else _NOT_FINITE
     note = f"{worst:.1e}, above {cells.bar(dtype):.0e}: {end.format(limit=f'{limit:.0e}')}"
     warn(f"The certificate of {leaf.path} is {note}.")
     return replace(leaf, flags={**leaf.flags, "certificate": note})
+
+
+def _is_finite(leaf: LayerRecord) -> bool:
+    """Whether nothing is infinite, and no weight or gradient of it NaN; masked steps are NaN."""
+    for name, array in leaf.arrays.items():
+        if array.dtype.kind == "f" and name not in _vocabulary.CERTIFICATES:
+            is_weight = "kernel" in name or "bias" in name
+            if np.isinf(array).any() or (is_weight and np.isnan(array).any()):
+                return False
+    return True
 
 
 def _carrying(leaf: LayerRecord, direction: DirectionRecord) -> frozenset[str]:
