@@ -13,10 +13,11 @@ import numpy as np
 import xarray as xr
 
 from throughtime import _vocabulary, adapters, cells
+from throughtime._capture.certificate import Warn, certified
 from throughtime._capture.complete import check_named, check_reached
 from throughtime._capture.label import Captured, Labeller
 from throughtime._capture.locks import lock_of
-from throughtime._capture.solve import Warn, apart, certified, per_sample, with_inside
+from throughtime._capture.solve import apart, per_sample, with_inside
 from throughtime._capture.splitting import capture_split
 from throughtime._common.memory import free
 from throughtime._common.memory.budget import Budget, ExceededError, Need, allowed

@@ -5,31 +5,21 @@ The adapter provides the results of the layer's kernel for each direction; nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from throughtime import _vocabulary, cells
+from throughtime._capture.certificate import along, certificate, with_sums
 from throughtime._inputs.structures import mapped
 from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
 
-Warn = Callable[[str], object]
 _SOLVED = frozenset(_vocabulary.INSIDE)
-Direction = TypeVar("Direction", DirectionRecord, SolvedRecord)
 _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
 _GATED_ONLY = frozenset({"gate_activation"})
 _BESIDE = frozenset({"certificate", "carried_gradient"})
-_CONTINUES = (
-    "more rounding than usual, as in chaotic networks and near saturated gates; diagnostics continue with a "
-    "note up to {limit}"
-)
-_REFUSED = (
-    "its gradients inside the layer do not reproduce what the framework computed, and beyond {limit} "
-    "diagnostics will refuse them"
-)
-_NOT_FINITE = "values of the layer are not finite, and tt.diagnostics.first_nonfinite names the first one"
 _FROM_WEIGHTS = "tt.diagnostics.state_jacobian computes it from the weights and the states"
 _NOT_RETURNED = "the cell does not return it while it is unrolled"
 _CARRYING = frozenset({"hidden_gradient", "cell_gradient", "gate_activation"})
@@ -160,20 +150,8 @@ def _taken(leaf: LayerRecord, direction: SolvedRecord, wanted: frozenset[str]) -
         )
     arrays = {name: array for name, array in solved.items() if _word(leaf, name) in wanted & _SOLVED}
     if "certificate" in wanted:
-        arrays.update(_certificate(leaf, *_summed(leaf, direction, solved)))
+        arrays.update(certificate(leaf, *with_sums(leaf, direction, solved)))
     return arrays
-
-
-def _summed(
-    leaf: LayerRecord, direction: SolvedRecord, solved: dict[str, Array]
-) -> tuple[SolvedRecord, dict[str, Array]]:
-    """Add gradients of weights and input along directions, where they follow from those of gates."""
-    before, kernel = direction.hidden_before, direction.kernel
-    if before is None or kernel is None or "gate_gradient" not in solved or "kernel_gradient" in solved:
-        return direction, solved
-    resets_after = bool(leaf.flags.get("reset_after", 1))
-    sums = cells.sums_along(solved, before, kernel, kind=leaf.kind, reset_after=resets_after)
-    return _along(direction), {**solved, **sums}
 
 
 def _word(leaf: LayerRecord, name: str) -> str:
@@ -189,101 +167,14 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
         needed |= {"input_gradient", "gate_gradient", "step_contribution", *direction.weight_gradients}
         needed |= {"hidden_gradient", "cell_gradient"}
     needed |= _carrying(leaf, direction).difference(_absent(leaf))
-    direction = replace(_along(direction), along_directions=True)
+    direction = replace(along(direction), along_directions=True)
     layer = cells.Layer.of(direction.weights, {**leaf.flags, "kind": leaf.kind})
     with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite remain
         solved = cells.solve(layer, direction, needed)
     arrays = {name: solved[name] for name in kept} | _carried(leaf, direction, solved)
     if "certificate" in wanted:
-        arrays.update(_certificate(leaf, direction, solved))
+        arrays.update(certificate(leaf, direction, solved))
     return arrays
-
-
-def _along(direction: Direction) -> Direction:
-    """Sum the framework's gradients of kernels and inputs along directions."""
-    given, weights = direction.input_gradient, direction.weight_gradients.items()
-    return replace(
-        direction,
-        weight_gradients={
-            name: cells.along_directions(one) if "kernel" in name else one for name, one in weights
-        },
-        input_gradient=None if given is None else cells.along_directions(given, 2),
-    )
-
-
-def _certificate(
-    leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]
-) -> dict[str, Array]:
-    dtype = str(leaf.flags["dtype"])
-    errors = _errors(direction, solved, dtype, None)
-    has_terms = isinstance(direction, DirectionRecord) or direction.kernel is not None
-    is_above = any(error > cells.bar(dtype) for error in errors)
-    if is_above and has_terms and "gate_gradient" in solved and not leaf.gates:
-        states = map(solved.get, ("hidden_gradient", "cell_gradient"))
-        errors = _errors(direction, solved, dtype, cells.step_sizes(solved["gate_gradient"], *states))
-    found = dict(zip(("certificate_weights", "certificate_time"), map(np.asarray, errors), strict=True))
-    if isinstance(direction, SolvedRecord) and direction.output_error is not None:
-        found["certificate_output"] = np.asarray(direction.output_error)
-    return found
-
-
-def _errors(
-    direction: DirectionRecord | SolvedRecord, solved: dict[str, Array], dtype: str, sizes: Array | None
-) -> tuple[float, float]:
-    """Compare weights and time; with sizes of steps rounding counts by the terms that it comes from."""
-    terms = _terms(direction, solved, sizes)
-    weights = cells.certificate_weights(solved, direction.weight_gradients, terms=terms, dtype=dtype)
-    if direction.input_gradient is None or "input_gradient" not in solved:
-        return weights, np.nan
-    kernel = direction.kernel if isinstance(direction, SolvedRecord) else direction.weights.get("kernel")
-    of_time = None if kernel is None or sizes is None else cells.input_terms(sizes, kernel)
-    back = solved["input_gradient"], direction.input_gradient
-    return weights, cells.certificate_time(*back, terms=of_time, dtype=dtype)
-
-
-def _terms(
-    direction: DirectionRecord | SolvedRecord, solved: dict[str, Array], sizes: Array | None
-) -> dict[str, float]:
-    """Return the sizes of the terms in the gradient of a weight."""
-    if "step_contribution" not in solved:
-        return {}
-    contribution = solved["step_contribution"]
-    if isinstance(direction, SolvedRecord):
-        inputs, before = solved.get("input"), direction.hidden_before
-    else:
-        inputs = direction.inputs
-        before = cells.states_before(direction.hidden, runs_backward=direction.runs_backward)
-    if inputs is None or before is None or sizes is None:
-        return {"recurrent_kernel_gradient": float(contribution.sum())}
-    return cells.summed_terms(sizes, contribution, before, inputs)
-
-
-def certified(record: ModelRecord, warn: Warn) -> ModelRecord:
-    """Note certificates above their bars, with a warning."""
-    return replace(record, layers=tuple(_certified(leaf, warn) for leaf in record.layers))
-
-
-def _certified(leaf: LayerRecord, warn: Warn) -> LayerRecord:
-    parts = [leaf.arrays[name] for name in _vocabulary.CERTIFICATES if name in leaf.arrays]
-    worst = max((float(np.nan_to_num(part, posinf=np.inf).max()) for part in parts), default=0.0)
-    dtype = str(leaf.flags["dtype"]) if parts else "float32"
-    if worst <= cells.bar(dtype):
-        return leaf
-    limit = cells.limit(dtype)
-    end = _CONTINUES if worst <= limit else _REFUSED if _is_finite(leaf) else _NOT_FINITE
-    note = f"{worst:.1e}, above {cells.bar(dtype):.0e}: {end.format(limit=f'{limit:.0e}')}"
-    warn(f"The certificate of {leaf.path} is {note}.")
-    return replace(leaf, flags={**leaf.flags, "certificate": note})
-
-
-def _is_finite(leaf: LayerRecord) -> bool:
-    """Whether nothing is infinite, and no weight or gradient of it NaN; masked steps are NaN."""
-    for name, array in leaf.arrays.items():
-        if array.dtype.kind == "f" and name not in _vocabulary.CERTIFICATES:
-            is_weight = "kernel" in name or "bias" in name
-            if np.isinf(array).any() or (is_weight and np.isnan(array).any()):
-                return False
-    return True
 
 
 def _carrying(leaf: LayerRecord, direction: DirectionRecord) -> frozenset[str]:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from throughtime._capture.certificate import Warn
 from throughtime._capture.label import Captured
 from throughtime._capture.probe import Probe
-from throughtime._capture.solve import Warn
 from throughtime._errors import MonitorError, ThroughTimeWarning
 from throughtime._store import Run
 from throughtime.adapters.optimizer import optimizer_step
