@@ -179,6 +179,10 @@ def dead():
     return changed(decaying(), hidden=silent, attributes={"activation": "relu"})
 
 
+def frozen():
+    return changed(decaying(), attributes={"trainable": 0})
+
+
 def without_kernel(_):
     return changed(every_step(), kernel=None)
 
@@ -347,6 +351,8 @@ PRODUCED = {
     "cut": lambda _: vanished(in_windows()),
     "dead": lambda _: vanished(dead()),
     "remedy_dead": lambda _: vanished(dead()),
+    "frozen": lambda _: vanished(frozen()),
+    "remedy_frozen": lambda _: vanished(frozen()),
     "remedy_window": lambda _: printed(decaying(), dependency_length=50),
     "remedy_epsilon": lambda _: vanished(decaying(), optimizer=optimizer()),
 }

@@ -188,6 +188,29 @@ def test_a_layer_that_is_called_anew_is_not_asked_for_longer_sequences():
     assert [each.name for each in found.remedies] == ["calls"]
 
 
+class Reservoir(Last):
+    def forward(self, x):
+        with torch.no_grad():
+            output, _ = self.rnn(self.embedding(x))
+        return self.head(output[:, -1])
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_a_layer_that_training_does_not_change_is_named_as_frozen(is_frozen):
+    """Autograd gives its weights no gradient, in the model that is trained."""
+    model, x = Last() if is_frozen else Reservoir(), tokens()
+    model.rnn.requires_grad_(not is_frozen)
+    loss = nn.CrossEntropyLoss()
+    loss(model(x), x[:, 1]).backward()
+    assert model.rnn.weight_hh_l0.grad is None
+    model.zero_grad()
+    tree = tt.capture(model, x, x[:, 1], loss=loss)
+    assert tree["rnn"].attrs["trainable"] == 0
+    found = tt.diagnose(model, x, x[:, 1], loss=loss, dependency_length=6, solved=0.0)
+    assert "frozen" in {each.name for each in found.layers["rnn"].why}
+    assert {each.name for each in found.remedies} <= {"frozen"}
+
+
 def test_units_of_a_relu_that_never_open_are_named_instead_of_a_kernel():
     model = Last()
     model.rnn = nn.RNN(6, 12, nonlinearity="relu", batch_first=True)

@@ -39,6 +39,7 @@ def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, optimizer: OptimizerS
         lambda: _floor(layer, optimizer.epsilon),
         lambda: _cut(layer),
         lambda: _dead(layer),
+        lambda: _frozen(layer),
     )
     return tuple(each for source in sources for each in _try_source(source))
 
@@ -154,6 +155,11 @@ def _dead(layer: xr.Dataset) -> Iterator[Evidence]:
         yield Evidence("dead", share, phrase("dead", share=f"{share:.0%}"))
 
 
+def _frozen(layer: xr.Dataset) -> Iterator[Evidence]:
+    if layer.attrs.get("trainable") == 0:
+        yield Evidence("frozen", 1, phrase("frozen"))
+
+
 def remedies(
     layer: LayerDiagnosis, verdict: Verdict, lag: int | None, optimizer: OptimizerStep
 ) -> Iterator[Remedy]:
@@ -168,7 +174,9 @@ def remedies(
     if lag is None or verdict not in (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL):
         return
     cut, dead = known.get("cut"), known.get("dead")
-    if cut is not None and cut.value <= lag:
+    if "frozen" in known:
+        yield remedy("remedy_frozen", known["frozen"].text)
+    elif cut is not None and cut.value <= lag:
         yield remedy("remedy_window", cut.text, lag=lag, s="s")
     elif dead is not None and dead.value >= MOSTLY:
         yield remedy("remedy_dead", dead.text)

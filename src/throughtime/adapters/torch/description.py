@@ -30,7 +30,7 @@ _POOLS = (nn.MaxPool1d, nn.AvgPool1d, nn.LPPool1d, nn.AdaptiveAvgPool1d, nn.Adap
 
 def of_layer(call: Call, frozen: Collection[int]) -> dict[str, Attribute]:
     """Read the flags of any layer; `frozen` are ids of weights that training leaves alone."""
-    is_trained = all(id(weight) not in frozen for weight in call.entry.layer.parameters())
+    is_trained = not call.is_cut and all(id(one) not in frozen for one in call.entry.layer.parameters())
     flags = of_module(call.entry, trainable=is_trained)
     if call.output is not None:
         flags["dtype"] = call.autocast or structure.name_of(call.output.dtype)

@@ -35,6 +35,7 @@ class Call:
     of a cell, or of a module that is called again with what it returned. `output` marks the first tensor that
     another layer returns. With `is_beside` the layer's content has leaves below its path, so that its leaf
     stands beside it. `autocast` is the precision that autocast computes in; empty where it is off.
+    `is_cut` if the model calls it under `torch.no_grad`, so that training gives it no gradient.
     """
 
     entry: Found
@@ -45,6 +46,7 @@ class Call:
     output: torch.Tensor | None = None
     activation: str = "tanh"
     autocast: str = ""
+    is_cut: bool = False
     step: Step | None = None
     windows: list[Call] = field(default_factory=list)
     recurrence: Recurrence | None = None

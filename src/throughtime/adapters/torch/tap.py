@@ -248,6 +248,7 @@ class Recorder:
         self._count_of_calls += 1
         number = 1 + sum(one.entry.layer is entry.layer for one in self.calls)
         call = Call(entry, number, order=self._count_of_calls, is_beside=entry.is_container)
+        call.is_cut = not torch.is_grad_enabled()
         if kernel is not None:
             call.kind = {**kernels.KINDS, **kernels.CELLS}[kernel]
             call.activation = "relu" if kernel in (torch._VF.rnn_relu, torch._VF.rnn_relu_cell) else "tanh"
