@@ -188,6 +188,17 @@ def test_a_layer_that_is_called_anew_is_not_asked_for_longer_sequences():
     assert [each.name for each in found.remedies] == ["calls"]
 
 
+@pytest.mark.parametrize("loss", [flattened, apart, added])
+def test_losses_in_words_are_means_over_the_steps_at_which_use_is_measured(loss):
+    """A head of large weights is worse than one prediction for all samples; use is measured in the last half."""
+    model, x, y = Tagger(), tokens(), tokens().flip(0, 1)
+    with torch.no_grad():
+        model.head.weight.mul_(30)
+        own = float(apart(model(x), y)[:, STEPS // 2 :].mean())
+    found = tt.diagnose(model, x, y, loss=loss, dependency_length=2)
+    assert f"The model's loss is {own:.3g}, and" in found.text
+
+
 class Reservoir(Last):
     def forward(self, x):
         with torch.no_grad():

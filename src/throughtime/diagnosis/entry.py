@@ -244,7 +244,9 @@ class _Run:
         except LossError as error:
             return Swapped(reason=phrase("no_losses", reason=str(error).partition("\n")[0].rstrip(".")))
         self._note(readings[0], swapped)
-        return swapped
+        # The loss of one step counts as its share of the mean over all steps.
+        steps = float(np.mean([reading.valid.sum(axis=1).mean() for reading in readings]))
+        return swapped.scaled(steps) if readings[0].anchors else swapped
 
     def _exchange(
         self, batches: Sequence[Batch], readings: Sequence[Reading], lags: Sequence[int]

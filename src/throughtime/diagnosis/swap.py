@@ -63,6 +63,11 @@ class Swapped:
     without_partner: int = 0
     reason: str = ""
 
+    def scaled(self, factor: float) -> Swapped:
+        """Multiply all losses."""
+        changes, before, shared = (each * factor for each in (self.changes, self.before, self.shared))
+        return replace(self, changes=changes, before=before, shared=shared)
+
 
 def passes(lags: Sequence[int], anchors: Sequence[int]) -> int:
     """Return the number of passes of a swap."""
