@@ -190,7 +190,7 @@ def test_a_layer_that_is_called_anew_is_not_asked_for_longer_sequences():
 
 @pytest.mark.parametrize("loss", [flattened, apart, added])
 def test_losses_in_words_are_means_over_the_steps_at_which_use_is_measured(loss):
-    """A head of large weights is worse than one prediction for all samples; use is measured in the last half."""
+    """A head of large weights is worse than one prediction for all samples, in the last half."""
     model, x, y = Tagger(), tokens(), tokens().flip(0, 1)
     with torch.no_grad():
         model.head.weight.mul_(30)
