@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.stages import Compiled
 
@@ -131,10 +129,10 @@ class Probe:
     def _reduced(self, data: Judged, samples: Samples) -> tuple[float, str]:
         """Find what the loss multiplies a sample's own gradient by, and name how it reduces samples."""
         refusals = (TypeError, ValueError, IndexError)
-        *judged, weight = data
-        if (shape := np.shape(weight))[1:]:  # is the loss one of single steps?
-            alone = Samples(math.prod(shape))
-            steps = *steps_as_samples(judged, shape), None
+        output, y, weight = data
+        if weight is not None and weight.ndim > 1:  # is the loss one of single steps?
+            alone = Samples(weight.size)
+            steps = *steps_as_samples((output, y), weight.shape), None
             how = tried_factor(lambda *rows: self._loss_of(alone.rows(steps, *rows)), alone.count, refusals)
             if how[1].startswith("couples"):
                 return how

@@ -79,7 +79,7 @@ def losses_of_steps(mean: Callable[..., Array], data: tuple[object, object], sha
     A step without a label, where the mean over labels is not finite, has a loss and a gradient of 0.
     """
     samples, alone = Samples(math.prod(shape)), steps_as_samples(data, shape)
-    evaluate = jax.vmap(lambda row: mean(*samples.rows(alone, row)))
+    evaluate: Callable[[Array], Array] = jax.vmap(lambda row: mean(*samples.rows(alone, row)))
     rows = jnp.arange(samples.count)
     known = jnp.isfinite(evaluate(rows))
     # A step with a label stands in for one without, whose derivative would not be finite.
