@@ -84,6 +84,14 @@ def test_check(run: Path) -> None:
     assert "rnn/hidden of steps 0 to 10 cannot be read" in called("check", run, code=1)
 
 
+@pytest.mark.parametrize("level", ["summary", "timestep"])
+def test_check_reads_a_run_of_norms(tmp_path: Path, level: str) -> None:
+    with Run(tmp_path / "run.zarr") as writer:
+        writer.append(reduce_tree(testing.constant_gates(samples=4, steps=30), level), 0)
+    assert "1 steps, all whole" in called("check", tmp_path / "run.zarr")
+    assert tt.diagnostics.first_nonfinite(tt.open_run(tmp_path / "run.zarr")) is None
+
+
 def test_check_finds_a_nan(tmp_path: Path) -> None:
     with Run(tmp_path / "run.zarr") as writer:
         writer.append(testing.nonfinite("cell", sample=1, time=7, unit=2), 3)

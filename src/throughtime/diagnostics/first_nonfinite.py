@@ -14,7 +14,7 @@ import xarray as xr
 
 from throughtime._errors import SchemaError
 from throughtime._inputs import takes
-from throughtime._tree import Layer, states
+from throughtime._tree import Layer, keeps_norms, states
 from throughtime._vocabulary import VARIABLES, WEIGHTS, as_known
 from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import runs_backward, valid_steps
@@ -119,7 +119,7 @@ def _word(name: str, layer: xr.Dataset) -> str:
     if weight in layer.attrs.get("weights", "").split(", "):
         return f"kernel{name[len(weight) :]}"
     known = as_known(name, states(layer))
-    if known in VARIABLES or "time" not in layer[name].dims:
+    if known in VARIABLES or "time" not in layer[name].dims or keeps_norms(layer):
         return known
     return "gate_gradient" if name.endswith("_gradient") else "gate_activation"  # a marked tensor
 
