@@ -183,6 +183,10 @@ def frozen():
     return changed(decaying(), attributes={"trainable": 0})
 
 
+def unlabelled():
+    return changed(decaying(), hidden_gradient=None, loss=None)
+
+
 def without_kernel(_):
     return changed(every_step(), kernel=None)
 
@@ -353,6 +357,8 @@ PRODUCED = {
     "remedy_dead": lambda _: vanished(dead()),
     "frozen": lambda _: vanished(frozen()),
     "remedy_frozen": lambda _: vanished(frozen()),
+    "no_memory": lambda _: printed(Model(every_step(), OLD), dependency_length=8),
+    "remedy_labels": lambda _: printed(unlabelled()),
     "remedy_window": lambda _: printed(decaying(), dependency_length=50),
     "remedy_epsilon": lambda _: vanished(decaying(), optimizer=optimizer()),
 }

@@ -41,6 +41,39 @@ def test_the_lag_matrix_is_that_of_the_unrolled_loop() -> None:
     np.testing.assert_allclose(found / found[:, 4], norms / norms[:, 4:5], rtol=1e-10)
 
 
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_a_loss_that_averages_steps_is_that_of_each_step(factor: float) -> None:
+    y = np.random.default_rng(1).normal(size=(len(X), STEPS, UNITS))
+    y[:, 2] = np.nan  # a step without labels, which the mean leaves out
+
+    def mean(output: Any, y: Any) -> Any:
+        has_label = ~jnp.isnan(y)
+        return factor * jnp.sum(jnp.where(has_label, output - y, 0.0) ** 2) / jnp.sum(has_label)
+
+    def loss(zeros: Any, step: int) -> Any:
+        hidden, states = jnp.zeros((len(X), UNITS)), []
+        for t in range(STEPS):
+            hidden = jnp.tanh(X[:, t] @ W + hidden @ U) + zeros[:, t]
+            states.append(hidden)
+        return factor * jnp.sum(jnp.mean((states[step] - y[:, step]) ** 2, -1))
+
+    (leaf,) = tt.lag_matrix(tagger, X, y, loss=mean).leaves
+    norms = np.linalg.norm(jax.grad(loss)(jnp.zeros((len(X), STEPS, UNITS)), 4), axis=-1)
+    np.testing.assert_allclose(leaf["lag_matrix"].sel(loss_time=4), norms / STEPS, rtol=1e-9, atol=1e-12)
+    assert not leaf["lag_matrix"].sel(loss_time=2).any()
+    losses = tt.Probe(tagger, loss=mean).losses(X, y, step=4)
+    np.testing.assert_allclose(
+        losses, factor * np.mean((tagger(X)[:, 4] - y[:, 4]) ** 2, -1) / STEPS, rtol=1e-9
+    )
+
+
+def test_a_loss_that_couples_steps_has_none_of_each() -> None:
+    y = np.zeros((len(X), STEPS, UNITS))
+    y[:, ::2] = 5.0
+    with pytest.raises(tt.LossError, match="couples"):
+        tt.lag_matrix(tagger, X, y, loss=lambda output, y: jnp.sqrt(jnp.mean((output - y) ** 2)))
+
+
 def test_losses_of_single_samples_are_evaluated() -> None:
     model = Reader(rnn(nnx.GRUCell))
     found = tt.Probe(model, loss=squared).losses(X, Y)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from throughtime.diagnosis.actions import actions
 
 STEPS, LAG, SAMPLES = 20, 15, 32
 RNG = np.random.default_rng(0)
@@ -118,3 +119,20 @@ def test_all_layers_of_a_loss_at_every_step():
     found = tt.diagnose(model, x, x, dependency_length=4, layers="all")
     assert list(found.layers) == ["gru"]
     assert found.layers["gru"].reach.n == SAMPLES
+
+
+def test_a_frozen_layer_is_named_and_without_labels_they_are_the_next_action():
+    lower = keras.layers.LSTM(4, return_sequences=True, trainable=False, name="lower")
+    layers = [keras.Input((STEPS, 2)), lower, keras.layers.LSTM(4, name="upper"), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile("adam", "mse")
+    x = marked()
+    y = x[:, 0, :1] + RNG.normal(size=(SAMPLES, 1))
+    found = tt.diagnose(model, x, y, dependency_length=LAG, solved=1e-6)
+    (code,) = [each.code for each in actions(found) if "let training change" in each.text]
+    space = {"model": model}
+    exec(code, space)
+    assert space["layer"] is lower
+    assert lower.trainable
+    (action,) = actions(tt.diagnose(model, x))
+    assert action.text == "Pass the labels: diagnose(model, x, y)"

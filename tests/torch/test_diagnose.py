@@ -418,9 +418,44 @@ def test_one_sample_is_no_sample():
 
 def test_equal_inputs_say_nothing():
     x, y = to_remember()
-    found = diagnose(latch(), x[:1].repeat(32, 1, 1), y)
+    found = diagnose(latch(), x[:1].repeat(32, 1, 1), y, dependency_length=None)
     assert found.verdict == Verdict.CANNOT_SAY
     assert "equal inputs" in found.text
+    assert [each.text for each in actions(found)] == [
+        "Pass samples whose inputs differ: use cannot be measured with equal ones"
+    ]
+
+
+class Pooled(Last):
+    """A recurrent layer whose steps are averaged."""
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0].mean(1))
+
+
+def test_use_of_old_inputs_without_memory_has_a_note():
+    rnn = nn.RNN(1, 4, batch_first=True)
+    with torch.no_grad():
+        rnn.weight_hh_l0.zero_()  # a state contains the newest input alone
+    x = torch.randn(64, STEPS, 1, generator=generator())
+    note = "without memory"
+    for model, uses in ((Pooled(rnn, reader(4)), True), (Last(rnn, reader(4)), False)):
+        y = model(x).detach() + 0.01 * torch.randn(64, 1, generator=generator(1))
+        found = diagnose(model, x, y, dependency_length=10)
+        assert (found.layers["rnn"].use.answer == "yes") is uses
+        assert any(note in each for each in found.notes) is uses
+    found = diagnose(latch(), *to_remember())
+    assert not any(note in each for each in found.notes)
+
+
+def test_units_that_are_dead_are_named_without_a_length():
+    model = Last(nn.RNN(1, 4, batch_first=True, nonlinearity="relu"), reader(4)).double()
+    with torch.no_grad():
+        model.rnn.bias_ih_l0.fill_(-1e3)
+    x = positive()
+    found = diagnose(model, x, x[:, 0] + 1, dependency_length=None)
+    texts = [each.text for each in actions(found)]
+    assert any(text.startswith("If the loss is too high, initialise the layer anew") for text in texts)
 
 
 def test_a_loss_that_is_zero_says_nothing():

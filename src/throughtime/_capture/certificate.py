@@ -16,6 +16,7 @@ from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, Mo
 
 Warn = Callable[[str], object]
 Direction = TypeVar("Direction", DirectionRecord, SolvedRecord)
+_LETS_PASS = np.errstate(invalid="ignore", over="ignore")  # values that are not finite
 _CONTINUES = (
     "more rounding than usual, as in chaotic networks and near saturated gates; diagnostics continue with a "
     "note up to {limit}"
@@ -27,6 +28,7 @@ _REFUSED = (
 _NOT_FINITE = "values of the layer are not finite, and tt.diagnostics.first_nonfinite names the first one"
 
 
+@_LETS_PASS
 def certificate(
     leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]
 ) -> dict[str, Array]:
@@ -103,6 +105,7 @@ def _is_finite(leaf: LayerRecord) -> bool:
     return True
 
 
+@_LETS_PASS
 def with_sums(
     leaf: LayerRecord, direction: SolvedRecord, solved: dict[str, Array]
 ) -> tuple[SolvedRecord, dict[str, Array]]:
@@ -115,6 +118,7 @@ def with_sums(
     return along(direction), {**solved, **sums}
 
 
+@_LETS_PASS
 def along(direction: Direction) -> Direction:
     """Sum the framework's gradients of kernels and inputs along directions."""
     given, weights = direction.input_gradient, direction.weight_gradients.items()

@@ -13,13 +13,14 @@ from throughtime.diagnostics.thresholds import FAINT
 
 from . import causes
 from .results import NO, UNCLEAR, LayerDiagnosis, Remedy, Results, Verdict
+from .words import phrase
 
 _Code = Mapping[str, Mapping[str, str]]  # by framework and remedy
 _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _TEXTS: Mapping[str, str] = _TABLES["texts"]
 _OF_MODEL: _Code = _TABLES["model"]
 _OF_LAYER: _Code = _TABLES["layer"]
-_NEED_LAYER = ("chrono", "orthogonal", "forget_bias", "kernel")  # remedies whose code names a layer
+_NEED_LAYER = ("chrono", "orthogonal", "forget_bias", "kernel", "frozen")  # remedies whose code names a layer
 _BARE = ("lstm", "gru", "rnn")  # what a layer of torch is called that is the model itself
 
 
@@ -50,8 +51,13 @@ def actions(found: Results) -> Iterator[Action]:
         yield Action(_TEXTS["finite"], code=_code(found, Remedy(_TEXTS["finite"], "", "", "clipping")))
     if any("needs the model" in each.reason for each in used):
         yield Action(_TEXTS["use"], code=_again(lag))
+    elif any(each.reason == phrase("equal_inputs") for each in used):
+        yield Action(_TEXTS["equal"])
     elif found.dependency_length is None and found.layers and found.verdict is not Verdict.UNSTABLE:
-        yield Action(_TEXTS["older_lag" if found.uses_newest_alone else "lag"], code=_again(lag))
+        yield Action(
+            _TEXTS["older_lag" if found.uses_newest_alone else "lag"],
+            code=f"{_again(lag)}  # your lag instead of {lag}",
+        )
     yield from _more_samples(found)
     is_harmed = any("if all samples get the same inputs" in each.reason for each in used)
     if is_harmed:
@@ -90,18 +96,19 @@ def _again(lag: int | None) -> str:
 
 
 def _conditional_remedies(found: Results) -> Iterator[Remedy]:
-    """Yield remedies that apply if the task needs the requested lag and is not solved."""
-    if found.dependency_length is None or found.verdict in (Verdict.USES, Verdict.UNSTABLE):
+    """Yield remedies that apply if the task is not solved: for memory, if it needs the requested lag."""
+    if found.verdict in (Verdict.USES, Verdict.UNSTABLE):
         return
     for layer in found.layers.values():
-        yield from _remedies_of(found, layer)
+        every = _remedies_of(found, layer)
+        yield from (each for each in every if found.dependency_length or each.name == "dead")
 
 
 def _remedies_of(found: Results, layer: LayerDiagnosis) -> Iterator[Remedy]:
     if layer.verdict is Verdict.UNSTABLE:
         yield from causes.of_kernel(layer)
     elif layer.reach.answer == NO or layer.reach.value < FAINT:
-        yield from causes.remedies(layer, Verdict.NO_EVIDENCE, found.dependency_length, OptimizerStep())
+        yield from causes.remedies(layer, Verdict.NO_EVIDENCE, found.lag, OptimizerStep())
 
 
 def _action(found: Results, remedy: Remedy, condition: str = "") -> Action:

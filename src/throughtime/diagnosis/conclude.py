@@ -194,13 +194,14 @@ def _growth_sentences(found: Results, asked: Asked) -> Iterator[str]:
 
 def notes_of(found: Results, directions: Mapping[str, xr.Dataset], misread: Collection[str]) -> Iterator[str]:
     """Yield notes that qualify the answers for the layers."""
-    many = [
+    read_often = [
         path
         for path, leaf in directions.items()
-        if found.layers[path].reach.n
-        and (measure.needs_last_step(leaf) or measure.FROM_LAST_STEP in leaf.attrs)
+        if measure.needs_last_step(leaf) or measure.FROM_LAST_STEP in leaf.attrs
     ]
-    if many:
+    if len(read_often) == len(directions) and found.verdict in (Verdict.USES, Verdict.WEAK_SIGNAL):
+        yield phrase("no_memory", layers=join_words(read_often))
+    if many := [path for path in read_often if found.layers[path].reach.n]:
         yield phrase("from_last_step", layers=join_words(many))
     for path, leaf in directions.items():
         if measure.why_no_gradient(leaf):

@@ -272,7 +272,8 @@ class _Run:
     def _note(self, reading: Reading, swapped: Swapped) -> None:
         notes = []
         if len(reading.ways) > 1:
-            notes.append(phrase("either_direction"))
+            place = "the step of each loss" if reading.anchors else "both ends"
+            notes.append(phrase("either_direction", place=place))
         if reading.anchors:
             notes.append(phrase("per_step", n=len(reading.anchors), more=_MORE_ANCHORS))
         if swapped.without_partner:

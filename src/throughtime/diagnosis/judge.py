@@ -78,7 +78,8 @@ def _reason_without_lag(
     known = {path: leaf for path, leaf in directions.items() if not reasons[path]}
     if not known:
         path, reason = next(iter(reasons.items()))
-        return phrase("no_gradient", layer=path, reason=reason), ()
+        labels = (causes.remedy("remedy_labels", reason),) if reason == measure.NO_LABELS else ()
+        return phrase("no_gradient", layer=path, reason=reason), labels
     signals = {path: measure.signal(leaf) for path, leaf in known.items()}
     longest = max(one.longest for one in signals.values())
     if longest < 0:

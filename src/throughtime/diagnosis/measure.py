@@ -38,6 +38,7 @@ from .results import NAN, NOT_DEFINED, NOT_MEASURED, UNCLEAR, Answer
 from .words import number, phrase
 
 FROM_LAST_STEP = "from_last_step"  # attribute of a layer whose gradients are those of its last step's error
+NO_LABELS = "there are no labels"
 CLIPPED = 0.01  # step relative to the recurrent weights, to which a large one is clipped
 SHORT = 12  # lags below which a rate is fitted from the first one on
 
@@ -62,7 +63,7 @@ def why_no_gradient(layer: xr.Dataset) -> str:
     if "lag_matrix" in layer or name in layer:
         return ""
     key = reason_key("hidden_gradient", layer.attrs)
-    otherwise = "it was not captured" if "loss" in layer else "there are no labels"
+    otherwise = "it was not captured" if "loss" in layer else NO_LABELS
     return str(layer.attrs.get(f"missing_{key}", otherwise))
 
 

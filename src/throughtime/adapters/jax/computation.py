@@ -26,7 +26,7 @@ from .find import Found
 from .loop import Loop, marked
 from .models import Traced, traced
 from .program import Value
-from .samples import shapes_of
+from .samples import have_steps, losses_of_steps, shapes_of
 from .taps import Results, Seen, Taps, Zeros, run
 
 Arrays = Sequence[Array]
@@ -45,7 +45,10 @@ def total(loss: Loss, output: object, y: object, sample_weight: ArrayLike | None
         found = f"an array of {value.dtype}" if hasattr(value, "dtype") else type(value).__name__
         raise LossError(f"The loss must return a real floating-point array; it returned {found}.")
     if sample_weight is not None:
-        value = weighted(value, jnp.asarray(sample_weight, value.dtype))
+        weight = jnp.asarray(sample_weight, value.dtype)
+        if value.ndim < weight.ndim == 2 and have_steps((output, y), weight.shape):
+            value = losses_of_steps(partial(total, loss, sample_weight=None), (output, y), weight.shape)
+        value = weighted(value, weight)
     mean: Array = value.mean()
     return mean
 

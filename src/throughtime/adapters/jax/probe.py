@@ -18,7 +18,7 @@ from . import collect, find, models
 from .computation import Computation, check_loss, total
 from .loop import loops, marked
 from .models import Traced, traced
-from .samples import Samples, T, shapes_of, tree_map
+from .samples import Samples, T, shapes_of, steps_as_samples, tree_map
 
 Judged = tuple[object, object, Array | None]  # output, labels and weights
 
@@ -129,6 +129,13 @@ class Probe:
     def _reduced(self, data: Judged, samples: Samples) -> tuple[float, str]:
         """Find what the loss multiplies a sample's own gradient by, and name how it reduces samples."""
         refusals = (TypeError, ValueError, IndexError)
+        output, y, weight = data
+        if weight is not None and weight.ndim > 1:  # is the loss one of single steps?
+            alone = Samples(weight.size)
+            steps = *steps_as_samples((output, y), weight.shape), None
+            how = tried_factor(lambda *rows: self._loss_of(alone.rows(steps, *rows)), alone.count, refusals)
+            if how[1].startswith("couples"):
+                return how
         return tried_factor(lambda *rows: self._loss_of(samples.rows(data, *rows)), samples.count, refusals)
 
     def _why_unlike(self, how: str, data: Judged, samples: Samples) -> str:

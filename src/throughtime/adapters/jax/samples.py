@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -58,6 +59,32 @@ class Samples:
             return jnp.concatenate([one, other], axis) if one.ndim else one
 
         return tree_map(both, first, second)
+
+
+def have_steps(data: tuple[object, object], shape: tuple[int, ...]) -> bool:
+    """Whether output and labels have axes of samples and steps."""
+    return all(any(leaf.shape[:2] == shape for leaf in jax.tree.leaves(part)) for part in data)
+
+
+def steps_as_samples(data: T, shape: tuple[int, ...]) -> T:
+    """Make each step of each sample a sample of a single step."""
+    return tree_map(
+        lambda leaf: leaf.reshape(-1, 1, *leaf.shape[2:]) if leaf.shape[:2] == shape else leaf, data
+    )
+
+
+def losses_of_steps(mean: Callable[..., Array], data: tuple[object, object], shape: tuple[int, ...]) -> Array:
+    """Evaluate a loss of output and labels on each step alone, (sample, time).
+
+    A step without a label, where the mean over labels is not finite, has a loss and a gradient of 0.
+    """
+    samples, alone = Samples(math.prod(shape)), steps_as_samples(data, shape)
+    evaluate: Callable[[Array], Array] = jax.vmap(lambda row: mean(*samples.rows(alone, row)))
+    rows = jnp.arange(samples.count)
+    known = jnp.isfinite(evaluate(rows))
+    # A step with a label stands in for one without, whose derivative would not be finite.
+    values = evaluate(jnp.where(known, rows, jnp.argmax(known)))
+    return jnp.where(known, values, 0).reshape(shape)
 
 
 def shapes_of(structure: object) -> Hashable:
