@@ -97,6 +97,46 @@ class TestWindowsAreTheWhole:
         assert (leaf["carried_gradient"].isel(time=-1) == 0).all()
 
 
+class Stepping(nn.Module):
+    """Calls a cell as torch's own forward takes its arguments: by place, or states by name."""
+
+    def __init__(self, kind: str, *, by_name: bool) -> None:
+        super().__init__()
+        self.cell, self.head, self.by_name = CELLS[kind](M, N), nn.Linear(N, K), by_name
+
+    def first(self, x: torch.Tensor) -> Any:
+        zeros = x.new_zeros(len(x), N)
+        return (zeros, zeros.clone()) if isinstance(self.cell, nn.LSTMCell) else zeros
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state, outputs = self.first(x), []
+        for step in x.unbind(1):
+            state = self.cell(step, hx=state) if self.by_name else self.cell(step, state)
+            outputs.append(state[0] if isinstance(state, tuple) else state)
+        return self.head(torch.stack(outputs, 1))
+
+
+@pytest.mark.parametrize("kind", CELLS)
+class TestCellsByPlaceAndByName:
+    def test_every_variable_is_the_same(self, kind: str) -> None:
+        by_place, by_name = (capture(seeded(Stepping(kind, by_name=one)))["cell"] for one in (False, True))
+        assert set(by_place.data_vars) == set(by_name.data_vars)
+        for name, variable in by_place.data_vars.items():
+            assert difference(variable, by_name[name]) == 0, name
+
+    def test_states_that_torch_refuses_are_refused_as_torch_does(self, kind: str) -> None:
+        class Deep(Stepping):
+            def first(self, x: torch.Tensor) -> Any:
+                deep = x.new_zeros(1, len(x), N)
+                return (deep, deep) if isinstance(self.cell, nn.LSTMCell) else deep
+
+        model = seeded(Deep(kind, by_name=False))
+        with pytest.raises(ValueError, match="to be 1D or 2D, got 3D"):
+            model(X)
+        with pytest.raises(ValueError, match="to be 1D or 2D, got 3D"):
+            capture(model)
+
+
 class TestEdges:
     @pytest.mark.parametrize("copy", [False, True])
     def test_a_detached_state_is_the_edge_of_a_window(self, copy: bool) -> None:

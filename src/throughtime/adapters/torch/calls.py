@@ -58,11 +58,6 @@ class Entering:
     mark: GradientEdge | None
     taken: torch.Tensor | None  # what an earlier call returned, where this was handed out for it
 
-    @property
-    def shape(self) -> torch.Size:
-        """Shape of the tensor."""
-        return self.given.shape
-
 
 @dataclass(eq=False, slots=True)
 class Leaving:
@@ -166,7 +161,7 @@ class Calls:
         if len(self.steps) > 1:
             return any(one.taken is not None for one in latest.entering.values())
         returned = {one.plain.shape for one in latest.leaving.values()}
-        return any(one.shape in returned for one in latest.entering.values())
+        return any(one.given.shape in returned for one in latest.entering.values())
 
     @property
     def first_node(self) -> int:

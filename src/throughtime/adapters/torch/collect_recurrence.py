@@ -221,7 +221,7 @@ class Leaf:
         """Find the state before the first step; none where it is nothing yet, or a number for all."""
         first = self.steps[0].entering.get(state.argument)
         shape = self.steps[0].leaving[state.place].plain.shape
-        return first if first is not None and first.shape == shape else None
+        return first if first is not None and first.given.shape == shape else None
 
     def _initial(self, state: State) -> Array | None:
         first = self._first(state)

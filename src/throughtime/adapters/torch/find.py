@@ -48,7 +48,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
     """Take off what only wraps a module: a compiled model and a parallel one compute what it computes."""
     while True:
         # Not by class: that of a compiled module lives in a library that takes seconds to import.
-        inner = getattr(module, "_modules", {}).get("_orig_mod")
+        inner = dict(getattr(module, "_modules", {}).items()).get("_orig_mod")
         if inner is None and isinstance(module, _PARALLEL):
             inner = module.module
         if inner is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from . import recurrence
@@ -28,6 +29,7 @@ CELLS = {
     _VF.rnn_tanh_cell: "simple_rnn",
     _VF.rnn_relu_cell: "simple_rnn",
 }
+_OF_FORWARDS: dict[object, Function] = {nn.LSTMCell.forward: _VF.lstm_cell, nn.GRUCell.forward: _VF.gru_cell}
 KINDS = {_VF.lstm: "lstm", _VF.gru: "gru", _VF.rnn_tanh: "simple_rnn", _VF.rnn_relu: "simple_rnn"}
 
 
@@ -101,6 +103,16 @@ def read(kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | Non
     states = tuple(states) if isinstance(states, (tuple, list)) else (states,)
     states = tuple(ordinary(state) for state in states)
     return Arguments(kernel, ordinary(data), layout, batch_first, states, *others)
+
+
+def of_cell(forward: Function, arguments: tuple[Any, ...]) -> Function | None:
+    """Find the kernel that torch's own forward of a cell hands a batch and its states to as they are."""
+    kernel = _OF_FORWARDS.get(getattr(forward, "__func__", None))
+    if kernel is None or len(arguments) != 2:
+        return None
+    states = arguments[1] if kernel is _VF.lstm_cell else arguments[1:]
+    tensors = (arguments[0], *states) if isinstance(states, tuple) else ()
+    return kernel if tensors and all(getattr(one, "ndim", 0) == 2 for one in tensors) else None
 
 
 def run(asked: Arguments, marks: Mark) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...]]:
@@ -222,8 +234,7 @@ class Windows:
         """Find the call whose states this one starts from; -1 where it starts anew."""
         if not self.calls.steps:
             return -1
-        places = [self.calls.place_of(one.given) for one in step.entering.values()]
-        sources = {-1 if place is None else place[0] for place in places}
+        sources = {(self.calls.place_of(one.given) or (-1,))[0] for one in step.entering.values()}
         if len(sources) > 1 or -1 in sources:
             links = recurrence.links_of(self.calls, step, (), by_values=by_values)
             sources = {link.source for link in links}

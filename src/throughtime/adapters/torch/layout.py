@@ -156,19 +156,14 @@ class Meter:
 
     def add(self, module: Recurrent, given: object, *, samples: int, is_watched: bool) -> None:
         """Add a call of a recurrent layer or cell before it runs, of a model of so many samples."""
-        is_cell = isinstance(module, nn.RNNCellBase)
-        steps = self._calls[id(module)] = self._calls.get(id(module), 0) + 1
-        if is_cell and not _is_due(steps):
-            return
         if self.budget.part == self.budget.samples:
             self.budget = replace(self.budget, samples=samples, part=samples)
         if not isinstance(given, (torch.Tensor, PackedSequence)):
             return
-        data = given.data if isinstance(given, PackedSequence) else given
         rows = count_samples(module, given) / self.budget.part
-        asked, item = self._asked(is_watched), data.element_size()
+        asked, item = self._asked(is_watched), given.data.element_size()
         if isinstance(module, nn.RNNCellBase):
-            one = _direction(module, rows, steps, module.input_size, item)
+            one = _direction(module, rows, self._calls[id(module)], module.input_size, item)
             self._of_cells[id(module)] = estimate([one], asked, STEPWISE, is_merged=False)
         else:
             for directions in _inner_layers(module, rows, _steps(module, given), item):
@@ -183,9 +178,9 @@ class Meter:
 
     def add_again(self, module: int, tensors: Sequence[torch.Tensor], samples: int) -> None:
         """Add what one more call of a module returned: it, its copy, what it was made of, and gradients."""
-        calls = self._calls[module] = self._calls.get(module, 0) + 1
-        if not _is_due(calls):
+        if not self.is_due(module):
             return
+        calls = self._calls[module]
         size = sum(tensor.nbytes for tensor in tensors)
         square = 4 * samples * sum(tensor.numel() / samples for tensor in tensors) ** 2
         kept = {"state_jacobian": Amount(calls * square / self.budget.part)}
@@ -193,15 +188,16 @@ class Meter:
         self._of_cells[module] = Need(kept, passing=Amount(6 * calls * size / self.budget.part))
         self._check()
 
+    def is_due(self, module: int) -> bool:
+        """Note a call of a cell, or of another module in a loop; returns whether it is one that is added."""
+        calls = self._calls[module] = self._calls.get(module, 0) + 1
+        return calls % _OFTEN == 0 or calls & (calls - 1) == 0  # the first ones: 1, 2, 4, 8
+
     def _asked(self, is_watched: bool) -> Asked:
         return Asked(self._quantities if is_watched else frozenset())
 
     def _check(self) -> None:
         self.budget.check(sum(self._of_cells.values(), self._sum))
-
-
-def _is_due(calls: int) -> bool:
-    return calls % _OFTEN == 0 or calls & (calls - 1) == 0  # the first ones: 1, 2, 4, 8
 
 
 def _steps(module: nn.RNNBase, given: torch.Tensor | PackedSequence) -> int:

@@ -58,7 +58,7 @@ class Recurrence:
         entering = self.steps[-1].entering.items()
         # An input has its samples first, a state may have its layers first.
         ordered = sorted(entering, key=lambda pair: pair[0] in carried)
-        return next((int(one.shape[0]) for _, one in ordered if one.given.ndim > 1), None)
+        return next((int(one.given.shape[0]) for _, one in ordered if one.given.ndim > 1), None)
 
     def by_sample(self, tensor: torch.Tensor) -> torch.Tensor:
         """Bring a state, an input or an output to (sample, …)."""

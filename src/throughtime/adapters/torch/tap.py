@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -62,13 +62,11 @@ class Recorder:
             is_kernel = is_recurrent(module)
             if not (is_kernel or entry is not None or is_candidate):
                 continue
-            forward = module.forward
+            wrapped = forward = module.forward
             if is_kernel:
                 wrapped = self._recurrent(entry, module, forward, name or class_name(module))
             elif entry is not None:
                 wrapped = self._plain(entry, forward)
-            else:
-                wrapped = forward
             if is_candidate:
                 wrapped = self._loop_step(self._candidates[id(module)].path, calls.names_of(forward), wrapped)
             if wrapped is forward:
@@ -200,6 +198,9 @@ class Recorder:
                 self._count(module, given, is_watched=entry is not None)
             if entry is None:
                 return forward(*arguments, **keywords)
+            if not keywords and (kernel := kernels.of_cell(forward, arguments)) is not None:
+                weights = module.weight_ih, module.weight_hh, module.bias_ih, module.bias_hh
+                return self.step(entry, kernel, (*arguments, *weights))
             with _Kernels(self, entry, getattr(given, "unsorted_indices", None)):
                 return forward(*arguments, **keywords)
 
@@ -208,10 +209,13 @@ class Recorder:
     def _count(self, module: layout.Recurrent, given: Any, *, is_watched: bool) -> None:
         """Note how many samples a recurrent layer is called with, and what it is going to take."""
         is_cell = isinstance(module, nn.RNNCellBase)
+        if is_cell and not self.meter.is_due(id(module)):
+            return
         if not (is_cell and any(id(module) == known for known, _ in self._sizes)):  # its calls are steps
             self._sizes.append((id(module), layout.count_samples(module, given)))
         is_second = getattr(module, "batch_first", None) is False and getattr(given, "ndim", 0) == 3
-        if is_second and any(_is_same(given, one) for one in self._inputs):
+        same = (one for one in self._inputs if is_second and given.data_ptr() == one.data_ptr())
+        if any(given.shape == one.shape for one in same):
             self.time_major = tuple(given.shape[:2])
         self.meter.add(module, given, samples=self.sizes[0], is_watched=is_watched)
 
@@ -278,13 +282,5 @@ class _Kernels(TorchFunctionMode):
 
 def _gradients_on() -> AbstractContextManager[object]:
     """Record what runs, also where the model's own code has switched gradients off."""
-    if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
-        return nullcontext()
-    stack = ExitStack()
-    stack.enter_context(torch.inference_mode(False))
-    stack.enter_context(torch.enable_grad())
-    return stack
-
-
-def _is_same(tensor: torch.Tensor, other: torch.Tensor) -> bool:
-    return bool(tensor.data_ptr() == other.data_ptr() and tensor.shape == other.shape)
+    is_on = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    return nullcontext() if is_on else torch.inference_mode(False)  # which switches gradients on as well
