@@ -107,15 +107,12 @@ def _is_finite(leaf: LayerRecord) -> bool:
 
 @_LETS_PASS
 def with_sums(
-    leaf: LayerRecord, direction: SolvedRecord, solved: dict[str, Array]
+    direction: SolvedRecord, solved: dict[str, Array], sides: tuple[Array, Array] | None
 ) -> tuple[SolvedRecord, dict[str, Array]]:
     """Add gradients of weights and input along directions, where they follow from those of gates."""
-    before, kernel = direction.hidden_before, direction.kernel
-    if before is None or kernel is None or "gate_gradient" not in solved or "kernel_gradient" in solved:
+    if sides is None or direction.kernel is None or "kernel_gradient" in solved:
         return direction, solved
-    resets_after = bool(leaf.flags.get("reset_after", 1))
-    sums = cells.sums_along(solved, before, kernel, kind=leaf.kind, reset_after=resets_after)
-    return along(direction), {**solved, **sums}
+    return along(direction), {**solved, **cells.sums_along(solved, *sides, direction.kernel)}
 
 
 @_LETS_PASS

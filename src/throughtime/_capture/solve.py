@@ -139,18 +139,19 @@ def _initial_states(leaf: LayerRecord) -> dict[str, Array]:
 
 def _taken(leaf: LayerRecord, direction: SolvedRecord, wanted: frozenset[str]) -> dict[str, Array]:
     """Select the wanted quantities that the framework has computed."""
-    solved = dict(direction.arrays)
+    solved, sides = dict(direction.arrays), None
     if direction.hidden_before is not None and "gate_gradient" in solved:
-        solved["step_contribution"] = cells.step_contribution(
+        sides = cells.on_recurrent_side(
             direction.hidden_before,
             solved["gate_gradient"],
             solved.get("gate_activation"),
             kind=leaf.kind,
             reset_after=bool(leaf.flags.get("reset_after", 1)),
         )
+        solved["step_contribution"] = cells.step_contribution(*sides)
     arrays = {name: array for name, array in solved.items() if _word(leaf, name) in wanted & _SOLVED}
     if "certificate" in wanted:
-        arrays.update(certificate(leaf, *with_sums(leaf, direction, solved)))
+        arrays.update(certificate(leaf, *with_sums(direction, solved, sides)))
     return arrays
 
 

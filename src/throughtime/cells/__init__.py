@@ -18,7 +18,7 @@ from .certificate import (
     step_sizes,
     summed_terms,
 )
-from .contribution import step_contribution, sums_along
+from .contribution import on_recurrent_side, step_contribution, sums_along
 from .directions import along_directions, directions
 from .jacobians import step_jacobians
 from .layer import Layer, Pass
@@ -42,6 +42,7 @@ __all__ = [
     "directions",
     "input_terms",
     "limit",
+    "on_recurrent_side",
     "solve",
     "states_before",
     "step_contribution",

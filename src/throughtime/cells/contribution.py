@@ -24,31 +24,14 @@ def step_contributions(block: Block, columns: Floats) -> Floats:
 
 
 @np.errstate(invalid="ignore", over="ignore")  # values that are not finite remain
-def step_contribution(
-    hidden_before: Floats,
-    gate_gradient: Floats,
-    gates: Floats | None = None,
-    *,
-    kind: str,
-    reset_after: bool = True,
-) -> Floats:
-    """‖dL/dU_(t)‖ (sample, time), from gate gradients (sample, time, [gate,] unit) of another source.
-
-    √(Σ_gates ‖h_{t-1}‖²·‖ρ‖²), see `on_recurrent_side`.
-    """
-    before, sides = on_recurrent_side(hidden_before, gate_gradient, gates, kind=kind, reset_after=reset_after)
-    squares = squared_norm(before) * squared_norm(sides)
-    contribution: Floats = np.sqrt(squares.sum(-1)).astype(gate_gradient.dtype)
-    return contribution
-
-
 def on_recurrent_side(
     hidden_before: Floats, gate_gradient: Floats, gates: Floats | None, *, kind: str, reset_after: bool
 ) -> tuple[Floats, Floats]:
     """Return h_{t-1} and ρ of dL/dU_(t) = h_{t-1}ᵀ ρ_t, (sample, time, gate, unit).
 
-    ρ = dz, but for a GRU's candidate ρ = r·dz, or h = r·h_{t-1} where it resets before the product. One
-    h_{t-1} serves all gates, but with dropout `hidden_before` has another one for each.
+    Gate gradients dz are (sample, time, [gate,] unit). ρ = dz, but for a GRU's candidate ρ = r·dz, or
+    h = r·h_{t-1} where it resets before the product. One h_{t-1} serves all gates, but with dropout
+    `hidden_before` has another one for each.
     """
     if kind == "simple_rnn":
         hidden_before, gate_gradient = hidden_before[..., None, :], gate_gradient[..., None, :]
@@ -64,22 +47,27 @@ def on_recurrent_side(
     return hidden_before, gate_gradient
 
 
-def sums_along(
-    solved: Mapping[str, Floats], hidden_before: Floats, kernel: Floats, *, kind: str, reset_after: bool
-) -> dict[str, Floats]:
-    """Add up what steps contribute, from inputs, gates and their gradients as `solve` names them.
+@np.errstate(invalid="ignore", over="ignore")
+def step_contribution(hidden_before: Floats, recurrent: Floats) -> Floats:
+    """‖dL/dU_(t)‖ (sample, time) = √(Σ_gates ‖h_{t-1}‖²·‖ρ‖²), from what `on_recurrent_side` returns."""
+    squares = squared_norm(hidden_before) * squared_norm(recurrent)
+    contribution: Floats = np.sqrt(squares.sum(-1)).astype(recurrent.dtype)
+    return contribution
 
-    Kernels and inputs are as `along_directions` gives them. Other arguments are as in `step_contribution`.
+
+def sums_along(
+    solved: Mapping[str, Floats], hidden_before: Floats, recurrent: Floats, kernel: Floats
+) -> dict[str, Floats]:
+    """Add up what steps contribute, from inputs and gradients of gates as `solve` names them.
+
+    Kernels and inputs are as `along_directions` gives them, h_{t-1} and ρ as `on_recurrent_side` does.
     """
-    gate_gradient, gates = solved["gate_gradient"], solved.get("gate_activation")
-    before, recurrent = on_recurrent_side(
-        hidden_before, gate_gradient, gates, kind=kind, reset_after=reset_after
-    )
+    gate_gradient = solved["gate_gradient"]
     own, shape = gate_gradient.reshape(recurrent.shape), (-1, *gate_gradient.shape[2:])
     entering = along_directions(kernel).reshape(-1, gate_gradient[0, 0].size).T
     return {
         "kernel_gradient": _sum(solved["input"][:, :, None], own).reshape(shape),
-        "recurrent_kernel_gradient": _sum(before, recurrent).reshape(shape),
+        "recurrent_kernel_gradient": _sum(hidden_before, recurrent).reshape(shape),
         "bias_gradient": own.sum((0, 1)).reshape(shape[1:]),
         "recurrent_bias_gradient": recurrent.sum((0, 1)).reshape(shape[1:]),
         "input_gradient": (_by_time(gate_gradient) @ entering).swapaxes(0, 1),

@@ -32,9 +32,8 @@ class Samples:
     count: int
     first: int = 0  # axis of samples of the batch where both would do
     is_single: bool = False  # the whole batch is one sample, a series alone
-    grown: Mapping[Value, ShapedArray] | None = (
-        None  # shapes of all values with one sample more; None if it cannot run so
-    )
+    # shapes of all values with one sample more; None if it cannot run so
+    grown: Mapping[Value, ShapedArray] | None = None
 
     def of_data(self, leaf: Array) -> int | None:
         """Find the axis of samples of an array of the batch."""

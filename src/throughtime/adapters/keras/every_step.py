@@ -1,8 +1,10 @@
 """Finds what lies within a cell's steps, all steps at once: gates, gradients of gates, inputs and weights.
 
 The loop has found every state and its gradient. One step of the cell, run on all steps as if they were
-samples, gives the rest by the framework's autodiff, and on request the Jacobian from state to state. The
-gradients of inputs and weights are thus found twice, here and by the loop, and the certificate compares them.
+samples, gives the rest by the framework's autodiff, and on request the Jacobian from state to state.
+Gradients of inputs and weights are thus found twice, by the loop and from the steps, and the certificate
+compares them. Where input and state enter a cell by products, those of the steps follow from the gradients of
+gates; elsewhere autodiff finds them here.
 """
 
 from __future__ import annotations

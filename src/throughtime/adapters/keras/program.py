@@ -108,8 +108,8 @@ class Program:
         if self.has_loss and self._is_scaled:
             return loss_scale.run_scaled(run_at)
         is_mean = self._is_exact and factor(self.reductions.declared or ("",), None, 1)[1] == MEAN
-        has_many = self.has_loss and self.request.quantities & INSIDE_GRADIENTS
-        self.undone = self.probe.samples(data[0]) if has_many and is_mean else 1
+        asks_inside = self.has_loss and self.request.quantities & INSIDE_GRADIENTS
+        self.undone = self.probe.samples(data[0]) if asks_inside and is_mean else 1
         return run_at(np.asarray(self.undone, np.float32) if self.has_loss else None)
 
     def do_without_loss(self) -> None:
