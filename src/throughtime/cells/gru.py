@@ -47,7 +47,7 @@ def activate(layer: Layer, block: Block) -> None:
 def factors(layer: Layer, block: Block) -> Factors:
     """Return (ρ_h, a_z, a_r, a_h) per unit of dL/dh; z leaks."""
     q, z, r, candidate = (block.columns[:, :, column] for column in range(4))
-    coefficients = np.empty_like(block.columns)
+    coefficients = block.gradients
     rho_h, a_z, a_r, a_h = (coefficients[:, :, column] for column in range(4))
     names = (layer.recurrent_activation, layer.recurrent_activation, layer.activation)
     slopes(block.columns[:, :, INPUT_SIDE], names, out=coefficients[:, :, INPUT_SIDE])
@@ -56,10 +56,10 @@ def factors(layer: Layer, block: Block) -> Factors:
     a_r *= q
     a_r *= a_h
     np.multiply(a_h, r, out=rho_h)
-    return Factors(coefficients, block.recurrent, leak=z.copy())
+    return Factors(coefficients, block.recurrent, leak=z)
 
 
-def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, columns: Floats, carry: Carry) -> None:
     """One ufunc."""
     np.multiply(hidden[..., None, :], factors.columns[step], out=columns)
 

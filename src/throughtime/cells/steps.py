@@ -21,11 +21,12 @@ class Block:
     """A run of steps in the fast path, (time, sample, …) in processing order; views, never copies.
 
     `columns` (time, sample, column, unit) are the cell's gates and whatever else its matrix product
-    gives; `cell` is c_t. `reset_hidden` is r · h_{t-1}.
-    `recurrent` (column · unit, unit) is Uᵀ.
+    gives, `gradients` room for dz. In memory columns come first: NumPy is several times faster on long runs.
+    `cell` is c_t, `reset_hidden` r · h_{t-1}, `recurrent` (column, unit, unit) Uᵀ.
     """
 
     columns: Floats
+    gradients: Floats
     hidden_before: Floats
     recurrent: Floats
     cell_before: Floats | None = None
@@ -36,15 +37,19 @@ class Block:
         """Return a view of several steps."""
         kept = (self.cell_before, self.cell, self.reset_hidden)
         viewed = (None if values is None else values[run] for values in kept)
-        return Block(self.columns[run], self.hidden_before[run], self.recurrent, *viewed)
+        views = (values[run] for values in (self.columns, self.gradients, self.hidden_before))
+        return Block(*views, self.recurrent, *viewed)
 
 
 @dataclass(frozen=True)
 class Factors:
-    """The coefficients of the linear adjoint along a trajectory: (time, sample, unit) but for `columns`."""
+    """The coefficients of the linear adjoint along a trajectory: (time, sample, unit) but for `columns`.
+
+    `columns` lie where dz will, so that each is replaced by it.
+    """
 
     columns: Floats  # (time, sample, column, unit), A of dz = A · dL/dh; LSTM: · dL/dc, but for o
-    recurrent: Floats  # (column · unit, unit), Uᵀ
+    recurrent: Floats  # (column, unit, unit), Uᵀ
     leak: Floats | None = None  # of the path from h_{t-1} to h_t that bypasses the gates
     hidden_to_cell: Floats | None = None  # LSTM: o(1 − tanh² c)
     forget: Floats | None = None  # LSTM: f
@@ -57,19 +62,21 @@ class Factors:
 class Carry:
     """Buffers of the fast adjoint, (…, sample, unit), overwritten at each step.
 
-    `hidden` and `cell` are the state adjoint η that crosses from one step to the step before it;
-    `total_cell` is the total dL/dc_t of the step just done.
+    `hidden` and `cell` are the state adjoint η that crosses from one step to the step before it.
     """
 
     hidden: Floats
     cell: Floats
-    total_cell: Floats
     scratch: Floats
 
     @classmethod
-    def of(cls, hidden: Floats, cell: Floats) -> Carry:
-        """Make the carry that the adjoint begins with: dL/d(final states)."""
-        return cls(hidden.copy(), cell.copy(), np.zeros_like(cell), np.zeros_like(hidden))
+    def of(cls, hidden: Floats, cell: Floats, scale: np.floating) -> Carry:
+        """Make the carry that the adjoint begins with: dL/d(final states), scaled."""
+        return cls(hidden * scale, cell * scale, np.empty_like(hidden))
+
+    def first(self) -> Carry:
+        """Return a view of the first step of several."""
+        return Carry(self.hidden[0], self.cell[0], self.scratch[0])
 
 
 class Cell(Protocol):
@@ -89,15 +96,15 @@ class Cell(Protocol):
         """Turn the matrix product in `block.columns` into activated gates, in place."""
 
     def factors(self, layer: Layer, block: Block) -> Factors:
-        """Linearise a block; no result is a view of `block.columns`."""
+        """Linearise a block, with `block.gradients` as the room for `columns`."""
 
-    def pull(self, factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
-        """One step of the adjoint, or several that stand apart: read dL/dh_t, write dz and η of the cell."""
-
-    def hand_back(
-        self, factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry
+    def pull(
+        self, factors: Factors, step: Places, hidden: Floats, cell: Floats, columns: Floats, carry: Carry
     ) -> None:
-        """Write η of h, after `pull`; of steps that stand apart only the first one needs it."""
+        """One step of the adjoint, or several that stand apart: read dL/dh, write dL/dc, dz and η of c."""
+
+    def hand_back(self, factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
+        """Write η of h, after `pull`."""
 
     def split(
         self, block: Block, totals: Floats, columns: Floats, drawn: Floats | None
@@ -119,12 +126,19 @@ def joint_weights(layer: Layer) -> Floats:
     return np.concatenate([layer.recurrent_kernel, layer.kernel, bias[None]])
 
 
-def hand_back(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def by_column(values: Floats) -> Floats:
+    """Return a view (column, time · sample, unit) of `Block.columns` or `Block.gradients`."""
+    return values.transpose(2, 0, 1, 3).reshape(values.shape[2], -1, values.shape[3])
+
+
+def through_recurrent(columns: Floats, recurrent: Floats, out: Floats) -> None:
+    """Σ of the columns · Uᵀ at one step; a GRU has more columns than those on the recurrent side."""
+    np.add.reduce(np.matmul(columns.swapaxes(0, 1)[: len(recurrent)], recurrent), 0, out=out)
+
+
+def hand_back(factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
     """One product, and two ufuncs if h leaks."""
-    units, width = hidden.shape[-1], len(factors.recurrent)
-    # A GRU has more columns than those on the recurrent side: BLAS takes the stride, nothing is copied.
-    rows = columns.reshape(-1, columns.shape[-2] * columns.shape[-1])[:, :width]
-    np.dot(rows, factors.recurrent, out=carry.hidden.reshape(-1, units))
+    through_recurrent(columns, factors.recurrent, carry.hidden)
     if factors.leak is not None:
         np.multiply(hidden, factors.leak[step], out=carry.scratch)
         np.add(carry.hidden, carry.scratch, out=carry.hidden)

@@ -242,4 +242,4 @@ class Windows:
         if source not in self._last:
             return -1
         before = self.calls.steps[source]
-        return -1 if why_it_ends(before, step, recurrence.of_cell(before).states) else source
+        return -1 if why_it_ends(before, step, recurrence.states_of_cell(len(before.leaving))) else source

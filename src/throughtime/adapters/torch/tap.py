@@ -148,7 +148,7 @@ class Recorder:
             if is_plain or not self._is_open:  # a checkpoint has to save what it saved before
                 return calls.Calls(names).run(forward, arguments, keywords, 0)
             self._count_of_calls += 1
-            noted = self._watched.setdefault(path, calls.Calls(names))
+            noted = self._watched.get(path) or self._watched.setdefault(path, calls.Calls(names))
             self._open_calls.append({})
             try:
                 result = noted.run(forward, arguments, keywords, self._count_of_calls)
@@ -158,7 +158,7 @@ class Recorder:
             if not noted.may_carry:
                 self._plain_paths.add(path)
                 del self._watched[path]
-            elif len(noted.steps) > 1:
+            elif len(noted.steps) > 1 and self.meter.is_due(id(noted)):
                 self.meter.add_again(id(noted), noted.results, self.sizes[0])
             return result
 
@@ -235,7 +235,9 @@ class Recorder:
 
     def step(self, entry: Found, kernel: Function, arguments: tuple[Any, ...]) -> object:
         """Run one step of a cell."""
-        noted = self._windows.setdefault(id(entry.layer), kernels.Windows())
+        noted = self._windows.get(id(entry.layer)) or self._windows.setdefault(
+            id(entry.layer), kernels.Windows()
+        )
         with _gradients_on():
             result, step, first = noted.step(kernel, arguments, self._marks)
         if first is None:
