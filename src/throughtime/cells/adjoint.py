@@ -152,7 +152,7 @@ def _pulled_back(
     steps, cell, factor = replayed.steps, cell_of(layer), replayed.weights.dtype.type(scale)
     arriving = output_gradient(passed, factor.dtype, scale)
     hidden_gradient = move_to_valid(arriving, steps.valid, zero_output=passed.zero_output)
-    columns, final = replayed.block.gradients, final_gradients(passed, steps)
+    final = final_gradients(passed, steps)
     # A cell without c ignores its room.
     cell_gradient = np.empty_like(hidden_gradient if replayed.block.cell is None else replayed.block.cell)
     squashed = None if layer.projection is None else lstm.squashed(layer, replayed.block)
@@ -169,12 +169,12 @@ def _pulled_back(
                     drop_vanished(carry.hidden, carry.cell)
                 gradient = hidden_gradient[here]
                 np.add(gradient, carry.hidden, out=gradient)
-                cell.pull(factors, in_block, gradient, cell_gradient[here], columns[here], carry)
+                cell.pull(factors, in_block, gradient, cell_gradient[here], carry)
                 if not steps.stand_apart:
-                    cell.hand_back(factors, in_block, gradient, columns[here], carry)
+                    cell.hand_back(factors, in_block, gradient, carry)
         if steps.stand_apart:  # the first step alone hands back to a state that nothing has made
-            carry = carry.first()
-            cell.hand_back(factors, 0, hidden_gradient[0], columns[0], carry)
+            carry = Carry(*(values[0] for values in carry))
+            cell.hand_back(factors, 0, hidden_gradient[0], carry)
     found = {
         "hidden_gradient": in_input_time(hidden_gradient, passed),
         "initial_hidden_gradient": carry.hidden,

@@ -56,12 +56,13 @@ def factors(layer: Layer, block: Block) -> Factors:
     a_r *= q
     a_r *= a_h
     np.multiply(a_h, r, out=rho_h)
-    return Factors(coefficients, block.recurrent, leak=z)
+    return Factors(coefficients, block.recurrent, leak=z.copy())
 
 
-def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
     """One ufunc."""
-    np.multiply(hidden[..., None, :], factors.columns[step], out=columns)
+    columns = factors.columns[step]
+    np.multiply(hidden[..., None, :], columns, out=columns)
 
 
 def split(block: Block, totals: Floats, columns: Floats, drawn: Floats | None) -> dict[str, Floats]:

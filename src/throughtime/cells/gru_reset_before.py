@@ -49,27 +49,27 @@ def factors(layer: Layer, block: Block) -> Factors:
     return Factors(
         coefficients,
         block.recurrent,
-        leak=z,
-        reset=r,
+        leak=z.copy(),
+        reset=r.copy(),
         reset_slope=block.hidden_before * reset_slope,
     )
 
 
-def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
     """One product, left in `carry.scratch` for `hand_back`, and two ufuncs."""
     assert factors.reset_slope is not None
-    units, p = hidden.shape[-1], carry.scratch
-    np.multiply(hidden[..., None, :], factors.columns[step], out=columns)
+    units, p, columns = hidden.shape[-1], carry.scratch, factors.columns[step]
+    np.multiply(hidden[..., None, :], columns, out=columns)
     np.dot(columns[..., 2, :].reshape(-1, units), factors.recurrent[2], out=p.reshape(-1, units))
     np.multiply(p, factors.reset_slope[step], out=columns[..., 1, :])
 
 
-def hand_back(factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def hand_back(factors: Factors, step: int, hidden: Floats, carry: Carry) -> None:
     """One product and four ufuncs."""
     assert factors.leak is not None
     assert factors.reset is not None
     p = carry.scratch
-    steps.through_recurrent(columns, factors.recurrent[:2], carry.hidden)
+    steps.through_recurrent(factors.columns[step], factors.recurrent[:2], carry.hidden)
     np.multiply(p, factors.reset[step], out=p)
     np.add(carry.hidden, p, out=carry.hidden)
     np.multiply(hidden, factors.leak[step], out=p)

@@ -43,19 +43,19 @@ def factors(layer: Layer, block: Block) -> Factors:
         block.gradients[:, :, gate] *= other
     e = o * phi.slope(squashed)
     projected = None if layer.projection is None else np.ascontiguousarray(layer.projection.T)
-    return Factors(block.gradients, block.recurrent, hidden_to_cell=e, forget=f, projected=projected)
+    return Factors(block.gradients, block.recurrent, hidden_to_cell=e, forget=f.copy(), projected=projected)
 
 
-def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
     """Five ufuncs."""
     assert factors.hidden_to_cell is not None
     assert factors.forget is not None
-    coefficients = factors.columns[step]
+    columns = factors.columns[step]
     squashed = hidden if factors.projected is None else hidden @ factors.projected
     np.multiply(squashed, factors.hidden_to_cell[step], out=cell)
     np.add(cell, carry.cell, out=cell)
-    np.multiply(cell[..., None, :], coefficients[..., :3, :], out=columns[..., :3, :])
-    np.multiply(squashed, coefficients[..., 3, :], out=columns[..., 3, :])
+    np.multiply(cell[..., None, :], columns[..., :3, :], out=columns[..., :3, :])
+    np.multiply(squashed, columns[..., 3, :], out=columns[..., 3, :])
     np.multiply(cell, factors.forget[step], out=carry.cell)
 
 

@@ -143,15 +143,14 @@ def hold(factors: Factors, valid: Mask | None) -> Factors:
     """
     if valid is None or valid.all():
         return factors
-    for values in (factors.columns, factors.hidden_to_cell, factors.reset_slope):
+    leak = np.zeros((*valid.shape, 1), factors.columns.dtype) if factors.leak is None else factors.leak
+    for values in (factors.columns, factors.hidden_to_cell, factors.reset, factors.reset_slope):
         if values is not None:
             values[~valid] = 0
-    zero, there = np.zeros((), factors.columns.dtype), valid[..., None]
-    kept = {"leak": 1, "forget": 1, "reset": 0}  # which may be views of gates
-    views = {name: getattr(factors, name) for name in kept}
-    views["leak"] = zero if factors.leak is None else factors.leak
-    held = {name: np.where(there, one, zero + kept[name]) for name, one in views.items() if one is not None}
-    return replace(factors, **held)
+    for values in (leak, factors.forget):
+        if values is not None:
+            values[~valid] = 1
+    return replace(factors, leak=leak)
 
 
 def room_for_cell(steps: Steps) -> tuple[Floats, Floats]:

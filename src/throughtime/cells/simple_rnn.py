@@ -30,6 +30,7 @@ def factors(layer: Layer, block: Block) -> Factors:
     return Factors(block.gradients, block.recurrent)
 
 
-def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
     """One ufunc."""
-    np.multiply(hidden[..., None, :], factors.columns[step], out=columns)
+    columns = factors.columns[step]
+    np.multiply(hidden[..., None, :], columns, out=columns)

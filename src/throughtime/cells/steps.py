@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from .layer import Floats, Layer
 Places = int | slice  # a step of a block, or several
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """A run of steps in the fast path, (time, sample, …) in processing order; views, never copies.
 
     `columns` (time, sample, column, unit) are the cell's gates and whatever else its matrix product
@@ -35,20 +34,15 @@ class Block:
 
     def at(self, run: slice) -> Block:
         """Return a view of several steps."""
-        kept = (self.cell_before, self.cell, self.reset_hidden)
-        viewed = (None if values is None else values[run] for values in kept)
-        views = (values[run] for values in (self.columns, self.gradients, self.hidden_before))
-        return Block(*views, self.recurrent, *viewed)
+        each = {name: values for name, values in self._asdict().items() if values is not None}
+        return self._replace(**{name: values[run] for name, values in each.items() if name != "recurrent"})
 
 
 @dataclass(frozen=True)
 class Factors:
-    """The coefficients of the linear adjoint along a trajectory: (time, sample, unit) but for `columns`.
+    """The coefficients of the linear adjoint along a trajectory: (time, sample, unit) but for `columns`."""
 
-    `columns` lie where dz will, so that each is replaced by it.
-    """
-
-    columns: Floats  # (time, sample, column, unit), A of dz = A · dL/dh; LSTM: · dL/dc, but for o
+    columns: Floats  # (time, sample, column, unit), A of dz = A · dL/dh, then dz; LSTM: · dL/dc, but for o
     recurrent: Floats  # (column, unit, unit), Uᵀ
     leak: Floats | None = None  # of the path from h_{t-1} to h_t that bypasses the gates
     hidden_to_cell: Floats | None = None  # LSTM: o(1 − tanh² c)
@@ -58,8 +52,7 @@ class Factors:
     projected: Floats | None = None  # (unit, cell_unit), Pᵀ of an LSTM with a projection
 
 
-@dataclass(frozen=True)
-class Carry:
+class Carry(NamedTuple):
     """Buffers of the fast adjoint, (…, sample, unit), overwritten at each step.
 
     `hidden` and `cell` are the state adjoint η that crosses from one step to the step before it.
@@ -73,10 +66,6 @@ class Carry:
     def of(cls, hidden: Floats, cell: Floats, scale: np.floating) -> Carry:
         """Make the carry that the adjoint begins with: dL/d(final states), scaled."""
         return cls(hidden * scale, cell * scale, np.empty_like(hidden))
-
-    def first(self) -> Carry:
-        """Return a view of the first step of several."""
-        return Carry(self.hidden[0], self.cell[0], self.scratch[0])
 
 
 class Cell(Protocol):
@@ -98,12 +87,10 @@ class Cell(Protocol):
     def factors(self, layer: Layer, block: Block) -> Factors:
         """Linearise a block, with `block.gradients` as the room for `columns`."""
 
-    def pull(
-        self, factors: Factors, step: Places, hidden: Floats, cell: Floats, columns: Floats, carry: Carry
-    ) -> None:
+    def pull(self, factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
         """One step of the adjoint, or several that stand apart: read dL/dh, write dL/dc, dz and η of c."""
 
-    def hand_back(self, factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
+    def hand_back(self, factors: Factors, step: int, hidden: Floats, carry: Carry) -> None:
         """Write η of h, after `pull`."""
 
     def split(
@@ -136,9 +123,9 @@ def through_recurrent(columns: Floats, recurrent: Floats, out: Floats) -> None:
     np.add.reduce(np.matmul(columns.swapaxes(0, 1)[: len(recurrent)], recurrent), 0, out=out)
 
 
-def hand_back(factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def hand_back(factors: Factors, step: int, hidden: Floats, carry: Carry) -> None:
     """One product, and two ufuncs if h leaks."""
-    through_recurrent(columns, factors.recurrent, carry.hidden)
+    through_recurrent(factors.columns[step], factors.recurrent, carry.hidden)
     if factors.leak is not None:
         np.multiply(hidden, factors.leak[step], out=carry.scratch)
         np.add(carry.hidden, carry.scratch, out=carry.hidden)

@@ -197,7 +197,7 @@ class Leaf:
 
     def _of_state(self, state: State, values: Array) -> dict[str, Array]:
         name = f"{state.name}_gradient"
-        found = self._gradient(name, [[step.leaving[state.place].edge] for step in self.steps], values)
+        found = self._gradient(name, self._made(state), values)
         if not found and all(step.leaving[state.place].edge is None for step in self.steps):
             self.missing[name] = _NO_GRADIENTS
             return {}
@@ -209,6 +209,9 @@ class Leaf:
         gradient = self.done.gradients.summed([first.mark])
         back = torch.zeros_like(first.given) if gradient is None else self.done.gradients.unscaled(gradient)
         return {**found, f"initial_{name}": numpy(self.recurrence.by_sample(back.detach()))}
+
+    def _made(self, state: State) -> Edges:
+        return [[step.leaving[state.place].edge] for step in self.steps]
 
     def _jacobian(self) -> dict[str, Array]:
         is_given = all(self._first(state) is not None for state in self.states)
@@ -284,9 +287,7 @@ class CellLeaf(Leaf):
             weight_gradients=gradients,
             inputs=self.outside["input"],
             hidden=self.outside["output"],
-            output_gradient=self._summed(
-                [[step.leaving[hidden.place].edge] for step in self.steps], self.outside["output"]
-            ),
+            output_gradient=self._summed(self._made(hidden), self.outside["output"]),
             input_gradient=self.outside.get("input_gradient"),
             valid=None,
             zero_output=False,

@@ -192,8 +192,7 @@ class Meter:
     def is_due(self, module: int) -> bool:
         """Note a call of a cell, or of another module in a loop; returns whether it is one that is added."""
         calls = self._calls[module] = self._calls.get(module, 0) + 1
-        # The first ones: 1, 2, 4, 8.
-        is_one = calls % _OFTEN == 0 or calls & (calls - 1) == 0
+        is_one = calls % _OFTEN == 0 or calls & (calls - 1) == 0  # the first ones: 1, 2, 4, 8
         return is_one and (calls <= 2 or calls * _FAR > self._room)
 
     def _asked(self, is_watched: bool) -> Asked:
@@ -202,8 +201,7 @@ class Meter:
     def _check(self) -> None:
         need = sum(self._of_cells.values(), self._sum)
         self.budget.check(need)
-        free = math.inf if self.budget.available is None else self.budget.available
-        self._room = free / max(1.0, self.budget.needed(need))
+        self._room = (self.budget.available or math.inf) / max(1.0, self.budget.needed(need))
 
 
 def _steps(module: nn.RNNBase, given: torch.Tensor | PackedSequence) -> int:

@@ -108,14 +108,9 @@ class Recurrence:
         return [*uses, *self.taken.get(id(plain), ())]
 
 
-def of_cell(step: Step) -> Recurrence:
-    """Begin the sequence of one of torch's cells: states come out in the order in which they go in."""
-    return Recurrence([], states_of_cell(len(step.leaving)), blank=0.0)  # as at padding of a packed sequence
-
-
 @cache
 def states_of_cell(count: int) -> tuple[State, ...]:
-    """Name the states of one of torch's cells."""
+    """Name the states of one of torch's cells: they come out in the order in which they go in."""
     return tuple(State(_name(place), ("states", str(place)), place) for place in range(count))
 
 
