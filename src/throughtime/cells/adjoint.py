@@ -110,7 +110,7 @@ def _activate(layer: Layer, replayed: Replay, share: slice) -> None:
         joined[:, :, width:-1] = steps.inputs[run]
         np.matmul(joined.reshape(-1, weights.shape[1]), weights, out=by_column(block.columns))
         cell_of(layer).activate(layer, block)
-        if block.cell is not None:
+        if block.cell is not None and block.cell_before is not None:
             np.multiply(block.columns[:, :, 0], block.columns[:, :, 2], out=block.cell)
             if steps.stand_apart:
                 np.add(block.cell, block.columns[:, :, 1] * block.cell_before, out=block.cell)

@@ -87,7 +87,7 @@ def final_gradients(passed: Pass, steps: Steps) -> tuple[Floats, Floats]:
 def output_gradient(passed: Pass, dtype: npt.DTypeLike, scale: float = 1.0) -> Floats:
     """∂L/∂out in processing order (time, sample, unit), scaled: a new array, 0 at steps without a loss."""
     samples, steps, units = passed.hidden.shape
-    gradient, factor = np.zeros((steps, samples, units), dtype), np.dtype(dtype).type(scale)
+    gradient, factor = np.zeros((steps, samples, units), dtype), np.asarray(scale, dtype)
     if passed.output_gradient is not None and passed.output_gradient.ndim == 2:
         np.multiply(passed.output_gradient, factor, out=gradient[-1])
     elif passed.output_gradient is not None:
