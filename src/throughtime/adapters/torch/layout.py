@@ -193,7 +193,7 @@ class Meter:
         """Note a call of a cell, or of another module in a loop; returns whether it is one that is added."""
         calls = self._calls[module] = self._calls.get(module, 0) + 1
         is_one = calls % _OFTEN == 0 or calls & (calls - 1) == 0  # the first ones: 1, 2, 4, 8
-        return is_one and (calls <= 2 or calls * _FAR > self._room)
+        return is_one and (calls == 1 or calls * _FAR > self._room)
 
     def _asked(self, is_watched: bool) -> Asked:
         return Asked(self._quantities if is_watched else frozenset())

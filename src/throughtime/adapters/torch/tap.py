@@ -192,7 +192,7 @@ class Recorder:
         self, entry: Found | None, module: layout.Recurrent, forward: Function, name: str
     ) -> Function:
         def watched(*arguments: object, **keywords: object) -> object:
-            given = next(iter([*arguments, *keywords.values()]), None)
+            given = arguments[0] if arguments else next(iter(keywords.values()), None)
             if not self.calls or self.calls[-1].entry is not entry:  # the first step of a loop
                 self.unfit = self.unfit or layout.why_unfit(name, module, given)
             if self._is_open:
