@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from throughtime.adapters.records import Array
@@ -14,6 +14,7 @@ LoopStep = Callable[[Any, Any], Scanned]  # (carry, values of one step) -> (carr
 Held = Callable[[], Any]  # refers to an object weakly
 Data = tuple[object, ...]  # x, y and sample weights of a batch
 Shape = tuple[Any, ...]  # lengths; an open one is None, or a scalar tensor
+INPUT, RECURRENT = "input", "recurrent"  # what a cell's dropout applies to
 
 
 class Tensor(Protocol):
@@ -34,14 +35,13 @@ class Tensor(Protocol):
 
 
 LoopResult = tuple[Tensor, Tensor, Any]  # last output, all outputs, final states
+Masks = Mapping[str, Sequence[Tensor]]  # of a cell's dropout by what it applies to: one, or one a gate
 
 
 class Variable(Tensor, Protocol):
     """A weight, or a state that a layer keeps."""
 
     name: str
-    trainable: bool
-    graph: object
     path: str
     _value: Any  # as Keras 3 stores it
 
@@ -88,7 +88,6 @@ class Layer(Protocol):
 class Model(Layer, Protocol):
     """A model."""
 
-    trainable_variables: Sequence[Variable]
     variables: Sequence[Variable]
     loss: object
     loss_weights: object

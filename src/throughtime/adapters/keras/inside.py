@@ -17,7 +17,7 @@ from itertools import count
 from throughtime.adapters.attributes import replaced
 
 from .cell import is_closed
-from .contracts import Call, Layer, Tensor
+from .contracts import Call, Layer, Masks, Tensor
 from .dialect import Dialect
 from .library import dtype_of, halves, is_tensor
 from .loop import EMITTED, MARKED, Loop
@@ -44,8 +44,8 @@ def run(
         record.not_inside = "it takes several sequences at once"
         return original(*bound.args, **bound.kwargs)
     closed = is_closed(recorder.keras, layer, recorder.request.training, recorder.request.activations)
-    known = SeenInside(weakref.ref(layer), closed)
-    direction = _Direction(recorder, record, len(record.inside), layer, known, is_half)
+    known = SeenInside(record, len(record.inside), weakref.ref(layer), closed)
+    direction = _Direction(recorder, layer, known, is_half)
     record.inside.append(known)
     if is_half:
         bound.arguments[first] = with_first(given, direction.marked("inputs", "half_input", first_of(given)))
@@ -61,7 +61,7 @@ def _record_of(recorder: Recorder, layer: Layer) -> SeenCall | None:
     """Find the call that a layer, or the half of one, is in; None within a loop, which is not watched."""
     if not recorder.current:
         return None
-    outer = recorder.found[recorder.current[-1].index].watched
+    outer = recorder.found[recorder.current[-1].index].layer
     return recorder.current[-1] if any(layer is each for each in (outer, *halves(outer))) else None
 
 
@@ -108,7 +108,7 @@ def _in_loop(
     first, *_ = arguments.values()
     direction.keep_loop(loop, output, masks)
     if not draws and lies_within_steps(keras, layer.cell, direction.recorder.request):
-        direction.recorder.loops[direction.record.key("within", direction.part)] = {
+        direction.recorder.loops[direction.known.key("within")] = {
             "input": first_of(first),
             "mask": first_of(arguments.get("mask")),
             "initial": loop.initial,
@@ -123,8 +123,6 @@ class _Direction:
     """One direction of one call, and the marks made for it."""
 
     recorder: Recorder
-    record: SeenCall
-    part: int
     layer: Layer
     known: SeenInside
     is_half: bool
@@ -134,10 +132,10 @@ class _Direction:
         return self.recorder.keras
 
     def marked(self, wanted: str, name: str, tensor: Tensor) -> Tensor:
-        return self.recorder.marked(wanted, self.record.key(name, self.part), tensor)
+        return self.recorder.marked(wanted, self.known.key(name), tensor)
 
     def keep(self, name: str, tensor: Tensor) -> str:
-        return self.recorder.keep(self.record.key(name, self.part), tensor)
+        return self.recorder.keep(self.known.key(name), tensor)
 
     def keep_initial(self, states: list[Tensor]) -> None:
         """Keep the states before the first step; none stand for zeros."""
@@ -145,7 +143,7 @@ class _Direction:
         for position, state in enumerate(states):
             self.keep(f"initial_{position}", state)
 
-    def keep_loop(self, loop: Loop, output: Tensor, masks: Sequence[object]) -> None:
+    def keep_loop(self, loop: Loop, output: Tensor, masks: Sequence[Masks]) -> None:
         """Keep what the loop left that is asked for, or needed for what lies within the steps."""
         known, tree, numbers = self.known, self.keras.tree, count()
         known.handed_on = tuple(loop.handed_on)
@@ -159,9 +157,7 @@ class _Direction:
         self.keep_initial(loop.initial)
         if loop.error is not None:
             self.keep("loop_error", loop.error)
-        known.dropout = tree.map_structure(
-            lambda mask: None if mask is None else self.keep(f"dropout_{next(numbers)}", mask), masks
-        )
+        known.dropout = tree.map_structure(lambda mask: self.keep(f"dropout_{next(numbers)}", mask), masks)
 
     def _output_of(self, loop: Loop, output: Tensor) -> str:
         """Name the state whose sequence is the layer's output; empty where it is another tensor."""
@@ -178,10 +174,9 @@ class _Direction:
         """
         if "weights" not in self.recorder.wanted:
             return nullcontext()
-        copied: AbstractContextManager[None] = self.keras.with_weights(
+        return self.keras.with_weights(
             self.layer, lambda place, weight: self.marked("weights", f"weight_{place}", weight)
         )
-        return copied
 
     def handed_back(self, output: Tensor, states: Sequence[Tensor]) -> object:
         """Give the model what the layer is set to return, marked where a gradient enters."""

@@ -46,7 +46,7 @@ def watching(recorder: Recorder, model: Model) -> Iterator[None]:
     with ExitStack() as stack:
         wrap = partial(_wrap, stack, recorder.keras)
         for index, entry in enumerate(recorder.found):
-            layer = entry.watched
+            layer = entry.layer
             looks_inside = "inside" in recorder.wanted and not why_not(layer)
             if looks_inside and is_a(layer, "Bidirectional"):
                 # Its fused path on some backends calls neither half; each half's own kernel stays in use.
@@ -83,7 +83,7 @@ def _running_along(recorder: Recorder, model: Model) -> list[Layer]:
     """Recurrent layers that nothing is asked of; they take memory as well."""
     recurrent = [layer for layer in every_layer(model) if is_recurrent(layer)]
     inner = [half for layer in recurrent for half in halves(layer) if half is not layer]
-    others = {id(layer) for layer in [*inner, *(entry.watched for entry in recorder.found)]}
+    others = {id(layer) for layer in [*inner, *(entry.layer for entry in recorder.found)]}
     return [layer for layer in recurrent if id(layer) not in others]
 
 
@@ -118,7 +118,7 @@ class _Watched:
         self._entry = recorder.found[index]
 
     def __call__(self, original: Call, bound: inspect.BoundArguments) -> object:
-        recorder, layer, is_recurrent = self._recorder, self._entry.watched, self._entry.is_recurrent
+        recorder, layer, is_recurrent = self._recorder, self._entry.layer, self._entry.is_recurrent
         record = recorder.new_call(self._index)
         if record is None:
             return original(*bound.args, **bound.kwargs)
@@ -151,14 +151,14 @@ class _Watched:
         is_open = "valid" in recorder.wanted and not record.input_shape  # its shape is known after the pass
         if "input" in recorder.wanted or self._looks_inside or is_open:
             recorder.keep(record.key("input"), marked)
-        recorder.measure(self._entry.watched, marked, is_watched=True)
+        recorder.measure(self._entry.layer, marked, is_watched=True)
         return with_first(given, marked)
 
     def _returned(self, record: SeenCall, result: Any) -> object:
         """Mark the outputs that others see; states that the layer returns beside them pass through."""
         several = isinstance(result, (list, tuple))
         parts = list(result) if several else [result]
-        count = 2 if getattr(self._entry.watched, "merge_mode", "concat") is None else 1
+        count = 2 if getattr(self._entry.layer, "merge_mode", "concat") is None else 1
         for part in range(min(count, len(parts))):
             if is_tensor(parts[part]):  # a layer may return a dict, or nothing
                 parts[part] = self._marked(record, part, parts[part])
