@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 from throughtime.adapters.attributes import replaced
@@ -53,8 +54,8 @@ def run(
     known.has_mask = mask is not None
     if known.has_mask and closed:
         direction.keep("inside_mask", mask)
-    output, states = (_closed if closed else _in_loop)(direction, original, bound.arguments)
-    return direction.handed_back(output, states)
+    watched = direction.closed if closed else direction.in_loop
+    return direction.handed_back(*watched(original, bound.arguments))
 
 
 def _record_of(recorder: Recorder, layer: Layer) -> SeenCall | None:
@@ -63,59 +64,6 @@ def _record_of(recorder: Recorder, layer: Layer) -> SeenCall | None:
         return None
     outer = recorder.found[recorder.current[-1].index].layer
     return recorder.current[-1] if any(layer is each for each in (outer, *halves(outer))) else None
-
-
-def _closed(
-    direction: _Direction, original: Call, arguments: dict[str, object]
-) -> tuple[Tensor, Sequence[Tensor]]:
-    """Run the layer with its whole sequence switched on, and return what it is set to return."""
-    keras, layer, known = direction.keras, direction.layer, direction.known
-    returns_sequences = layer.return_sequences
-    given = arguments.get("initial_state")
-    given = layer.states if given is None and layer.stateful else given
-    initial = [] if given is None else keras.tree.flatten(given)
-    direction.keep_initial([keras.ops.convert_to_tensor(each) for each in initial if each is not None])
-    with (
-        direction.marked_weights(),
-        replaced(layer, "return_sequences", True),
-        replaced(layer, "return_state", True),
-    ):
-        sequence, *states = original(**arguments)
-    if returns_sequences and not direction.is_half:
-        known.output = "hidden"  # what is returned twice is copied twice
-    else:
-        direction.keep("sequence", sequence)
-    # Without a mask the last output is the last hidden state, and a gradient with respect to the
-    # state need not pass through the stacked sequence.
-    last = sequence[:, -1] if known.has_mask else states[0]
-    return (sequence if returns_sequences else last), states
-
-
-def _in_loop(
-    direction: _Direction, original: Call, arguments: dict[str, object]
-) -> tuple[Tensor, Sequence[Tensor]]:
-    """Let the layer's cells run in our loop, which keeps every state."""
-    layer, keras, training = direction.layer, direction.keras, direction.recorder.request.training
-
-    def mark(name: str, tensor: Tensor) -> Tensor:
-        return direction.marked("inside_gradients", name, tensor)
-
-    draws = training and keras.draws_at_each_step(layer.cell)
-    compares = "weights" in direction.recorder.wanted and not draws
-    loop = Loop(keras, layer, mark, training)
-    with direction.marked_weights():
-        output, states, masks = keras.run_in_loop(loop, original, arguments, compares=compares)
-    first, *_ = arguments.values()
-    direction.keep_loop(loop, output, masks)
-    if not draws and lies_within_steps(keras, layer.cell, direction.recorder.request):
-        direction.recorder.loops[direction.known.key("within")] = {
-            "input": first_of(first),
-            "mask": first_of(arguments.get("mask")),
-            "initial": loop.initial,
-            "dropout": masks,
-            "kept": {name: state for name, state in loop.kept.items() if MARKED not in name},
-        }
-    return output, states
 
 
 @dataclass(frozen=True)
@@ -136,6 +84,48 @@ class _Direction:
 
     def keep(self, name: str, tensor: Tensor) -> str:
         return self.recorder.keep(self.known.key(name), tensor)
+
+    def closed(self, original: Call, arguments: dict[str, object]) -> tuple[Tensor, Sequence[Tensor]]:
+        """Run the layer with its whole sequence switched on, and return what it is set to return."""
+        keras, layer, known = self.keras, self.layer, self.known
+        returns_sequences = layer.return_sequences
+        given = arguments.get("initial_state")
+        given = layer.states if given is None and layer.stateful else given
+        initial = [] if given is None else keras.tree.flatten(given)
+        self.keep_initial([keras.ops.convert_to_tensor(each) for each in initial if each is not None])
+        with (
+            self.marked_weights(),
+            replaced(layer, "return_sequences", True),
+            replaced(layer, "return_state", True),
+        ):
+            sequence, *states = original(**arguments)
+        if returns_sequences and not self.is_half:
+            known.output = "hidden"  # what is returned twice is copied twice
+        else:
+            self.keep("sequence", sequence)
+        # Without a mask the last output is the last hidden state, and a gradient with respect to the
+        # state need not pass through the stacked sequence.
+        last = sequence[:, -1] if known.has_mask else states[0]
+        return (sequence if returns_sequences else last), states
+
+    def in_loop(self, original: Call, arguments: dict[str, object]) -> tuple[Tensor, Sequence[Tensor]]:
+        """Let the layer's cells run in our loop, which keeps every state."""
+        recorder, layer, keras = self.recorder, self.layer, self.keras
+        draws = recorder.request.training and keras.draws_at_each_step(layer.cell)
+        loop = Loop(keras, layer, partial(self.marked, "inside_gradients"), recorder.request.training)
+        with self.marked_weights():
+            compares = "weights" in recorder.wanted and not draws
+            output, states, masks = keras.run_in_loop(loop, original, arguments, compares=compares)
+        self.keep_loop(loop, output, masks)
+        if not draws and lies_within_steps(keras, layer.cell, recorder.request):
+            recorder.loops[self.known.key("within")] = {
+                "input": first_of(next(iter(arguments.values()))),
+                "mask": first_of(arguments.get("mask")),
+                "initial": loop.initial,
+                "dropout": masks,
+                "kept": {name: state for name, state in loop.kept.items() if MARKED not in name},
+            }
+        return output, states
 
     def keep_initial(self, states: list[Tensor]) -> None:
         """Keep the states before the first step; none stand for zeros."""

@@ -41,7 +41,8 @@ class Loss:
     @property
     def _given(self) -> list[object]:
         """Losses that `compile` was given, empty for nothing."""
-        given = getattr(self.model, "loss", None)  # of Keras 2 {} for None
+        has_none = getattr(self.model, "_compile_loss", self) is None  # in Keras 3; in Keras 2 `loss` is {}
+        given = None if has_none else getattr(self.model, "loss", None)
         return [] if given is None else list(self._keras.tree.flatten(given))
 
     @cached_property
