@@ -38,8 +38,8 @@ _READS_LOGITS = (
 class Pass:
     """A finished pass: what ran, what came back, what was asked for.
 
-    Of all outer steps of a TimeDistributed the calls are one. `values` have variables by their identity, as
-    the framework has them.
+    The calls of all outer steps of a TimeDistributed are one. `values` are those of variables, by their
+    identity, as the framework has them.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ def with_dropout_masks(cell: Layer, masks: Masks, steps: int) -> Iterator[None]:
 
 
 def _drawn(cell: Layer) -> Masks:
-    """Read the masks that a cell has drawn for all steps; Keras keeps several in a list of its own kind."""
+    """Read the masks that a cell has drawn for all steps; Keras keeps several in a tracked list."""
     found = {what: getattr(cell, name, None) for what, name in _CACHES.items()}
     masks = {what: mask for what, mask in found.items() if mask is not None}
     return {what: list(mask) if isinstance(mask, list) else [mask] for what, mask in masks.items()}
