@@ -195,7 +195,7 @@ PROGRAMS: dict[str, tuple[Callable[[], nn.Module], Any, dict[str, Any]]] = {
 
 
 def by_hooks(model: Any, x: torch.Tensor, y: torch.Tensor) -> list[dict[int, tuple[np.ndarray, np.ndarray]]]:
-    """Values and gradients of the tensors that each call of `model.cell` returned, of each sample's own loss."""
+    """Values, and gradients of each sample's own loss, of what each call of `model.cell` returned."""
     calls: list[list[torch.Tensor]] = []
 
     def keep(*call: Any) -> None:

@@ -203,7 +203,7 @@ class Calls:
 
 
 class _Swaps:
-    """Puts other tensors in the place of those in a structure, whose mutable parts stay the objects they are."""
+    """Puts other tensors in the place of those in a structure; what is mutable stays the object it is."""
 
     def __init__(self) -> None:
         self.copies: list[tuple[torch.Tensor, torch.Tensor]] = []
