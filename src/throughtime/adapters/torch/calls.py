@@ -108,7 +108,7 @@ class Calls:
     steps: list[Step] = field(default_factory=list)
     handed_out: dict[Node, tuple[int, int]] = field(default_factory=dict)  # node of a copy: call, place
     plain: set[Node] = field(default_factory=set)  # nodes of what the module itself holds
-    # Of all modules: nodes of copies, and edges of what they copy, which a module around them may return.
+    # Nodes of the copies of all modules, and edges of what they copy: a module around them may return them.
     copies: dict[Node, GradientEdge] = field(default_factory=dict)
 
     def run(
