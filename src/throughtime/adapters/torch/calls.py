@@ -38,7 +38,7 @@ def copied(tensor: torch.Tensor) -> tuple[torch.Tensor, GradientEdge | None]:
     if torch.is_grad_enabled() and not tensor.requires_grad:
         tensor = tensor.detach().requires_grad_()
     copy = tensor.clone()
-    return copy, GradientEdge(copy.grad_fn, 0) if copy.requires_grad else None
+    return copy, edge_of(copy)
 
 
 @dataclass(eq=False)
