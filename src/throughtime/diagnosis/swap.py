@@ -116,6 +116,8 @@ def prefix_swap(
             usable = np.asarray(old.any(axis=1))
             if usable.any():
                 changes[-1][usable, place] = _parts(np.array(lost), np.array(partners), usable)
+    if np.isnan(before).all():
+        return Swapped(reason=phrase("no_losses", reason="they are not finite"))
     return Swapped(lags, _mean(changes), _mean(before), without_partner=int(alone.sum()))
 
 
@@ -223,7 +225,7 @@ def _parts(lost: Floats, partners: Whole, usable: Flags) -> Floats:
 
 def _losses(losing: Losing, batch: Batch, x: Any, anchor: int | None) -> Floats:
     lost = losing.losses(x, batch.y, sample_weight=batch.sample_weight, step=anchor)
-    return np.asarray(lost, dtype=np.float64)
+    return np.where(np.isfinite(lost), np.asarray(lost, dtype=np.float64), np.nan)
 
 
 def _mean(parts: Sequence[Floats]) -> Floats:

@@ -30,10 +30,7 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
     usable = np.isfinite(changes) & np.isfinite(full)
     changes, full, before = changes[usable], full[usable], swapped.before[usable]
     if (n := len(full)) < 3:  # two samples exchange with each other
-        none = phrase("too_short", lag=lag)
-        if not np.isfinite(swapped.before).any():
-            none = phrase("no_losses", reason="they are not finite")
-        few = (none, phrase("single"), phrase("pair"))[n]
+        few = (phrase("too_short", lag=lag), phrase("single"), phrase("pair"))[n]
         return Answer(UNCLEAR if n == 2 else NOT_MEASURED, n=n, threshold=USED, reason=few)
     if pays(swapped, seed=seed):
         value = float(ratio_of_means(changes, full))

@@ -114,7 +114,7 @@ def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Ke
 
 
 def _word(name: str, layer: xr.Dataset) -> str:
-    """Return the schema's name for a norm, a mark, or a state or weight that a custom cell names otherwise."""
+    """Return the schema's name for a norm, a mark, or a state or weight that a cell names otherwise."""
     if "quantile" not in layer[name].dims:  # there, samples that are not finite are left out
         name = name.removesuffix("_norm")
     weight = name.removesuffix("_gradient")
