@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sys
 import zlib
 from collections import Counter
@@ -98,6 +99,19 @@ def pytest_sessionfinish() -> None:
         path = Path(folder) / f"{os.environ[SUITE]}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(dict(sorted(_results.items())), indent=1) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Each test draws the same weights and data in every run, whichever tests ran before."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+    for name in ("keras", "tf_keras"):
+        if name in sys.modules:
+            sys.modules[name].utils.set_random_seed(0)
 
 
 @pytest.fixture(autouse=True)

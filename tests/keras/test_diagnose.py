@@ -125,11 +125,15 @@ def test_a_frozen_layer_is_named_and_without_labels_they_are_the_next_action():
     lower = keras.layers.LSTM(4, return_sequences=True, trainable=False, name="lower")
     layers = [keras.Input((STEPS, 2)), lower, keras.layers.LSTM(4, name="upper"), keras.layers.Dense(1)]
     model = keras.Sequential(layers)
+    for layer in (lower, model.get_layer("upper")):  # forget gates nearly closed: no gradient reaches LAG
+        kernel, recurrent, bias = layer.get_weights()
+        bias[4:8] = -20
+        layer.set_weights([kernel, np.zeros_like(recurrent), bias])
     model.compile("adam", "mse")
     x = marked()
     y = x[:, 0, :1] + RNG.normal(size=(SAMPLES, 1))
     found = tt.diagnose(model, x, y, dependency_length=LAG, solved=1e-6)
-    (code,) = [each.code for each in actions(found) if "let training change" in each.text]
+    (code,) = [each.code for each in actions(found) if "let training change" in each.text.lower()]
     space = {"model": model}
     exec(code, space)
     assert space["layer"] is lower

@@ -150,6 +150,10 @@ def test_evolution_compares_the_far_end_of_the_first_and_the_last_record():
     grown = float(re.search(r"at timestep 0 grows ([\d.]+)·10(\S+)-fold \(forward\)", title)[1])
     assert grown == pytest.approx(far / 10 ** np.floor(np.log10(far)), rel=0.05)
     assert title.endswith("19 stays about the same (backward)")
+    leaves = [testing.decaying(rate, steps=4)["rnn"].to_dataset() for rate in (0.5, 2.0, 0.5)]
+    steps = xr.DataArray([0, 10, 200], dims="step", name="step")
+    title = plots.evolution(xr.concat(leaves, dim=steps)).title
+    assert title.endswith("stays about the same, with its peak at training step 10")
 
 
 def test_weights_and_spectrum_name_their_largest():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .records import Array
 
 # Where torch, Flax and Equinox have the gates of the schema.
@@ -28,6 +30,12 @@ def of_series(name: str, last: str, rank: int) -> dict[str, tuple[str, ...]]:
         return {}
     axes = ("sample", "time", last, *(f"{name}_{axis}" for axis in AXES[1 : rank - 2]))
     return dict.fromkeys((name, f"{name}_gradient"), axes)
+
+
+def alignment(breaking: Sequence[str]) -> str:
+    """Describe the time of a capture, given the layers that break the time axis of the model's input."""
+    after = f"; not the model's input time after {', '.join(breaking)}" if breaking else ""
+    return f"each layer's own input, in input order{after}"
 
 
 def with_gates(kind: str, array: Array) -> Array:

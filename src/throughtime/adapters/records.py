@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,6 +109,12 @@ class ModelRecord:
     is_undone: bool = False  # gradients are those of the loss of each sample, except those of weights
     weight: float = 1.0  # in a mean over several batches: its samples, or valid steps
     why_whole: str = ""  # why captures of parts would not add up; empty where they do
+
+
+def to_snake_case(name: str) -> str:
+    """Write a class name as Keras does in its automatic names: SimpleRNN is simple_rnn."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def escape(name: str) -> str:

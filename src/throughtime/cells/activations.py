@@ -29,9 +29,10 @@ class Activation:
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
 
+@np.errstate(over="ignore")  # exp(-z) is infinite where σ(z) is 0
 def _sigmoid(z: Floats) -> Floats:
-    # σ(z) = ½ + ½ tanh(z/2): no overflow. Absolute, not relative, precision where σ is nearly 0.
-    value: Floats = 0.5 + 0.5 * np.tanh(0.5 * z)
+    # Not ½ + ½ tanh(z/2), whose error is relative to 1: products of nearly closed gates need all digits.
+    value: Floats = 1 / (1 + np.exp(-z))
     return value
 
 
@@ -104,24 +105,20 @@ def required_activation(name: str) -> Activation:
     return found
 
 
+@np.errstate(over="ignore")  # as in `_sigmoid`
 def activate(columns: Floats, names: Sequence[str]) -> None:
     """Apply one activation per gate to columns (…, gate, unit), in place."""
-    runs = _runs(names)
-    usual = all(name in ("tanh", "sigmoid") for name in names)
-    for name, gates in runs:
-        if name == "sigmoid":
-            columns[..., gates, :] *= 0.5
-    if usual:  # tanh dominates the cost of the replay: one call over contiguous memory serves all gates
-        np.tanh(columns, out=columns)
-    for name, gates in runs:
+    for name, gates in _runs(names):
         run = columns[..., gates, :]
-        if name not in ("tanh", "sigmoid"):
-            run[...] = required_activation(name).value(run)
-        elif not usual:
-            np.tanh(run, out=run)
         if name == "sigmoid":
-            run *= 0.5
-            run += 0.5
+            run *= -1  # NumPy 2.4 negates strided float32 wrongly in place
+            np.exp(run, out=run)
+            run += 1
+            np.reciprocal(run, out=run)
+        elif name == "tanh":
+            np.tanh(run, out=run)
+        else:
+            run[...] = required_activation(name).value(run)
 
 
 def slopes(columns: Floats, names: Sequence[str], out: Floats) -> None:

@@ -36,6 +36,7 @@ from throughtime.plots.sentences import change, sentence
 
 _LAGS, _OF_LAGS = "lag_ratio", "R(k)"
 _BYTES_AT_ONCE = 2**24
+PEAK = 10  # times the first and the last record: the title names its training step
 NOTE = (
     "A row is one recorded training step, the first at the top, a column {column}. All rows have the same "
     "height, however many steps lie between two records."
@@ -116,6 +117,9 @@ def _changed(shown: xr.DataArray, name: str, along: str) -> str:
         ends = float(rows[0, far]), float(rows[-1, far])
         is_seen = max(ends) >= FLOOR * rows[np.isfinite(rows)].max()
         words = change(*ends) if is_seen else "stays below the numerical floor"
+        peak = int(np.nanargmax(rows[:, far]))
+        if words and rows[peak, far] > PEAK * max(ends):
+            words += f", with its peak at training step {labels(part, 'step')[peak]}"
         found.append((direction, f"{place} {words}" if words else ""))
     return sentence(subject(name), found)
 

@@ -133,13 +133,14 @@ def _fades(curves: list[NormCurve], sums: set[str]) -> str:
             first = known[-1] if curve.direction == "backward" else known[0]
             lost[curve.name] = float(curve.quantiles[1][first]) / peak
     faded = [name for name, left in lost.items() if left < REACHES * (1 - ROUNDING)]
+    first_step = "first step processed" if "backward" in {each.direction for each in curves} else "first step"
     if not faded:
         lost = {each.name: lost[each.name] for each in curves if each.name in lost and each.layer not in sums}
         if not lost:
             return ""
         least = min(lost, key=lambda name: lost[name])
-        return f"Gradient arrives at the first step of {least}: {percent(lost[least])} of its peak"
-    return f"Less than {percent(REACHES)} of the peak gradient arrives at the first step: {named(faded)}"
+        return f"Gradient arrives at the {first_step} of {least}: {percent(lost[least])} of its peak"
+    return f"Less than {percent(REACHES)} of the peak gradient arrives at the {first_step}: {named(faded)}"
 
 
 def _range(values: Array, look: Look) -> tuple[float, float] | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from throughtime.adapters.axes import alignment
 from throughtime.adapters.loss_reduction import attributes_of
 from throughtime.adapters.records import Attribute
 
@@ -23,26 +23,26 @@ def of_capture(
 ) -> dict[str, Attribute]:
     """Gather what holds for all layers; `called` and `absent` are paths of the layers asked for."""
     attributes: dict[str, Attribute] = {
-        **done.keras.of_framework(done.program.model),
+        **done.keras.of_framework(done.model),
         "training": int(done.program.request.training),
         "order_of_calls": ", ".join(called),
         **attributes_of(reduced),
     }
-    regularised = ", ".join(dict.fromkeys(done.keras.regularised(done.program.model)))
-    if regularised:
+    if regularised := dict.fromkeys(done.keras.regularised(done.model)):
         attributes["regularised"] = (
-            f"{regularised}: regularisers are part of loss and weight gradients, not of what "
+            f"{', '.join(regularised)}: regularisers are part of loss and weight gradients, not of what "
             "single steps contribute"
         )
     if done.program.adds_losses:
         attributes["added_losses"] = "losses that layers add are part of the loss, as they are"
-    if reduced is not None and overrides(done.program.model, "train_step"):
+    if reduced is not None and overrides(done.model, "train_step"):
         attributes["train_step"] = "the model's own train_step was not run: the loss is that of compute_loss"
-    if done.keras.RUNS_WITHOUT_XLA and getattr(done.program.model, "_jit_compile", False):
+    if done.keras.RUNS_WITHOUT_XLA and getattr(done.model, "_jit_compile", False):
         attributes["jit_compile"] = "the pass ran without XLA, whose results differ in the last digits"
     if absent:
         attributes["not_called"] = ", ".join(absent)
-    attributes["time"] = alignment(every_layer(done.program.model))
+    breaking = filter(_breaks_time, every_layer(done.model))
+    attributes["time"] = alignment([f"{layer.name} ({type(layer).__name__})" for layer in breaking])
     return attributes
 
 
@@ -75,22 +75,13 @@ def of_cell(keras: Dialect, cell: Layer | None) -> dict[str, Attribute]:
     return flags
 
 
-def alignment(layers: Iterable[Layer]) -> str:
-    """Name the layers that break the time axis of the model's input: strides, pooling, reversed outputs."""
-    breaking = [layer for layer in layers if _breaks_time(layer)]
-    if not breaking:
-        return "each layer's own input, in input order"
-    names = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in breaking)
-    return f"each layer's own input, in input order; not the model's input time after {names}"
-
-
 def returns_reversed(layer: Layer) -> bool:
     """Whether the layer's output sequence runs against its input's time."""
     return bool(getattr(layer, "go_backwards", False) and getattr(layer, "return_sequences", False))
 
 
 def _breaks_time(layer: Layer) -> bool:
-    """Whether step t of the layer's output is not step t of its input."""
+    """Whether step t of the layer's output is not step t of its input: strides, pooling, reversed outputs."""
     if returns_reversed(layer) or type(layer).__name__ in _OTHER_TIME:
         return True
     if hasattr(layer, "state_size"):  # a convolution inside a recurrent cell is one over space

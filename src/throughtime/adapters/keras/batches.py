@@ -78,10 +78,8 @@ def with_copies(keras: Dialect, structure: T, size: int) -> T:
     return mapped(keras, copied, structure)
 
 
-def first_array(keras: Dialect, structure: object) -> Array | None:
-    """Bring the first array of a structure to NumPy, as floats; None stays None."""
-    if structure is None:
-        return None
+def first_array(keras: Dialect, structure: object) -> Array:
+    """Bring the first array of a structure to NumPy, as floats."""
     return np.asarray(numpy(keras.tree.flatten(structure)[0]), float)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,11 +14,10 @@ from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRec
 
 from . import attributes, directions, loss_scale, weights
 from .cell import why_not
-from .contracts import Layer, Tensor, Variable
-from .dialect import Dialect, Result
-from .find import Found
+from .contracts import Variable
+from .dialect import Result
 from .leaves import Whole
-from .library import dtype_of, halves, is_a, is_float, numpy, shape_of
+from .library import dtype_of, is_a, is_float, numpy, shape_of
 from .program import Program
 from .recorder import SeenCall
 from .weights import Readers, Values
@@ -38,35 +35,22 @@ _READS_LOGITS = (
 )
 
 
-@dataclass(frozen=True)
 class Pass:
-    """A finished pass: what ran, what came back, what was asked for."""
+    """A finished pass: what ran, what came back, what was asked for.
 
-    program: Program
-    calls: Sequence[SeenCall]  # those of all outer steps of a TimeDistributed are one
-    result: Result
-    values: Callable[[Variable], object]  # variable -> its value as the framework has it
-    _arrays: dict[str, Array] = field(default_factory=dict)
-    _places: set[int] = field(default_factory=set)  # memory that arrays have for themselves
+    The calls of all outer steps of a TimeDistributed are one. `values` are those of variables, by their
+    identity, as the framework has them.
+    """
 
-    @property
-    def keras(self) -> Dialect:
-        """The Keras of the model."""
-        return self.program.keras
-
-    @property
-    def found(self) -> Sequence[Found]:
-        """The layers asked for."""
-        return self.program.probe.found
-
-    @cached_property
-    def wanted(self) -> frozenset[str]:
-        """Quantities."""
-        return self.program.request.quantities
-
-    @cached_property
-    def _keys(self) -> dict[int, str]:
-        return {id(variable): key for key, variable in self.program.variables().items()}
+    def __init__(
+        self, program: Program, calls: Sequence[SeenCall], result: Result, values: Mapping[int, object]
+    ) -> None:
+        self.program, self.calls, self.result, self._values = program, calls, result, values
+        self.keras, self.model, self.found = program.keras, program.model, program.probe.found
+        self.wanted = program.request.quantities
+        self._keys = {id(variable): key for key, variable in program.variables().items()}
+        self._arrays: dict[str, Array] = {}
+        self._places: set[int] = set()  # memory that arrays have for themselves
 
     def variable_gradient(self, variable: Variable) -> Array | None:
         """Bring the gradient of a weight, all its uses together, to NumPy; None where there is none."""
@@ -100,7 +84,7 @@ class Pass:
         """Bring a weight to NumPy, once; a copy, since torch's arrays share memory with what trains."""
         name = f"value.{id(variable)}"
         if name not in self._arrays:
-            self._arrays[name] = numpy(self.values(variable), copy=True)
+            self._arrays[name] = numpy(self._values[id(variable)], copy=True)
         return self._arrays[name]
 
 
@@ -111,13 +95,13 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
     if not called:
         reason = _LOOPED if done.program.in_a_loop else ""
         raise LayerNotFoundError(f"The model did not call {', '.join(absent)} on this batch{reason}.")
-    layers = tuple(leaf for seen in done.calls for leaf in _records(done, seen))
+    layers = tuple(leaf for seen in done.calls for leaf in _Call(done, seen).leaves())
     marked = [
         marking.Marked(key.rpartition(".")[2], done.tensor(key), done.gradient(key))
         for key in done.program.named
     ]
     layers += marking.leaves(marked, done.wanted, {leaf.path for leaf in layers})
-    paths = [_path(done.found[seen.index], seen.group) for seen in done.calls]
+    paths = [done.found[seen.index].leaf(seen.group) for seen in done.calls]
     return ModelRecord(
         layers=layers,
         attributes=attributes.of_capture(done, reduced, called=paths, absent=absent),
@@ -125,15 +109,6 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
         reduction_factor=None if reduced is None else reduced[0],
         is_undone=done.program.undone > 1,
     )
-
-
-def _records(done: Pass, seen: SeenCall) -> tuple[LayerRecord, ...]:
-    """One leaf for a call; several where a layer holds stacked cells, or two halves that differ."""
-    each, whole = halves(_layer(done, seen)), _whole(done, seen)
-    if not is_a(each[0], "RNN"):
-        return (whole,)
-    inside = [directions.records(done, seen, part) for part in range(len(seen.inside))]
-    return Whole(done.keras, whole, each, _readers(done), inside).leaves()
 
 
 def _readers(done: Pass) -> Readers:
@@ -146,140 +121,113 @@ def _readers(done: Pass) -> Readers:
     return readers
 
 
-def _whole(done: Pass, seen: SeenCall) -> LayerRecord:
-    """Everything of a call but its inside."""
-    entry = done.found[seen.index]
-    arrays: dict[str, Array] = {}
-    missing: dict[str, str] = {}
-    for collect in (_activations, _gradients, _weights):
-        collect(done, seen, arrays, missing)
-    if entry.is_recurrent and done.wanted & INSIDE and not seen.inside:
-        missing["inside"] = seen.not_inside or why_not(entry.watched)
-    return LayerRecord(
-        path=_path(entry, seen.group),
-        kind=weights.kind(entry.watched),
-        arrays=arrays,
-        directions=weights.directions(entry.watched),
-        flags=attributes.of_layer(done.keras, entry.watched),
-        missing=missing,
-        outer_steps=seen.outer_steps,
-    )
+class _Call:
+    """Reads one call of one layer."""
 
+    def __init__(self, done: Pass, seen: SeenCall) -> None:
+        self._done, self._seen, self._wanted = done, seen, done.wanted
+        self._entry = done.found[seen.index]
+        self._layer = self._entry.layer
+        self._arrays: dict[str, Array] = {}
+        self._missing: dict[str, str] = {}
 
-def _path(entry: Found, number: int) -> str:
-    # A container asked for itself has its content below its own path, so its leaf stands beside it.
-    if entry.is_container:
-        return f"{entry.path}@{number}"
-    return entry.path if number == 1 else f"{entry.path}@{number}"
-
-
-def _activations(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: dict[str, str]) -> None:
-    if "output" in done.wanted:
-        parts = [done.tensor(seen.key("output", part)) for part in range(seen.outputs)]
-        if parts:
-            arrays["output"] = _in_input_time(done, seen, _joined(parts))
-        else:
-            missing["output"] = _NO_TENSOR
-    if not done.found[seen.index].is_recurrent:
-        return
-    is_one = seen.key("input") in done.result.tensors
-    if "input" in done.wanted:
-        if is_one:
-            arrays["input"] = done.tensor(seen.key("input"), copy=True)
-        else:
-            missing["input"] = _SEVERAL_INPUTS
-    if "valid" in done.wanted:
-        if seen.has_mask:
-            arrays["valid"] = done.tensor(seen.key("mask")).astype(bool)
-        elif is_one or seen.input_shape:
-            shape = seen.input_shape or done.result.tensors[seen.key("input")].shape
-            arrays["valid"] = np.ones(shape[:2], bool)
-
-
-def _gradients(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: dict[str, str]) -> None:
-    logits_gradient = _logits_gradient(done, seen)
-    if "output_gradient" in done.wanted:
-        keys = [seen.key("output", part) for part in range(seen.outputs)]
-        gradients = [gradient for key in keys if (gradient := done.gradient(key)) is not None]
-        if keys and len(gradients) == len(keys):
-            array = _joined(gradients)
-            arrays["output_gradient"] = _in_input_time(done, seen, array)
-            if done.keras.compute_dtype(_layer(done, seen)) == "float16":
-                lost = loss_scale.underflow(array, loss_scale.scale_of_training(done.program.model))
-                arrays["underflow"] = np.asarray(lost)
-        else:
-            missing["output_gradient"] = _why_no_output_gradient(
-                seen, done.result.gradients, reads_logits=logits_gradient is not None
-            )
-    if "logits_gradient" in done.wanted and logits_gradient is not None:
-        arrays["logits_gradient"] = logits_gradient
-    if "input_gradient" in done.wanted:
-        gradient = done.gradient(seen.key("input"))
-        if gradient is not None:
-            arrays["input_gradient"] = gradient
-        else:
-            is_recurrent = done.found[seen.index].is_recurrent
-            missing["input_gradient"] = _why_no_input_gradient(seen, is_recurrent=is_recurrent)
-
-
-def _logits_gradient(done: Pass, seen: SeenCall) -> Array | None:
-    parts = [gradient for key in seen.logits if (gradient := done.gradient(key)) is not None]
-    if not parts or len(parts) < len(seen.logits):
-        return None
-    is_by_step = len(parts) > 1 or is_a(_layer(done, seen), "TimeDistributed")
-    return np.stack(parts, axis=1) if is_by_step else parts[0]
-
-
-def _weights(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: dict[str, str]) -> None:
-    layer = _layer(done, seen)
-    for suffix, read in _readers(done).items():
-        arrays.update(weights.named(layer, read, suffix))
-    if "weight_gradients" in done.wanted:
-        are_float = weights.named(
-            layer, lambda weight: np.full(shape_of(weight), is_float(dtype_of(weight))), "_gradient"
+    def leaves(self) -> tuple[LayerRecord, ...]:
+        """Make one leaf; several where a layer holds stacked cells, or two halves that differ."""
+        done, seen, layer, readers = self._done, self._seen, self._layer, _readers(self._done)
+        self._read_output()
+        self._read_input()
+        self._read_weights(readers)
+        if self._entry.is_recurrent and self._wanted & INSIDE and not seen.inside:
+            self._missing["inside"] = seen.not_inside or why_not(layer)
+        whole = LayerRecord(
+            path=self._entry.leaf(seen.group),
+            kind=weights.kind(layer),
+            arrays=self._arrays,
+            directions=weights.directions(layer),
+            flags=attributes.of_layer(done.keras, layer),
+            missing=self._missing,
+            outer_steps=seen.outer_steps,
         )
-        missing.update(_why_no_weight_gradients(are_float, arrays))
+        inside = [directions.records(done, known) for known in seen.inside]
+        return Whole(done.keras, layer, whole, readers, inside).leaves()
 
+    def _read_output(self) -> None:
+        done, seen, arrays = self._done, self._seen, self._arrays
+        keys = [seen.key("output", part) for part in range(seen.outputs)]
+        if "output" in self._wanted and keys:
+            arrays["output"] = self._joined([done.tensor(key) for key in keys])
+        elif "output" in self._wanted:
+            self._missing["output"] = _NO_TENSOR
+        logits_gradient = self._logits_gradient()
+        if "logits_gradient" in self._wanted and logits_gradient is not None:
+            arrays["logits_gradient"] = logits_gradient
+        if "output_gradient" not in self._wanted:
+            return
+        gradients = [gradient for key in keys if (gradient := done.gradient(key)) is not None]
+        if not keys or len(gradients) < len(keys):
+            why = self._why_no_output_gradient(reads_logits=logits_gradient is not None)
+            self._missing["output_gradient"] = why
+            return
+        arrays["output_gradient"] = self._joined(gradients)
+        if done.keras.compute_dtype(self._layer) == "float16":
+            scale = loss_scale.scale_of_training(done.model)
+            arrays["underflow"] = np.asarray(loss_scale.underflow(arrays["output_gradient"], scale))
 
-def _layer(done: Pass, seen: SeenCall) -> Layer:
-    return done.found[seen.index].watched
+    def _joined(self, parts: list[Array]) -> Array:
+        """Put two outputs of an unmerged Bidirectional on an axis before the units, in input time."""
+        array = parts[0] if len(parts) == 1 else np.stack(parts, axis=-2)
+        return array[:, ::-1] if attributes.returns_reversed(self._layer) else array
 
+    def _logits_gradient(self) -> Array | None:
+        keys = self._seen.logits
+        parts = [gradient for key in keys if (gradient := self._done.gradient(key)) is not None]
+        if not parts or len(parts) < len(keys):
+            return None
+        is_by_step = len(parts) > 1 or is_a(self._layer, "TimeDistributed")
+        return np.stack(parts, axis=1) if is_by_step else parts[0]
 
-def _joined(parts: list[Array]) -> Array:
-    """Put the two outputs of an unmerged Bidirectional on a direction axis before the units."""
-    return parts[0] if len(parts) == 1 else np.stack(parts, axis=-2)
+    def _why_no_output_gradient(self, *, reads_logits: bool) -> str:
+        seen, gradients = self._seen, self._done.result.gradients
+        if not seen.outputs:
+            return _NO_TENSOR
+        if not is_float(seen.output_dtype):
+            return _INTEGER_OUTPUT.format(dtype=seen.output_dtype)
+        if reads_logits:
+            return _READS_LOGITS
+        return _FINAL_STATES if any(known.key("state_0") in gradients for known in seen.inside) else UNREACHED
 
+    def _read_input(self) -> None:
+        done, seen, arrays = self._done, self._seen, self._arrays
+        key, tensors = seen.key("input"), done.result.tensors
+        if "input" in self._wanted and key in tensors:
+            arrays["input"] = done.tensor(key, copy=True)
+        elif "input" in self._wanted and self._entry.is_recurrent:
+            self._missing["input"] = _SEVERAL_INPUTS
+        if "valid" in self._wanted and seen.has_mask:
+            arrays["valid"] = done.tensor(seen.key("mask")).astype(bool)
+        elif "valid" in self._wanted and (seen.input_shape or key in tensors):
+            arrays["valid"] = np.ones((seen.input_shape or tensors[key].shape)[:2], bool)
+        if "input_gradient" in self._wanted:
+            gradient = done.gradient(key)
+            if gradient is not None:
+                arrays["input_gradient"] = gradient
+            else:
+                self._missing["input_gradient"] = self._why_no_input_gradient()
 
-def _in_input_time(done: Pass, seen: SeenCall, array: Array) -> Array:
-    """Flip what a layer that runs backwards returns in processing order."""
-    return array[:, ::-1] if attributes.returns_reversed(_layer(done, seen)) else array
+    def _why_no_input_gradient(self) -> str:
+        dtype = self._seen.input_dtype
+        if dtype and not is_float(dtype):
+            return _INTEGER_INPUT.format(dtype=dtype)
+        if not self._entry.is_recurrent:
+            return _NOT_RECURRENT
+        return UNREACHED if dtype else _SEVERAL_INPUTS
 
-
-def _why_no_output_gradient(call: SeenCall, gradients: Mapping[str, Tensor], *, reads_logits: bool) -> str:
-    """Tell why a call's output has no gradient."""
-    if not call.outputs:
-        return _NO_TENSOR
-    if not is_float(call.output_dtype):
-        return _INTEGER_OUTPUT.format(dtype=call.output_dtype)
-    if reads_logits:
-        return _READS_LOGITS
-    if any(call.key("state_0", part) in gradients for part in range(len(call.inside))):
-        return _FINAL_STATES
-    return UNREACHED
-
-
-def _why_no_input_gradient(call: SeenCall, *, is_recurrent: bool) -> str:
-    """Tell why a call's input has no gradient."""
-    if call.input_dtype and not is_float(call.input_dtype):
-        return _INTEGER_INPUT.format(dtype=call.input_dtype)
-    if not is_recurrent:
-        return _NOT_RECURRENT
-    return UNREACHED if call.input_dtype else _SEVERAL_INPUTS
-
-
-def _why_no_weight_gradients(are_float: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, str]:
-    """Tell why weights have no gradient: by name, for those that are not among the gradients found."""
-    return {
-        name: UNREACHED if are_float[name].all() else _INTEGER_WEIGHT
-        for name in are_float.keys() - found.keys()
-    }
+    def _read_weights(self, readers: Readers) -> None:
+        for suffix, read in readers.items():
+            self._arrays |= weights.named(self._layer, read, suffix)
+        if "weight_gradients" in self._wanted:
+            are_float = weights.named(
+                self._layer, lambda weight: np.full(shape_of(weight), is_float(dtype_of(weight))), "_gradient"
+            )
+            for name in are_float.keys() - self._arrays.keys():
+                self._missing[name] = UNREACHED if are_float[name].all() else _INTEGER_WEIGHT

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
-
-from throughtime.adapters.records import Array
 
 T = TypeVar("T")
 Call = Callable[..., Any]  # a layer, a cell, a loss or an activation, called as Keras calls it
@@ -14,6 +12,7 @@ LoopStep = Callable[[Any, Any], Scanned]  # (carry, values of one step) -> (carr
 Held = Callable[[], Any]  # refers to an object weakly
 Data = tuple[object, ...]  # x, y and sample weights of a batch
 Shape = tuple[Any, ...]  # lengths; an open one is None, or a scalar tensor
+INPUT, RECURRENT = "input", "recurrent"  # what a cell's dropout applies to
 
 
 class Tensor(Protocol):
@@ -34,67 +33,31 @@ class Tensor(Protocol):
 
 
 LoopResult = tuple[Tensor, Tensor, Any]  # last output, all outputs, final states
+Masks = Mapping[str, Sequence[Tensor]]  # of a cell's dropout by what it applies to: one, or one a gate
 
 
 class Variable(Tensor, Protocol):
     """A weight, or a state that a layer keeps."""
 
     name: str
-    trainable: bool
-    graph: object
     path: str
     _value: Any  # as Keras 3 stores it
 
 
 class Layer(Protocol):
-    """A layer, a cell or a model; what some kinds have alone is used where a layer is of that kind."""
+    """A layer, a cell or a model; what is not named here is as its Keras has it."""
 
     name: str
     built: bool
-    trainable: bool
     weights: Sequence[Variable]
+    layers: Sequence[Layer]  # of a model
+    layer: Layer  # of a wrapper
+    cell: Layer  # of a recurrent layer
     call: Call
     __call__: Call
-    _callable_losses: Sequence[Call]  # of Keras 2
-    _seed_generators: Sequence[object]  # of Keras 3
-    _flatten_layers: Callable[..., Sequence[Layer]]
-    # of a cell
-    cells: Sequence[Layer]
-    state_size: object
-    use_bias: bool
-    kernel: Variable
-    recurrent_kernel: Variable
-    bias: Variable
-    # of a recurrent layer
-    cell: Layer
-    units: int
-    reset_after: bool
-    states: object
-    go_backwards: bool
-    return_sequences: bool
-    return_state: bool
-    stateful: bool
-    unroll: bool
-    zero_output_for_mask: bool
-    compute_output_shape: Callable[[Shape], Any]
-    # of a wrapper or a model
-    layers: Sequence[Layer]
-    layer: Layer
-    forward_layer: Layer
-    backward_layer: Layer
-    merge_mode: str | None
+
+    def __getattr__(self, name: str, /) -> Any: ...
 
 
 class Model(Layer, Protocol):
     """A model."""
-
-    trainable_variables: Sequence[Variable]
-    variables: Sequence[Variable]
-    loss: object
-    loss_weights: object
-    losses: Sequence[Tensor]
-    jit_compile: bool
-    compute_loss: Call
-    get_weights: Callable[[], list[Array]]
-    set_weights: Callable[[object], None]
-    load_weights: Call

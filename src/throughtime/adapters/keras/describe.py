@@ -14,7 +14,7 @@ from .contracts import Layer, Model, Variable
 from .dialect import Dialect
 from .find import Found, select
 from .leaves import Whole
-from .library import halves, is_a, numpy
+from .library import halves, numpy
 from .weights import Values
 
 
@@ -22,7 +22,7 @@ def describe(keras: Dialect, model: Model, layers: object) -> ModelRecord:
     """Read chosen layers as they are now; in graph mode a session must have their values."""
     keras.check_model(model)
     found = select(keras, model, layers)
-    variables = [weight for entry in found for weight in entry.watched.weights]
+    variables = [weight for entry in found for weight in entry.layer.weights]
     values = keras.weight_values(model, variables)
 
     def value(variable: Variable) -> Array | None:
@@ -34,20 +34,17 @@ def describe(keras: Dialect, model: Model, layers: object) -> ModelRecord:
 
 def _leaves(keras: Dialect, model: Model, entry: Found, value: Values) -> tuple[LayerRecord, ...]:
     """One leaf for a layer; several where it holds stacked cells, or two halves that differ."""
-    layer = entry.watched
-    each, penalties = halves(layer), _penalties(keras, model, layer, value)
-    directions = weights.directions(layer)
+    layer, directions = entry.layer, weights.directions(entry.layer)
+    penalties = _penalties(keras, model, layer, value)
     whole = LayerRecord(
-        path=f"{entry.path}@1" if entry.is_container else entry.path,
+        path=entry.leaf(1),
         kind=weights.kind(layer),
         arrays={**weights.named(layer, value), **penalties},
         directions=directions,
         flags=attributes.of_layer(keras, layer),
         dims={name: ("direction",) for name in penalties if directions},
     )
-    if not is_a(each[0], "RNN"):
-        return (whole,)
-    return Whole(keras, whole, each, {"": value}, None).leaves()
+    return Whole(keras, layer, whole, {"": value}, None).leaves()
 
 
 def _penalties(keras: Dialect, model: Model, layer: Layer, value: Values) -> Mapping[str, Array]:

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from throughtime.adapters.records import Attribute
 
-from .contracts import Call, Data, Layer, LoopStep, Model, Scanned, T, Tensor, Variable
+from .contracts import Call, Data, Layer, LoopStep, Masks, Model, Scanned, T, Tensor, Variable
 
 if TYPE_CHECKING:
     from throughtime._inputs.restoring import Restored
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from .reductions import Labels
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """Tensors of one pass and the gradients that exist, by what they are of."""
 
     tensors: dict[str, Tensor]
@@ -49,7 +47,6 @@ class Tensors(Protocol):
 class Cells(Protocol):
     """Recurrent layers and their cells."""
 
-    NO_DROPOUT: Any  # dropout masks of a cell that drops nothing
     JOINS_OUTER_STEPS: bool  # a TimeDistributed calls its layer once, with all outer steps as samples
     SEVERAL: type  # of what a layer returns that returns states beside its output
 
@@ -61,7 +58,7 @@ class Cells(Protocol):
 
     def run_in_loop(
         self, loop: Loop, original: Call, arguments: Mapping[str, object], /, *, compares: bool
-    ) -> tuple[Tensor, list[Tensor], Sequence[Any]]:
+    ) -> tuple[Tensor, list[Tensor], Sequence[Masks]]:
         """Run a layer's cells in the engine's loop; return output, states, and dropout masks by inner cell.
 
         With `compares` the loop is compared with the layer's own.
@@ -78,10 +75,7 @@ class Cells(Protocol):
     def draws_at_each_step(self, cell: Layer, /) -> bool:
         """Whether a cell draws random numbers at each step besides the dropout masks that are known."""
 
-    def recurrent_masks(self, masks: Any, /) -> list[Any]:
-        """Take those that the state is multiplied with, one or one a gate, out of a cell's masks."""
-
-    def with_dropout_masks(self, cell: Layer, masks: Any, steps: Any, /) -> AbstractContextManager[None]:
+    def with_dropout_masks(self, cell: Layer, masks: Masks, steps: int, /) -> AbstractContextManager[None]:
         """Let a cell that takes all steps at once use these masks in place of new ones."""
 
     def activation_name(self, cell: Layer, function: object, /) -> str:
@@ -118,12 +112,6 @@ class Losses(Protocol):
 
     AVERAGES_OVER_VALID_STEPS: bool  # a mean over samples and steps leaves masked steps out
 
-    def compiled_losses(self, model: Model, /) -> object:
-        """Return what `compile` made of the losses, the same object until the next `compile`."""
-
-    def given_losses(self, model: Model, /) -> list[object]:
-        """List what `compile` was given as losses, empty for nothing."""
-
     def loss_function(self, passed: object, /) -> object:
         """Return what the name of a loss stands for, where that can be called by itself."""
 
@@ -146,8 +134,8 @@ Mark = Callable[[str, Tensor], Tensor]  # key, tensor -> a copy to differentiate
 # -> a scalar to differentiate, None for nothing; what it keeps
 Step = Callable[[Mark], tuple[Tensor | None, T]]
 Traced = Callable[[Any], Result]  # inputs -> Result
-# A function that can be traced: inputs -> tensors, and gradients that `Passes.differentiated` found.
-Computation = Callable[[Data], tuple[dict[str, Tensor], dict[str, Tensor]]]
+Computation = Callable[[Data], Result]  # what can be traced
+Run = Callable[[Sequence[Tensor], Data], Result]  # the same, of values of all variables as well
 
 
 class Passes(Protocol):
@@ -155,9 +143,6 @@ class Passes(Protocol):
 
     BACKEND: str  # the framework that computes
     RUNS_WITHOUT_XLA: bool  # whatever a model was compiled for
-
-    def execution(self, model: Model, /) -> Hashable:
-        """Describe how a model was compiled to run."""
 
     def traced(self, model: Model, computation: Computation, inputs: Data, /, *, any_batch: bool) -> Traced:
         """Trace a computation with a model, which it holds weakly, for inputs of these shapes.

@@ -18,20 +18,20 @@ from throughtime.adapters.records import Array, DirectionRecord, SolvedRecord
 
 from . import cell as cells
 from . import weights
-from .contracts import Layer, Variable
+from .contracts import RECURRENT, Layer, Variable
 from .dialect import Dialect
 from .every_step import BETWEEN, GATES, OF_GATES
 from .loop import MARKED, zeroes_masked_output
-from .recorder import SeenCall, SeenInside
+from .recorder import SeenInside
 
 if TYPE_CHECKING:
     from .collect import Pass
 
 
-def records(done: Pass, seen: SeenCall, part: int) -> tuple[DirectionRecord, ...] | tuple[SolvedRecord, ...]:
+def records(done: Pass, known: SeenInside) -> tuple[DirectionRecord, ...] | tuple[SolvedRecord, ...]:
     """Make the record of a direction's cell, or one for each of its stacked cells, the lowest first."""
-    direction = Direction(done, seen, part)
-    if direction.known.is_closed:
+    direction = Direction(done, known)
+    if known.is_closed:
         return (direction.closed(),)
     parts = cells.inner_cells(direction.layer.cell)
     counts = [len(cells.state_names(cell)) for cell in parts]
@@ -41,42 +41,35 @@ def records(done: Pass, seen: SeenCall, part: int) -> tuple[DirectionRecord, ...
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction of one call, by its place among them; arrays are in input time, (sample, time, …)."""
+    """One direction of one call; arrays are in input time, (sample, time, …)."""
 
     done: Pass
-    call: SeenCall
-    part: int
-
-    @property
-    def known(self) -> SeenInside:
-        """Its description without its tensors."""
-        return self.call.inside[self.part]
+    known: SeenInside
 
     @property
     def layer(self) -> Layer:
         """The recurrent layer."""
-        found: Layer = self.known.layer()
-        return found
-
-    def key(self, name: str) -> str:
-        """Name one tensor of this direction."""
-        return self.call.key(name, self.part)
+        return self.known.layer()
 
     def has(self, name: str) -> bool:
         """Whether the pass has returned a tensor."""
-        return self.key(name) in self.done.result.tensors
+        return self.known.key(name) in self.done.result.tensors
 
     def tensor(self, name: str, *, copy: bool = False) -> Array:
         """Return one tensor of this direction."""
-        return self.done.tensor(self.key(name), copy=copy)
+        return self.done.tensor(self.known.key(name), copy=copy)
+
+    def of_call(self, name: str, *, copy: bool = False) -> Array:
+        """Return one tensor of the whole call."""
+        return self.done.tensor(self.known.call.key(name), copy=copy)
 
     def gradient(self, name: str) -> Array | None:
         """Return the gradient of one tensor of this direction, None where there is none."""
-        return self.done.gradient(self.key(name))
+        return self.done.gradient(self.known.key(name))
 
     def of_layer(self, name: str) -> Array | None:
         """Return the gradient of the input or output, of one half of a Bidirectional where it is one."""
-        return self.gradient(f"half_{name}" if len(self.call.inside) > 1 else name)
+        return self.gradient(f"half_{name}" if len(self.known.call.inside) > 1 else name)
 
     def of_weight(self, variable: Variable, start: str = "") -> Array | None:
         """Return a weight's gradient through the loop or kernel, or as the steps add it up: "within_"."""
@@ -95,11 +88,11 @@ class Direction:
         output_gradient = self.of_layer("output")
         if output_gradient is not None and output_gradient.ndim == 3:
             output_gradient = output_gradient[:, flip]
-        hidden = self.tensor("sequence") if self.has("sequence") else done.tensor(self.call.key("output"))
+        hidden = self.tensor("sequence") if self.has("sequence") else self.of_call("output")
         return DirectionRecord(
             weights=weights.named(layer, done.value),
             weight_gradients=weights.named(layer, self.of_weight, "_gradient"),
-            inputs=done.tensor(self.call.key("input"), copy=True),
+            inputs=self.of_call("input", copy=True),
             hidden=hidden[:, flip],
             output_gradient=output_gradient,
             input_gradient=self.of_layer("input"),
@@ -171,10 +164,10 @@ class _Cell:
         if name == "gate_activation":
             return one.in_input_time(one.tensor(f"within_{self.place}.{name}"))
         if name == "input" and not self.place:
-            return one.done.tensor(one.call.key("input"), copy=True)
+            return one.of_call("input", copy=True)
         source = one.known.handed_on[self.place - 1] if name == "input" else f"{self.place}.{name}"
         if source == one.known.output:
-            return one.in_input_time(one.done.tensor(one.call.key("output")).swapaxes(0, 1).copy(order="K"))
+            return one.in_input_time(one.of_call("output").swapaxes(0, 1).copy(order="K"))
         return one.in_input_time(one.tensor(f"loop_{source}"))
 
     def _tap(self, name: str) -> Array | None:
@@ -234,7 +227,7 @@ class _Cell:
         parts = [hidden[:, 1:], initial] if backwards else [initial, hidden[:, :-1]]
         before = np.concatenate(parts, axis=1)
         dropout = one.known.dropout
-        keys = self.keras.recurrent_masks(dropout[self.place]) if dropout else []
+        keys = dropout[self.place].get(RECURRENT, ()) if dropout else ()
         # Masks of all steps are (time, sample, unit), those of any one step (sample, unit).
         masks = [
             one.in_input_time(mask) if mask.ndim > 2 else mask[:, None] for mask in map(one.done.tensor, keys)

@@ -20,7 +20,7 @@ from throughtime.adapters.records import Request
 
 from . import cell as cells
 from .cell import CELL
-from .contracts import Layer, Model, Tensor, Variable
+from .contracts import Layer, Masks, Model, Tensor, Variable
 from .dialect import Dialect, Mark
 from .library import dtype_of, is_float, shape_of
 from .loop import EMITTED, in_processing_order, where_valid, wide
@@ -44,7 +44,7 @@ class EveryStep:
     initial: Sequence[Tensor]
     input: Tensor  # (sample, time, …) in input time
     mask: Tensor | None  # (sample, time) or None
-    dropout: Sequence[object]  # masks by inner cell; empty where none is active
+    dropout: Sequence[Masks]  # by inner cell; empty where none is active
     gradients: dict[str, Tensor]  # of `kept`, total, (time, sample, …), where there is one
 
     @property
@@ -122,10 +122,9 @@ class EveryStep:
         x: Tensor,
         old: Sequence[Tensor],
         taps: Mapping[str, Tensor] | None,
-        steps: Tensor,
+        steps: int,
     ) -> cells.Stepped:
-        masks = self.dropout[place] if self.dropout else self.keras.NO_DROPOUT
-        with self.keras.with_dropout_masks(part, masks, steps):
+        with self.keras.with_dropout_masks(part, self.dropout[place] if self.dropout else {}, steps):
             return cells.step(self.keras, part, x, old, taps, training=self.request.training)
 
     def jacobians(self, model: Model) -> dict[str, Tensor]:

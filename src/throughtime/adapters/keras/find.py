@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
-from throughtime.adapters.records import escape
+from throughtime.adapters.records import escape, to_snake_case
 from throughtime.adapters.selection import Entry, Selection
 
-from .contracts import Layer, Model
+from .contracts import Layer, Model, T
 from .dialect import Dialect
-from .library import every_layer, is_a, is_layer, is_recurrent, package_of_object, sublayers, to_snake_case
+from .library import every_layer, is_a, is_layer, is_recurrent, package_of_object, sublayers
 
 # Layers that compute with something that has no Keras layers inside.
 _CLOSED = {
@@ -28,14 +29,14 @@ _CLOSED = {
 
 @dataclass(frozen=True)
 class Found(Entry):
-    """A layer of Keras; `watched` is what is captured.
+    """A layer of Keras; of a TimeDistributed, `outer`, that holds a recurrent layer alone, that layer."""
 
-    That is another layer where a TimeDistributed, `outer`, holds nothing but a recurrent one.
-    """
-
-    _: KW_ONLY
-    watched: Layer
+    layer: Layer
     outer: Layer | None = None
+
+    def leaf(self, number: int) -> str:
+        """Name the leaf of a call; a container's stands beside its path, below which its content is."""
+        return f"{self.path}@{number}" if self.is_container or number > 1 else self.path
 
 
 def selection(keras: Dialect, model: Model) -> Selection[Found]:
@@ -43,23 +44,21 @@ def selection(keras: Dialect, model: Model) -> Selection[Found]:
     entries = walk(keras, model)
     closed = [(entry.path, _CLOSED.get(entry.class_name)) for entry in entries]
     hint = "".join(f"\n{path} {what}" for path, what in closed if what)
-    return Selection(entries, sublayers(model) or [model], _layer_class(model), hint)
+    indexed = [*map(_captured, sublayers(model) or [model])]
+    return Selection(entries, indexed, _layer_class(model), hint)
 
 
 def select(keras: Dialect, model: Model, wanted: object) -> list[Found]:
-    """Find the layers a caller means, see `Selection.select`; a predicate is asked about what is captured."""
-    chosen = selection(keras, model)
-    shown = {id(entry.watched): entry.layer for entry in chosen.entries}
-    watched = {id(entry.layer): entry.watched for entry in chosen.entries}
-
-    def as_shown(each: object) -> object:
-        if callable(each) and not isinstance(each, (chosen.layer_class, type)):
-            return lambda layer: each(watched[id(layer)])
-        return shown.get(id(each), each)
-
+    """Find the layers a caller means, see `Selection.select`."""
     if isinstance(wanted, (list, tuple, set)):
-        return chosen.select([*map(as_shown, wanted)])
-    return chosen.select(as_shown(wanted))
+        wanted = [*map(_captured, wanted)]
+    return selection(keras, model).select(_captured(wanted))
+
+
+def _captured(layer: T) -> T:
+    """Return what stands for a layer: of a TimeDistributed around a recurrent layer, that layer."""
+    inner: Any = getattr(layer, "layer", None)
+    return inner if is_a(layer, "TimeDistributed") and is_recurrent(inner) else layer
 
 
 def _layer_class(model: Model) -> type:
@@ -83,19 +82,11 @@ def walk(keras: Dialect, model: Model) -> list[Found]:
 
 
 def _entry(path: str, layer: Layer, outer: Layer | None) -> Found:
-    watched, is_container = layer, _is_container(layer)
-    if is_a(layer, "TimeDistributed") and is_recurrent(layer.layer):
-        watched, outer = layer.layer, layer if outer is None else outer
-    return Found(
-        path,
-        str(layer.name),
-        layer,
-        type(layer).__name__,
-        is_container,
-        is_recurrent(watched),
-        watched=watched,
-        outer=outer,
-    )
+    own = _captured(layer)
+    if own is not layer and outer is None:
+        outer = layer
+    kind, is_container = type(layer).__name__, _is_container(layer)
+    return Found(path, str(layer.name), own, kind, is_container, is_recurrent(own), outer=outer)
 
 
 def _walk(

@@ -12,12 +12,13 @@ import weakref
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 from throughtime.adapters.attributes import replaced
 
 from .cell import is_closed
-from .contracts import Call, Layer, Tensor
+from .contracts import Call, Layer, Masks, Tensor
 from .dialect import Dialect
 from .library import dtype_of, halves, is_tensor
 from .loop import EMITTED, MARKED, Loop
@@ -44,8 +45,8 @@ def run(
         record.not_inside = "it takes several sequences at once"
         return original(*bound.args, **bound.kwargs)
     closed = is_closed(recorder.keras, layer, recorder.request.training, recorder.request.activations)
-    known = SeenInside(weakref.ref(layer), closed)
-    direction = _Direction(recorder, record, len(record.inside), layer, known, is_half)
+    known = SeenInside(record, len(record.inside), weakref.ref(layer), closed)
+    direction = _Direction(recorder, layer, known, is_half)
     record.inside.append(known)
     if is_half:
         bound.arguments[first] = with_first(given, direction.marked("inputs", "half_input", first_of(given)))
@@ -53,69 +54,16 @@ def run(
     known.has_mask = mask is not None
     if known.has_mask and closed:
         direction.keep("inside_mask", mask)
-    output, states = (_closed if closed else _in_loop)(direction, original, bound.arguments)
-    return direction.handed_back(output, states)
+    watched = direction.closed if closed else direction.in_loop
+    return direction.handed_back(*watched(original, bound.arguments))
 
 
 def _record_of(recorder: Recorder, layer: Layer) -> SeenCall | None:
     """Find the call that a layer, or the half of one, is in; None within a loop, which is not watched."""
     if not recorder.current:
         return None
-    outer = recorder.found[recorder.current[-1].index].watched
+    outer = recorder.found[recorder.current[-1].index].layer
     return recorder.current[-1] if any(layer is each for each in (outer, *halves(outer))) else None
-
-
-def _closed(
-    direction: _Direction, original: Call, arguments: dict[str, object]
-) -> tuple[Tensor, Sequence[Tensor]]:
-    """Run the layer with its whole sequence switched on, and return what it is set to return."""
-    keras, layer, known = direction.keras, direction.layer, direction.known
-    returns_sequences = layer.return_sequences
-    given = arguments.get("initial_state")
-    given = layer.states if given is None and layer.stateful else given
-    initial = [] if given is None else keras.tree.flatten(given)
-    direction.keep_initial([keras.ops.convert_to_tensor(each) for each in initial if each is not None])
-    with (
-        direction.marked_weights(),
-        replaced(layer, "return_sequences", True),
-        replaced(layer, "return_state", True),
-    ):
-        sequence, *states = original(**arguments)
-    if returns_sequences and not direction.is_half:
-        known.output = "hidden"  # what is returned twice is copied twice
-    else:
-        direction.keep("sequence", sequence)
-    # Without a mask the last output is the last hidden state, and a gradient with respect to the
-    # state need not pass through the stacked sequence.
-    last = sequence[:, -1] if known.has_mask else states[0]
-    return (sequence if returns_sequences else last), states
-
-
-def _in_loop(
-    direction: _Direction, original: Call, arguments: dict[str, object]
-) -> tuple[Tensor, Sequence[Tensor]]:
-    """Let the layer's cells run in our loop, which keeps every state."""
-    layer, keras, training = direction.layer, direction.keras, direction.recorder.request.training
-
-    def mark(name: str, tensor: Tensor) -> Tensor:
-        return direction.marked("inside_gradients", name, tensor)
-
-    draws = training and keras.draws_at_each_step(layer.cell)
-    compares = "weights" in direction.recorder.wanted and not draws
-    loop = Loop(keras, layer, mark, training)
-    with direction.marked_weights():
-        output, states, masks = keras.run_in_loop(loop, original, arguments, compares=compares)
-    first, *_ = arguments.values()
-    direction.keep_loop(loop, output, masks)
-    if not draws and lies_within_steps(keras, layer.cell, direction.recorder.request):
-        direction.recorder.loops[direction.record.key("within", direction.part)] = {
-            "input": first_of(first),
-            "mask": first_of(arguments.get("mask")),
-            "initial": loop.initial,
-            "dropout": masks,
-            "kept": {name: state for name, state in loop.kept.items() if MARKED not in name},
-        }
-    return output, states
 
 
 @dataclass(frozen=True)
@@ -123,8 +71,6 @@ class _Direction:
     """One direction of one call, and the marks made for it."""
 
     recorder: Recorder
-    record: SeenCall
-    part: int
     layer: Layer
     known: SeenInside
     is_half: bool
@@ -134,10 +80,52 @@ class _Direction:
         return self.recorder.keras
 
     def marked(self, wanted: str, name: str, tensor: Tensor) -> Tensor:
-        return self.recorder.marked(wanted, self.record.key(name, self.part), tensor)
+        return self.recorder.marked(wanted, self.known.key(name), tensor)
 
     def keep(self, name: str, tensor: Tensor) -> str:
-        return self.recorder.keep(self.record.key(name, self.part), tensor)
+        return self.recorder.keep(self.known.key(name), tensor)
+
+    def closed(self, original: Call, arguments: dict[str, object]) -> tuple[Tensor, Sequence[Tensor]]:
+        """Run the layer with its whole sequence switched on, and return what it is set to return."""
+        keras, layer, known = self.keras, self.layer, self.known
+        returns_sequences = layer.return_sequences
+        given = arguments.get("initial_state")
+        given = layer.states if given is None and layer.stateful else given
+        initial = [] if given is None else keras.tree.flatten(given)
+        self.keep_initial([keras.ops.convert_to_tensor(each) for each in initial if each is not None])
+        with (
+            self.marked_weights(),
+            replaced(layer, "return_sequences", True),
+            replaced(layer, "return_state", True),
+        ):
+            sequence, *states = original(**arguments)
+        if returns_sequences and not self.is_half:
+            known.output = "hidden"  # what is returned twice is copied twice
+        else:
+            self.keep("sequence", sequence)
+        # Without a mask the last output is the last hidden state, and a gradient with respect to the
+        # state need not pass through the stacked sequence.
+        last = sequence[:, -1] if known.has_mask else states[0]
+        return (sequence if returns_sequences else last), states
+
+    def in_loop(self, original: Call, arguments: dict[str, object]) -> tuple[Tensor, Sequence[Tensor]]:
+        """Let the layer's cells run in our loop, which keeps every state."""
+        recorder, layer, keras = self.recorder, self.layer, self.keras
+        draws = recorder.request.training and keras.draws_at_each_step(layer.cell)
+        loop = Loop(keras, layer, partial(self.marked, "inside_gradients"), recorder.request.training)
+        with self.marked_weights():
+            compares = "weights" in recorder.wanted and not draws
+            output, states, masks = keras.run_in_loop(loop, original, arguments, compares=compares)
+        self.keep_loop(loop, output, masks)
+        if not draws and lies_within_steps(keras, layer.cell, recorder.request):
+            recorder.loops[self.known.key("within")] = {
+                "input": first_of(next(iter(arguments.values()))),
+                "mask": first_of(arguments.get("mask")),
+                "initial": loop.initial,
+                "dropout": masks,
+                "kept": {name: state for name, state in loop.kept.items() if MARKED not in name},
+            }
+        return output, states
 
     def keep_initial(self, states: list[Tensor]) -> None:
         """Keep the states before the first step; none stand for zeros."""
@@ -145,7 +133,7 @@ class _Direction:
         for position, state in enumerate(states):
             self.keep(f"initial_{position}", state)
 
-    def keep_loop(self, loop: Loop, output: Tensor, masks: Sequence[object]) -> None:
+    def keep_loop(self, loop: Loop, output: Tensor, masks: Sequence[Masks]) -> None:
         """Keep what the loop left that is asked for, or needed for what lies within the steps."""
         known, tree, numbers = self.known, self.keras.tree, count()
         known.handed_on = tuple(loop.handed_on)
@@ -159,9 +147,7 @@ class _Direction:
         self.keep_initial(loop.initial)
         if loop.error is not None:
             self.keep("loop_error", loop.error)
-        known.dropout = tree.map_structure(
-            lambda mask: None if mask is None else self.keep(f"dropout_{next(numbers)}", mask), masks
-        )
+        known.dropout = tree.map_structure(lambda mask: self.keep(f"dropout_{next(numbers)}", mask), masks)
 
     def _output_of(self, loop: Loop, output: Tensor) -> str:
         """Name the state whose sequence is the layer's output; empty where it is another tensor."""
@@ -178,10 +164,9 @@ class _Direction:
         """
         if "weights" not in self.recorder.wanted:
             return nullcontext()
-        copied: AbstractContextManager[None] = self.keras.with_weights(
+        return self.keras.with_weights(
             self.layer, lambda place, weight: self.marked("weights", f"weight_{place}", weight)
         )
-        return copied
 
     def handed_back(self, output: Tensor, states: Sequence[Tensor]) -> object:
         """Give the model what the layer is set to return, marked where a gradient enters."""

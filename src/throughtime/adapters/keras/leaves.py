@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from throughtime._vocabulary import DIRECTIONS
 from throughtime.adapters.marking import MarkedSteps
 from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, SolvedRecord
 
@@ -19,6 +20,7 @@ from . import cell as cells
 from .cell import GATED
 from .contracts import Layer
 from .dialect import Dialect
+from .library import halves, is_a
 from .weights import Readers
 
 Inside = DirectionRecord | SolvedRecord
@@ -30,33 +32,30 @@ _OF_STATE = ("hidden", "cell")
 
 @dataclass(frozen=True)
 class Whole:
-    """A recurrent layer that is to be parted."""
+    """A layer that is to be parted, if it is recurrent."""
 
     keras: Dialect
+    layer: Layer
     record: LayerRecord  # the layer's, without its inside
-    halves: Sequence[Layer]  # the layer, or both layers of a Bidirectional
     own: Readers  # readers of weights and their gradients
     # each half's cells, none where not looked into; None where nothing ran
     inside: Sequence[Sequence[Inside]] | None
 
     def leaves(self) -> tuple[LayerRecord, ...]:
         """Make the leaves."""
-        whole, halves, inside = self.record, self.halves, self.inside or []
-        stacks = [cells.inner_cells(half.cell) for half in halves]
-        if stacks[0][0] is not halves[0].cell:
-            return tuple(self._of_stack(*each) for each in enumerate(zip(*stacks, strict=True)))
-        if len(halves) > 1 and not whole.directions and self.inside != []:
-            both = zip(("forward", "backward"), halves, inside or [[], []], strict=True)
-            return (whole, *(self._of_half(*each) for each in both))
+        whole, each, inside = self.record, halves(self.layer), self.inside or []
+        first = each[0]
+        if not is_a(first, "RNN"):
+            return (whole,)
+        stacks = [cells.inner_cells(half.cell) for half in each]
+        if stacks[0][0] is not first.cell:
+            return tuple(self._of_stack(first, *stack) for stack in enumerate(zip(*stacks, strict=True)))
+        if len(each) > 1 and not whole.directions and self.inside != []:
+            both = zip(DIRECTIONS, each, inside or [[], []], strict=True)
+            return (whole, *(self._of_half(*half) for half in both))
         solved = replace(whole, inside=tuple(records[0] for records in inside))
-        leaf = self._named(solved, halves[0], halves[0].cell, weights.kind(halves[0]))
+        leaf = _with_own_axes(solved, first, first.cell, weights.kind(first))
         return (replace(leaf, dims={**leaf.dims, **whole.dims}),)
-
-    def _named(self, leaf: LayerRecord, layer: Layer, cell: Layer, kind: str) -> LayerRecord:
-        """Name the states of a cell of this kind, and axes, for which the schema has no words."""
-        states = () if kind in GATED else cells.state_names(cell)
-        is_first = str(getattr(layer, "data_format", "")) == "channels_first"
-        return with_own_axes(leaf, states, is_first)
 
     def _of_half(self, name: str, half: Layer, inside: Sequence[Inside]) -> LayerRecord:
         """Make `both@forward` or `both@backward` of a Bidirectional over two different layers."""
@@ -75,12 +74,12 @@ class Whole:
             missing={},
             inside=tuple(inside),
         )
-        return self._named(leaf, half, half.cell, kind)
+        return _with_own_axes(leaf, half, half.cell, kind)
 
-    def _of_stack(self, place: int, parts: Sequence[Layer]) -> LayerRecord:
+    def _of_stack(self, layer: Layer, place: int, parts: Sequence[Layer]) -> LayerRecord:
         """Make `rnn/<place>` of an RNN over stacked cells, one of each half of a Bidirectional."""
         keras, whole, inside = self.keras, self.record, self.inside or []
-        arrays, missing = _outside(whole, inside, place, len(cells.inner_cells(self.halves[0].cell)))
+        arrays, missing = _outside(whole, inside, place, len(cells.inner_cells(layer.cell)))
         for suffix, read in self.own.items():
             first, *rest = (weights.of_cell(cell, read, suffix) for cell in parts)
             arrays |= {
@@ -93,12 +92,12 @@ class Whole:
             path=f"{whole.path}/{place}",
             kind=kind,
             arrays=arrays,
-            directions=("forward", "backward") if len(parts) > 1 else (),
+            directions=DIRECTIONS if len(parts) > 1 else (),
             flags={**whole.flags, **attributes.of_cell(keras, parts[0])},
             missing=missing,
             inside=tuple(records[place] for records in inside),
         )
-        return self._named(leaf, self.halves[0], parts[0], kind)
+        return _with_own_axes(leaf, layer, parts[0], kind)
 
 
 def _outside(
@@ -124,9 +123,10 @@ def _outside(
     return kept, missing
 
 
-def with_own_axes(leaf: LayerRecord, states: tuple[str, ...], channels_first: bool) -> LayerRecord:
-    """Add the names and axes of states that are no plain vector, or have no name in the schema."""
-    leaf = replace(leaf, states=states or leaf.states)
+def _with_own_axes(leaf: LayerRecord, layer: Layer, cell: Layer, kind: str) -> LayerRecord:
+    """Add the names of states, and axes, for which the schema has no words, of a cell of this kind."""
+    leaf = replace(leaf, states=() if kind in GATED else cells.state_names(cell))
+    channels_first = str(getattr(layer, "data_format", "")) == "channels_first"
     own = [one.arrays for one in leaf.inside if isinstance(one, SolvedRecord)][:1]
     arrays = {**leaf.arrays, **(own[0] if own else {})}
     of_states = _of_states(arrays, leaf, channels_first)
@@ -139,7 +139,7 @@ def with_own_axes(leaf: LayerRecord, states: tuple[str, ...], channels_first: bo
     return replace(leaf, dims=dims)
 
 
-def axes_of_state(rank: int, *, channels_first: bool = False) -> tuple[str, ...]:
+def _axes_of_state(rank: int, channels_first: bool) -> tuple[str, ...]:
     """Name the axes of one state: `unit`, or row, column and depth with `channel`."""
     if rank == 1:
         return ("unit",)
@@ -154,7 +154,7 @@ def _of_states(arrays: Mapping[str, Array], leaf: LayerRecord, first: bool) -> d
     sizes: dict[str, int] = {}
     for name in names:
         shape = arrays[name].shape[2:]
-        axes = axes_of_state(len(shape), channels_first=first)
+        axes = _axes_of_state(len(shape), first)
         # States of different widths cannot share an axis.
         axes = tuple(
             axis if sizes.setdefault(axis, size) == size else f"{name}_{axis}"
@@ -186,7 +186,7 @@ def _of_input_and_output(
     dims = {}
     for name in ("input", "input_gradient"):
         if name in arrays and arrays[name].ndim > 3:
-            axes = axes_of_state(arrays[name].ndim - 2, channels_first=first)
+            axes = _axes_of_state(arrays[name].ndim - 2, first)
             # A convolution without padding makes the state smaller than its input.
             dims[name] = (
                 "sample",
@@ -196,7 +196,7 @@ def _of_input_and_output(
     for name in ("output", "output_gradient"):
         if leaf.kind == "conv_lstm" and name in arrays:
             time = ("time",) if leaf.flags.get("return_sequences") else ()
-            axes = axes_of_state(arrays[name].ndim - 1 - len(time), channels_first=first)
+            axes = _axes_of_state(arrays[name].ndim - 1 - len(time), first)
             dims[name] = ("sample", *time, *axes)
     return dims
 

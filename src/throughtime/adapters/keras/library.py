@@ -6,10 +6,10 @@ seen: classes are known by their modules.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from throughtime._errors import UnbuiltModelError
 from throughtime._inputs.structures import to_numpy
@@ -111,6 +111,18 @@ def is_compiled(model: Model) -> bool:
     return any(flags) or getattr(model, "optimizer", None) is not None
 
 
+def execution(model: Model) -> tuple[bool, bool]:
+    """Describe how a model was compiled to run: step by step, with XLA."""
+    is_eager = bool(getattr(model, "run_eagerly", False))
+    return is_eager, bool(getattr(model, "compiled", False) and model.jit_compile)
+
+
+def compiled_losses(model: Model) -> Any:
+    """Return what the last `compile` made of the losses, the same object until the next; None for nothing."""
+    made = (getattr(model, name, None) for name in ("_compile_loss", "loss_functions", "compiled_loss"))
+    return next((each for each in made if each is not None), None)
+
+
 def sublayers(layer: Layer) -> list[Layer]:
     """Direct sublayers, in the order in which `model.layers` counts them."""
     if is_a(layer, "Model"):
@@ -143,12 +155,6 @@ def plain_settings(model: Model) -> tuple[object, ...]:
         )
         for layer in every_layer(model)
     )
-
-
-def to_snake_case(name: str) -> str:
-    """Write a class name as Keras does in its automatic names: SimpleRNN is simple_rnn."""
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def is_tensor(value: Tensor) -> bool:

@@ -13,7 +13,7 @@ from throughtime._errors import LossError, ThroughTimeError
 
 from .contracts import Call, Model, Shape, Tensor
 from .dialect import Dialect
-from .library import dtype_of, is_a, is_compiled, overrides, package_of_object, shape_of
+from .library import compiled_losses, dtype_of, is_a, is_compiled, overrides, package_of_object, shape_of
 from .reductions import Labels, Reductions
 
 _NO_LOSS = (
@@ -36,7 +36,14 @@ class Loss:
     @property
     def identity(self) -> object:
         """The key of a trace: the loss passed, else the loss that the last `compile` made."""
-        return self._keras.compiled_losses(self.model) if self.passed is None else self.passed
+        return compiled_losses(self.model) if self.passed is None else self.passed
+
+    @property
+    def _given(self) -> list[object]:
+        """Losses that `compile` was given, empty for nothing."""
+        has_none = getattr(self.model, "_compile_loss", self) is None  # in Keras 3; in Keras 2 `loss` is {}
+        given = None if has_none else getattr(self.model, "loss", None)
+        return [] if given is None else list(self._keras.tree.flatten(given))
 
     @cached_property
     def _function(self) -> Any:
@@ -64,11 +71,11 @@ class Loss:
     def may_do_without_labels(self) -> bool:
         """Whether all of the loss may come from the model itself: from `add_loss` or its `compute_loss`."""
         is_alone = self.passed is None and is_compiled(self.model)
-        return is_alone and not self._keras.given_losses(self.model)
+        return is_alone and not self._given
 
     def has_data_loss(self) -> bool:
         """Whether some of the loss compares predictions with labels; else all of it is added by layers."""
-        return self.passed is not None or self.overrides or bool(self._keras.given_losses(self.model))
+        return self.passed is not None or self.overrides or bool(self._given)
 
     def total(self, labels: Labels, predictions: object, training: bool) -> Tensor:
         """Evaluate the scalar loss of the batch as `fit` would, before any loss scaling.
@@ -155,7 +162,7 @@ class Loss:
         """Refuse labels that Keras would silently broadcast against the predictions."""
         flatten = self._keras.tree.flatten
         pairs = list(zip(flatten(y), flatten(predictions), strict=False))
-        given = self._keras.given_losses(self.model) if self.passed is None else [self.passed]
+        given = self._given if self.passed is None else [self.passed]
         if len(pairs) != 1 or not given or not all(map(_compares_elements, given)):
             return
         if any(getattr(tensor.shape, "rank", 0) is None for tensor in pairs[0]):

@@ -13,7 +13,7 @@ import numpy as np
 
 from throughtime.adapters.records import Array
 
-from .contracts import Model
+from .contracts import Model, Tensor
 from .dialect import Result
 from .library import every_layer, is_a, numpy
 
@@ -64,11 +64,11 @@ def _is_finite(gradients: dict[str, Array]) -> bool:
 
 
 def _unscaled(result: Result, gradients: dict[str, Array], scale: float) -> Result:
-    wide = {
+    wide: dict[str, Tensor] = {
         key: array.astype(np.promote_types(array.dtype, np.float32)) / np.float32(scale)
         for key, array in gradients.items()
     }
-    return Result(result.tensors, {**wide})
+    return Result(result.tensors, wide)
 
 
 def underflow(gradient: Array, scale: float) -> float:

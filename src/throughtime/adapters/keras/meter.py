@@ -64,7 +64,7 @@ class Meter:
         if len(shape) < 3 or None in shape or any(map(cudnn_kind, each)):
             return
         asked = self._asked(is_watched, flows_back, is_watched and not why_not(layer))
-        directions = [_direction(self.keras, half, tuple(shape), self.samples, self.request) for half in each]
+        directions = [self._direction(half, tuple(shape)) for half in each]
         is_merged = getattr(layer, "merge_mode", None) in ("sum", "mul", "ave")
         need = estimate(directions, asked, OVERHEAD[self.keras.BACKEND], is_merged=is_merged)
         if flows_back and self.samples > 1:  # what a pass hands out is there while it runs
@@ -84,39 +84,36 @@ class Meter:
         if self.at_once:
             self.budget.check(self._need)
 
+    def _direction(self, layer: Layer, shape: tuple[int, ...]) -> Direction:
+        parts = cells.inner_cells(layer.cell)
+        kinds = [cells.standard_kind(cell) for cell in parts]
+        units = [_units(cell, layer, shape) for cell in parts]
+        known = [(kind, sum(sizes)) for kind, sizes in zip(kinds, units, strict=True)]
+        own = [
+            sum(sizes) * (2 if kind in _WITH_CELL else 1)
+            for kind, sizes, part in zip(kinds, units, parts, strict=True)
+            if not has_closed_form(self.keras, part, self.request.activations)
+        ]
+        columns = sum(_COLUMNS.get(kind, 0) * size for kind, size in known)
+        return Direction(
+            rows=shape[0] / self.samples,
+            steps=shape[1],
+            output_steps=shape[1] if layer.return_sequences else 1,
+            features=prod(shape[2:]),
+            output=units[-1][0],
+            hidden=sum(size for _, size in known),
+            cell=sum(size for kind, size in known if kind in _WITH_CELL),
+            columns=columns,
+            gates=0 if kinds[0] == "simple_rnn" else columns,
+            item=bytes_of(self.keras.compute_dtype(layer)),
+            weights=sum(prod(shape_of(each)) * bytes_of(dtype_of(each)) for each in layer.weights),
+            jacobian=sum(size**2 for size in own),
+        )
+
     def total(self) -> Need:
         """Return what all calls need together; ExceededError where it is too much."""
         self.budget.check(self._need)
         return self._need
-
-
-def _direction(
-    keras: Dialect, layer: Layer, shape: tuple[int, ...], samples: int, request: Request
-) -> Direction:
-    parts = cells.inner_cells(layer.cell)
-    kinds = [cells.standard_kind(cell) for cell in parts]
-    units = [_units(cell, layer, shape) for cell in parts]
-    known = [(kind, sum(sizes)) for kind, sizes in zip(kinds, units, strict=True)]
-    own = [
-        sum(sizes) * (2 if kind in _WITH_CELL else 1)
-        for kind, sizes, part in zip(kinds, units, parts, strict=True)
-        if not has_closed_form(keras, part, request.activations)
-    ]
-    columns = sum(_COLUMNS.get(kind, 0) * size for kind, size in known)
-    return Direction(
-        rows=shape[0] / samples,
-        steps=shape[1],
-        output_steps=shape[1] if layer.return_sequences else 1,
-        features=prod(shape[2:]),
-        output=units[-1][0],
-        hidden=sum(size for _, size in known),
-        cell=sum(size for kind, size in known if kind in _WITH_CELL),
-        columns=columns,
-        gates=0 if kinds[0] == "simple_rnn" else columns,
-        item=bytes_of(keras.compute_dtype(layer)),
-        weights=sum(prod(shape_of(each)) * bytes_of(dtype_of(each)) for each in layer.weights),
-        jacobian=sum(size**2 for size in own),
-    )
 
 
 def _units(cell: Layer, layer: Layer, shape: tuple[int, ...]) -> list[int]:

@@ -52,10 +52,9 @@ class Probe:
         with batches.ragged_explained(keras, x), kept, kept:
             program, result = self._pass(data, budget)
             reduced = self._how_reduced(program, result, data)
-            weights = [weight for entry in self.found for weight in entry.watched.weights]
+            weights = [weight for entry in self.found for weight in entry.layer.weights]
             values = keras.weight_values(self.model, weights)
-        done = Pass(program, *joined(program.calls, result), lambda variable: values[id(variable)])
-        record = records(done, reduced)
+        record = records(Pass(program, *joined(program.calls, result), values), reduced)
         if budget.part == budget.samples or reduced is None:
             return record
         return self._of_a_part(record, reduced[1], program, result, data)
@@ -92,7 +91,7 @@ class Probe:
 
     def _pass(self, data: Data, budget: Budget) -> tuple[Program, Result]:
         """Run on a batch; without a loss where neither labels nor the model's added losses exist."""
-        layers = tuple(id(entry.watched) for entry in self.found)
+        layers = tuple(id(entry.layer) for entry in self.found)
         asked = layers, self.request.quantities, self.request.training
         program = _traces.get(self.keras, self.loss, data, asked, lambda: self._program(data, budget))
         program.serve(self, budget)
@@ -139,7 +138,7 @@ class Probe:
     def _factor(self, program: Program, result: Result, data: Data, size: int) -> tuple[float, str]:
         """Read the factor from what the loss declares, or try it on the first batch."""
         how, (x, y, weight) = program.reductions, data
-        first_weight = batches.first_array(self.keras, weight)
+        first_weight = None if weight is None else batches.first_array(self.keras, weight)
         if how.declared is not None and how.is_certain:
             return factor(how.declared, first_weight, size)
         if not self.loss.has_data_loss():

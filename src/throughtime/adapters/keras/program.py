@@ -24,7 +24,7 @@ from . import loss_scale
 from .contracts import Data, Held, Model, Tensor, Variable
 from .dialect import Dialect, Mark, Result, Traced
 from .every_step import EveryStep
-from .library import called, dtype_of, is_float, plain_settings
+from .library import called, dtype_of, execution, is_float, plain_settings
 from .loss import Loss
 from .meter import Meter
 from .recorder import CARRIED, Left, Recorder, SeenCall, SeenInside
@@ -120,37 +120,33 @@ class Program:
         """Return the variables whose gradients are wanted, by their keys in a pass."""
         is_wanted = self.has_loss and "weight_gradients" in self.request.quantities
         found = self.probe.found if is_wanted else []
-        weights = {id(weight): weight for entry in found for weight in entry.watched.weights}
+        weights = {id(weight): weight for entry in found for weight in entry.layer.weights}
         own = [weight for weight in weights.values() if is_float(dtype_of(weight))]
         return {f"variable.{number}": weight for number, weight in enumerate(own)}
 
-    def __call__(self, inputs: Data) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Run the pass; return the tensors asked for, and gradients.
+    def __call__(self, inputs: Data) -> Result:
+        """Run the pass.
 
         `inputs` are x, y, sample weights and the factor by which the loss is scaled, None without a loss.
         """
         forward = partial(self._forward, inputs)
         (tensors, loops), gradients = self.keras.differentiated(self.model, forward, self.variables())
-        for call in self.calls:
-            for part, known in enumerate(call.inside):
-                name = call.key("within", part)
-                if name in loops:
-                    left, found = self._within(call, part, known, loops[name], gradients)
-                    tensors, gradients = tensors | left, gradients | found
-        return tensors, gradients
+        for known in (direction for call in self.calls for direction in call.inside):
+            if (name := known.key("within")) in loops:
+                left, found = self._within(known, loops[name], gradients)
+                tensors, gradients = tensors | left, gradients | found
+        return Result(tensors, gradients)
 
-    def _within(
-        self, call: SeenCall, part: int, known: SeenInside, left: Left, first: dict[str, Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _within(self, known: SeenInside, left: Left, first: dict[str, Tensor]) -> Result:
         """Find what lies within the steps of one direction, from what its loop left and its gradients."""
-        taps = {name: first.get(call.key(f"tap_{name}", part)) for name in left["kept"]}
+        taps = {name: first.get(known.key(f"tap_{name}")) for name in left["kept"]}
         gradients = {name: gradient for name, gradient in taps.items() if gradient is not None}
         step = EveryStep(
             self.keras, known.layer(), self.request, known.handed_on, gradients=gradients, **left
         )
 
         def key(name: str) -> str:
-            return call.key(f"within_{name}", part)
+            return known.key(f"within_{name}")
 
         def forward(mark: Mark) -> tuple[Tensor | None, dict[str, Tensor]]:
             loss, found = step(lambda name, tensor: mark(key(name), tensor))
@@ -159,7 +155,7 @@ class Program:
         weights = {key(name): weight for name, weight in step.weights().items()}
         tensors, gradients = self.keras.differentiated(self.model, forward, weights)
         jacobians = step.jacobians(self.model)
-        return tensors | {key(name): tensor for name, tensor in jacobians.items()}, gradients
+        return Result(tensors | {key(name): tensor for name, tensor in jacobians.items()}, gradients)
 
     def _forward(
         self, inputs: Data, mark: Mark
@@ -223,7 +219,7 @@ class Traces(Generic[Trace]):
         """Return the trace for a loss with its model, a batch, and what else is `asked`, or make it."""
         identity, model = loss.identity, loss.model
         name = identity if isinstance(identity, str) else id(identity)
-        key = name, _shapes(keras, data), keras.execution(model), plain_settings(model), asked
+        key = name, _shapes(keras, data), execution(model), plain_settings(model), asked
         kept = self._kept.setdefault(model, OrderedDict())
         # An identity may become another object's.
         if key not in kept or kept[key][0]() is not identity:

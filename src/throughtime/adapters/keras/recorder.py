@@ -39,15 +39,21 @@ _BY_TIME = ("loop_", "tap_", "within_tap_", "within_0.")  # (time, sample, …);
 class SeenInside:
     """One direction inside a recurrent layer; outlives the trace."""
 
+    call: SeenCall
+    part: int  # which of the directions of its call
     layer: Held  # weak
     is_closed: bool  # it ran its own kernel, and `cells` solves it
     has_mask: bool = False
     initial_states: int = 0  # how many
     # as `every_step.EveryStep.dropout`, with keys in place of masks
-    dropout: list[object] = field(default_factory=list)
+    dropout: list[dict[str, list[str]]] = field(default_factory=list)
     kept: tuple[str, ...] = ()  # this and `handed_on` as `loop.Loop` has them
     handed_on: tuple[str, ...] = ()
     output: str = ""  # the state that is the layer's output, and not returned twice; empty for none
+
+    def key(self, name: str) -> str:
+        """Name one tensor of this direction among all that a pass returns."""
+        return self.call.key(name, self.part)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from throughtime.adapters.records import Array
 
 from .batches import check_sizes, ragged_explained
 from .contracts import Data, Model, Tensor
-from .dialect import Dialect, Traced
+from .dialect import Dialect, Result, Traced
 from .library import called, numpy, synchronise
 from .loop import wide
 from .loss import Loss
@@ -31,8 +31,8 @@ def losses(keras: Dialect, model: Model, *batch: object, loss: object, training:
     def traced() -> Traced:
         held, passed = weakly(model), weakly(loss)
 
-        def alone(inputs: Data) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-            return _alone(Loss(keras, held(), passed()), keras, inputs, training), {}
+        def alone(inputs: Data) -> Result:
+            return Result(_alone(Loss(keras, held(), passed()), keras, inputs, training), {})
 
         return keras.traced(model, alone, data, any_batch=False)
 
@@ -77,8 +77,7 @@ def _alone(loss: Loss, keras: Dialect, inputs: Data, training: bool) -> dict[str
 
     # One sample a step, which keeps its axis.
     rows = {str(place): each[:, None] for place, each in enumerate(flat) if each is not None}
-    lost: dict[str, Tensor] = keras.scan(loss.model, step, [], rows)[1]
-    return lost
+    return keras.scan(loss.model, step, [], rows)[1]
 
 
 def _valid(keras: Dialect, beside: Sequence[Sequence[Tensor | None]]) -> Tensor:

@@ -46,7 +46,7 @@ def watching(recorder: Recorder, model: Model) -> Iterator[None]:
     with ExitStack() as stack:
         wrap = partial(_wrap, stack, recorder.keras)
         for index, entry in enumerate(recorder.found):
-            layer = entry.watched
+            layer = entry.layer
             looks_inside = "inside" in recorder.wanted and not why_not(layer)
             if looks_inside and is_a(layer, "Bidirectional"):
                 # Its fused path on some backends calls neither half; each half's own kernel stays in use.
@@ -83,7 +83,7 @@ def _running_along(recorder: Recorder, model: Model) -> list[Layer]:
     """Recurrent layers that nothing is asked of; they take memory as well."""
     recurrent = [layer for layer in every_layer(model) if is_recurrent(layer)]
     inner = [half for layer in recurrent for half in halves(layer) if half is not layer]
-    others = {id(layer) for layer in [*inner, *(entry.watched for entry in recorder.found)]}
+    others = {id(layer) for layer in [*inner, *(entry.layer for entry in recorder.found)]}
     return [layer for layer in recurrent if id(layer) not in others]
 
 
@@ -118,7 +118,7 @@ class _Watched:
         self._entry = recorder.found[index]
 
     def __call__(self, original: Call, bound: inspect.BoundArguments) -> object:
-        recorder, layer, is_recurrent = self._recorder, self._entry.watched, self._entry.is_recurrent
+        recorder, layer, is_recurrent = self._recorder, self._entry.layer, self._entry.is_recurrent
         record = recorder.new_call(self._index)
         if record is None:
             return original(*bound.args, **bound.kwargs)
@@ -134,7 +134,7 @@ class _Watched:
             if self._looks_inside and is_a(layer, "RNN"):
                 result = inside.run(recorder, layer, original, bound)
             else:
-                result = _with_logits_marked(recorder, layer, original)(*bound.args, **bound.kwargs)
+                result = self._with_logits_marked(original)(*bound.args, **bound.kwargs)
         return self._returned(record, result)
 
     def _entered(self, record: SeenCall, given: object, mask: Tensor | None) -> object:
@@ -151,14 +151,14 @@ class _Watched:
         is_open = "valid" in recorder.wanted and not record.input_shape  # its shape is known after the pass
         if "input" in recorder.wanted or self._looks_inside or is_open:
             recorder.keep(record.key("input"), marked)
-        recorder.measure(self._entry.watched, marked, is_watched=True)
+        recorder.measure(self._entry.layer, marked, is_watched=True)
         return with_first(given, marked)
 
     def _returned(self, record: SeenCall, result: Any) -> object:
         """Mark the outputs that others see; states that the layer returns beside them pass through."""
         several = isinstance(result, (list, tuple))
         parts = list(result) if several else [result]
-        count = 2 if getattr(self._entry.watched, "merge_mode", "concat") is None else 1
+        count = 2 if getattr(self._entry.layer, "merge_mode", "concat") is None else 1
         for part in range(min(count, len(parts))):
             if is_tensor(parts[part]):  # a layer may return a dict, or nothing
                 parts[part] = self._marked(record, part, parts[part])
@@ -169,7 +169,7 @@ class _Watched:
     def _marked(self, record: SeenCall, part: int, output: Tensor) -> Tensor:
         recorder = self._recorder
         marked = recorder.marked("outputs", record.key("output", part), output)
-        _hand_on_logits(recorder, record, output, marked)
+        self._hand_on_logits(record, output, marked)
         record.outputs, record.output_dtype = part + 1, dtype_of(output)
         if "output" in recorder.wanted or any(each.output for each in record.inside):
             recorder.keep(record.key("output", part), marked)
@@ -177,31 +177,45 @@ class _Watched:
             recorder.measure_output([marked], is_watched=True)
         return marked
 
+    def _with_logits_marked(self, original: Call) -> Call:
+        """Wrap a layer's call so that what goes into its softmax or sigmoid is marked, if it ends in one."""
+        recorder, layer = self._recorder, self._entry.layer
+        inner = layer.layer if is_a(layer, "TimeDistributed") else layer
+        activation: Any = getattr(inner, "activation", None)
+        has_logits = getattr(activation, "__name__", "") in _WITH_LOGITS and is_own(activation, inner)
+        is_softmax = is_a(layer, "Softmax")
+        if not is_softmax and (is_recurrent(inner) or not has_logits):
+            return original
 
-def _with_logits_marked(recorder: Recorder, layer: Layer, original: Call) -> Call:
-    """Wrap a layer's call so that what goes into its softmax or sigmoid is marked, if it ends in one."""
-    inner = layer.layer if is_a(layer, "TimeDistributed") else layer
-    activation: Any = getattr(inner, "activation", None)
-    has_logits = getattr(activation, "__name__", "") in _WITH_LOGITS and is_own(activation, inner)
-    is_softmax = is_a(layer, "Softmax")
-    if not is_softmax and (is_recurrent(inner) or not has_logits):
-        return original
+        def call(inputs: Tensor, *args: object, **kwargs: object) -> object:
+            record = recorder.current[-1]
+            if is_softmax:  # its input are the logits
+                record.logits = (record.key("logits"),)
+                return original(recorder.marked("logits", *record.logits, inputs), *args, **kwargs)
+            activations = _Activations(recorder, activation)
+            with replaced(inner, "activation", activations):
+                result = original(inputs, *args, **kwargs)
+            if inner is layer:
+                record.logits = activations.behind(result)
+            elif package_of(type(inner)):
+                record.logits = activations.of_steps(shape_of(inputs)[1])
+            return result
 
-    def call(inputs: Tensor, *args: object, **kwargs: object) -> object:
-        record = recorder.current[-1]
-        if is_softmax:  # its input are the logits
-            record.logits = (record.key("logits"),)
-            return original(recorder.marked("logits", *record.logits, inputs), *args, **kwargs)
-        activations = _Activations(recorder, activation)
-        with replaced(inner, "activation", activations):
-            result = original(inputs, *args, **kwargs)
-        if inner is layer:
-            record.logits = activations.behind(result)
-        elif package_of(type(inner)):
-            record.logits = activations.of_steps(shape_of(inputs)[1])
-        return result
+        return call
 
-    return call
+    def _hand_on_logits(self, record: SeenCall, output: Tensor, marked: Tensor) -> None:
+        """Let the loss read marked logits of a layer's marked output, where it reads logits at all."""
+        recorder, keras = self._recorder, self._recorder.keras
+        logits = keras.beside(output, _LOGITS)
+        if logits is None or record.logits:
+            return
+        if self._entry.is_recurrent:
+            # A cell's sigmoid is a state: the next step reads it, so the loss must read it as well.
+            if marked is not output:
+                keras.set_beside(marked, _LOGITS, None)
+            return
+        record.logits = (record.key("carried_logits"),)
+        keras.set_beside(marked, _LOGITS, recorder.marked("logits", *record.logits, logits))
 
 
 class _Activations:
@@ -226,18 +240,3 @@ class _Activations:
         """Name the logits of each step of a TimeDistributed; none where it does not run step by step."""
         keys = tuple(key for key, _ in self._outputs)
         return keys if len(keys) == count else ()
-
-
-def _hand_on_logits(recorder: Recorder, record: SeenCall, output: Tensor, marked: Tensor) -> None:
-    """Let the loss read marked logits of a layer's marked output, where it reads logits at all."""
-    keras = recorder.keras
-    logits = keras.beside(output, _LOGITS)
-    if logits is None or record.logits:
-        return
-    if recorder.found[record.index].is_recurrent:
-        # A cell's sigmoid is a state: the next step reads it, so the loss must read it as well.
-        if marked is not output:
-            keras.set_beside(marked, _LOGITS, None)
-        return
-    record.logits = (record.key("carried_logits"),)
-    keras.set_beside(marked, _LOGITS, recorder.marked("logits", *record.logits, logits))

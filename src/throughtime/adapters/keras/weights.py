@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from throughtime.adapters.records import Array
+from throughtime._vocabulary import DIRECTIONS
+from throughtime.adapters.records import Array, to_snake_case
 
 from . import cell as cells
 from .cell import GATED
 from .contracts import Layer, Variable
-from .library import halves, is_a, path_of, shape_of, to_snake_case
+from .library import halves, is_a, path_of, shape_of
 
 # Takes a variable and returns its value or its gradient; None where the loss does not reach it.
 Values = Callable[[Variable], Array | None]
@@ -48,7 +49,7 @@ def cudnn_kind(layer: Layer) -> str:
 def directions(layer: Layer) -> tuple[str, ...]:
     """Both directions of a Bidirectional whose halves are alike and can share an axis."""
     each = [(type(getattr(half, "cell", None)), *map(shape_of, half.weights)) for half in halves(layer)]
-    return ("forward", "backward") if len(each) == 2 and each[0] == each[1] else ()
+    return DIRECTIONS if len(each) == 2 and each[0] == each[1] else ()
 
 
 def named(layer: Layer, values: Values, suffix: str = "") -> dict[str, Array]:

@@ -18,11 +18,11 @@ from throughtime.adapters.records import (
     DirectionRecord,
     LayerRecord,
     ModelRecord,
+    to_snake_case,
 )
 
 from . import collect_recurrence, description, graph, weights
 from .calls import Key
-from .find import to_snake_case
 from .layout import Packed
 from .passes import STATES_ONLY, Call, Pass
 from .structure import name_of, numpy

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from throughtime.adapters.axes import alignment
 from throughtime.adapters.loss_reduction import attributes_of
-from throughtime.adapters.records import Array, Attribute, LayerRecord, ModelRecord
+from throughtime.adapters.records import Array, Attribute, LayerRecord, ModelRecord, to_snake_case
 
 from . import structure, weights
-from .find import Found, candidates, checked, selection, to_snake_case
+from .find import Found, candidates, checked, selection
 from .passes import Call
 from .structure import name_of, numpy
 
@@ -82,21 +83,13 @@ def of_capture(
     coupling = [name for name, module in model.named_modules() if _couples(module)]
     if coupling:
         attributes["couples_samples"] = f"{', '.join(coupling)}: statistics of the batch in training"
-    attributes["time"] = _alignment(model)
+    breaking = [name or "the model" for name, module in model.named_modules() if _breaks_time(module)]
+    attributes["time"] = alignment(breaking)
     return attributes
 
 
 def _couples(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
-
-
-def _alignment(model: nn.Module) -> str:
-    """Say which layers break the time axis that the model's input has."""
-    breaking = [name for name, module in model.named_modules() if _breaks_time(module)]
-    if not breaking:
-        return "each layer's own input, in input order"
-    names = ", ".join(f"{name or 'the model'}" for name in breaking)
-    return f"each layer's own input, in input order; not the model's input time after {names}"
 
 
 def _breaks_time(module: nn.Module) -> bool:

@@ -6,7 +6,6 @@ name in a path.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import parametrize
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
-from throughtime.adapters.records import escape
+from throughtime.adapters.records import escape, to_snake_case
 from throughtime.adapters.selection import Entry, Selection
 
 from .calls import names_of
@@ -147,12 +146,6 @@ def children(module: nn.Module) -> list[tuple[str, nn.Module]]:
         return []
     named = module.named_children()
     return [(name, unwrapped(child)) for name, child in named if name != _PARTS]
-
-
-def to_snake_case(name: str) -> str:
-    """Write a class name as part of a path, `LSTMCell` as `lstm_cell`."""
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def selection(model: nn.Module) -> Selection[Found]:

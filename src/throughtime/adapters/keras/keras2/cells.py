@@ -14,34 +14,36 @@ from functools import partial
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.autograph.core import ag_ctx
 
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.cell import inner_cells
-from throughtime.adapters.keras.contracts import Call, Layer, LoopResult, LoopStep, Scanned, Tensor
-from throughtime.adapters.keras.library import (
-    every_layer,
-    internal,
-    is_a,
-    is_own,
+from throughtime.adapters.keras.contracts import (
+    INPUT,
+    RECURRENT,
+    Call,
+    Layer,
+    LoopResult,
+    LoopStep,
+    Masks,
+    Scanned,
+    Tensor,
 )
+from throughtime.adapters.keras.library import every_layer, internal, is_a, is_own
 from throughtime.adapters.keras.loop import Loop, in_processing_order, scan_by_rnn
+
+from .graph import autograph_enabled
 
 JOINS_OUTER_STEPS = True
 SEVERAL: type = list
 # The same names in Keras 2 and in Keras 3 for functions with other slopes.
 _OTHER_SLOPES = ("hard_sigmoid",)
-INPUT, RECURRENT = "input", "recurrent"
 _GETTERS = {INPUT: "get_dropout_mask_for_cell", RECURRENT: "get_recurrent_dropout_mask_for_cell"}
 _CACHES = ("_dropout_mask_cache", "_recurrent_dropout_mask_cache")
-# The tensor that dropout applies to -> one mask, or one a gate.
-Masks = Mapping[str, list[Tensor]]
-NO_DROPOUT: Masks = {}
 
 
 def run_in_loop(
     loop: Loop, original: Call, arguments: Mapping[str, object], *, compares: bool
-) -> tuple[Tensor, list[Tensor], Sequence[object]]:
+) -> tuple[Tensor, list[Tensor], Sequence[Masks]]:
     """Run a layer's cells in the engine's loop; return its output, its states and its cells' masks."""
     layer: Any = loop.layer
     training = loop.training
@@ -109,9 +111,7 @@ def as_keras_calls(layer: Layer, original: Call) -> Call:
     converts = converts or partial(internal(layer, "engine.base_layer_utils").is_subclassed, layer)
     if tf.executing_eagerly() or not converts():
         return original
-    context = ag_ctx.ControlStatusCtx(status=ag_ctx.Status.ENABLED)
-    converted: Call = tf.__internal__.autograph.tf_convert(original, context)
-    return converted
+    return tf.__internal__.autograph.tf_convert(original, autograph_enabled())
 
 
 def loop_detector() -> Callable[[], bool]:
@@ -131,11 +131,6 @@ def draws_at_each_step(cell: Layer) -> bool:
     """Whether a cell holds layers that draw, besides those of Keras' cells, whose masks are known."""
     names = ("BaseRandomLayer", "Dropout", "GaussianDropout", "GaussianNoise", "AlphaDropout")
     return any(is_a(each, *names) and not is_a(each, "DropoutRNNCellMixin") for each in every_layer(cell))
-
-
-def recurrent_masks(masks: Masks) -> list[Any]:
-    """Take those that the state is multiplied with, one or one a gate, out of a cell's masks."""
-    return masks.get(RECURRENT, [])
 
 
 class Drawn:
@@ -189,7 +184,7 @@ class Drawn:
             for k, mask in enumerate(masks)
         }
 
-    def of_all_steps(self, loop: Loop) -> list[dict[str, list[Tensor]]]:
+    def of_all_steps(self, loop: Loop) -> list[Masks]:
         """Arrange masks (time, sample, …) that a loop has handed out by inner cell, in processing order."""
         if self._whole is not None:
             return [{INPUT: [in_processing_order(loop.keras, self._layer, self._whole)]}]
@@ -219,7 +214,7 @@ def _nothing(*args: object, count: int = 1, **kwargs: object) -> float | list[fl
 
 
 @contextmanager
-def with_dropout_masks(cell: Layer, masks: Masks, steps: Tensor) -> Iterator[None]:
+def with_dropout_masks(cell: Layer, masks: Masks, steps: int) -> Iterator[None]:
     """Let a cell that takes all steps at once use these masks (time, sample, …) in place of new ones."""
     with ExitStack() as stack:
         stack.enter_context(_without_cache(cell))

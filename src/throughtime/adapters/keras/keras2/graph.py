@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from tensorflow.python.autograph.core import ag_ctx
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.attributes import replaced
-from throughtime.adapters.keras.contracts import Held, Model, Tensor, Variable
+from throughtime.adapters.keras.contracts import Data, Held, Model, Tensor, Variable
 from throughtime.adapters.keras.dialect import Computation, Result, Traced
 from throughtime.adapters.keras.library import every_layer, internal, shape_of
 from throughtime.adapters.records import Array
@@ -31,13 +31,12 @@ def values_of(model: Model, variables: Sequence[Variable]) -> list[Array]:
         return []
     raw = [raw_variable(variable) for variable in variables]
     try:
-        values: list[Array] = session_of(model, raw[0].graph).run(raw)
+        return session_of(model, raw[0].graph).run(raw)
     except tf.errors.FailedPreconditionError as error:
         raise UnbuiltModelError(
             f"The model {model.name!r} has variables without a value: {error.message.splitlines()[0]}\n"
             "Restore them, or let Keras initialise them: keras.backend.get_session(), or fit."
         ) from error
-    return values
 
 
 def session_of(model: Model, graph: object) -> Any:
@@ -64,12 +63,12 @@ def trace(model: Model, computation: Computation, inputs: object) -> Traced:
         fed = tf.nest.map_structure(_placeholder, inputs)
         with untouched(model), scratch.in_place_of(model), _other_graphs_told(model), autograph_enabled():
             tensors, gradients = computation(fed)
-        fetched = {key: tf.convert_to_tensor(tensor) for key, tensor in tensors.items()}, gradients
+        fetched = Result({key: tf.convert_to_tensor(tensor) for key, tensor in tensors.items()}, gradients)
     scratch.graph.finalize()
 
-    def run(inputs: object) -> Result:
+    def run(inputs: Data) -> Result:
         scratch.load()
-        return Result(*scratch.session.run(fetched, _feed(fed, inputs)))
+        return scratch.session.run(fetched, _feed(fed, inputs))
 
     return run
 
@@ -97,10 +96,6 @@ class _Scratch:
             self._constants = {id(tensor): tf.constant(value) for tensor, value in _constants(model)}
             self.session = tf.compat.v1.Session(graph=self.graph)
 
-    def of(self, variable: Variable) -> Any:
-        """Return what stands for a variable of the model."""
-        return self._stand_ins[id(variable)]
-
     @contextmanager
     def in_place_of(self, model: Model) -> Iterator[None]:
         """Let the model's layers compute with this graph's variables."""
@@ -115,7 +110,7 @@ class _Scratch:
     def load(self) -> None:
         """Take over the values that the user's session has now."""
         values = values_of(self._model(), self._variables)
-        initializers = [raw_variable(self.of(variable)).initializer for variable in self._variables]
+        initializers = [raw_variable(each).initializer for each in self._stand_ins.values()]
         feed = {each.inputs[1]: value for each, value in zip(initializers, values, strict=True)}
         self.session.run(initializers, feed)
 
@@ -155,8 +150,6 @@ def _other_graphs_told(model: Model) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def autograph_enabled() -> Iterator[None]:
+def autograph_enabled() -> AbstractContextManager[object]:
     """Let Keras convert the calls of users' layers, as it does while it trains."""
-    with ag_ctx.ControlStatusCtx(status=ag_ctx.Status.ENABLED):
-        yield
+    return ag_ctx.ControlStatusCtx(status=ag_ctx.Status.ENABLED)

@@ -111,18 +111,6 @@ class _Silent:
         """Forget nothing."""
 
 
-def compiled_losses(model: Model) -> object:
-    """Return what the last `compile` made of the model's losses."""
-    return getattr(model, "loss_functions", None) if belongs_to_a_graph(model) else compiled_loss(model)
-
-
-def given_losses(model: Model) -> list[object]:
-    """List what `compile` was given as losses, empty for nothing."""
-    is_graph = belongs_to_a_graph(model)
-    given = getattr(model, "loss", None) if is_graph else getattr(compiled_loss(model), "_user_losses", None)
-    return [] if given is None or (is_graph and not given) else list(tf.nest.flatten(given))
-
-
 def loss_function(passed: object) -> object:
     """Return what was passed: the name of a loss stands for `losses_to_call`, which reads masks."""
     return passed

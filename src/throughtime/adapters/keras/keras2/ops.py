@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import tensorflow as tf
 
 from throughtime.adapters.keras.contracts import Shape, Tensor
 from throughtime.adapters.keras.library import shape_of
 
+cast = tf.cast
 concatenate = tf.concat
 convert_to_tensor = tf.convert_to_tensor
 eye = tf.eye
@@ -22,14 +21,10 @@ stack = tf.stack
 stop_gradient = tf.stop_gradient
 sum = tf.reduce_sum  # noqa: A001
 tile = tf.tile
+unstack = tf.unstack
 where = tf.where
 zeros = tf.zeros
 zeros_like = tf.zeros_like
-
-
-def cast(tensor: Tensor, dtype: str) -> Tensor:
-    """Give a tensor another dtype."""
-    return tf.cast(tensor, tf.bool if dtype == "bool" else dtype)
 
 
 def flip(tensor: Tensor, axis: int) -> Tensor:
@@ -48,9 +43,3 @@ def swapaxes(tensor: Tensor, one: int, other: int) -> Tensor:
     order = list(range(len(tensor.shape)))
     order[one], order[other] = order[other], order[one]
     return tf.transpose(tensor, order)
-
-
-def unstack(tensor: Tensor, num: int, axis: int) -> Sequence[Tensor]:
-    """Split along an axis that goes."""
-    parts: Sequence[Tensor] = tf.unstack(tensor, num, axis)
-    return parts

@@ -12,11 +12,7 @@ import tensorflow as tf
 
 from throughtime.adapters.keras.contracts import Call, Data, Held, Model, T, Tensor, Variable
 from throughtime.adapters.keras.dialect import Computation, Result, Step, Traced
-from throughtime.adapters.keras.library import (
-    belongs_to_a_graph,
-    every_layer,
-    numpy,
-)
+from throughtime.adapters.keras.library import belongs_to_a_graph, every_layer, execution, numpy
 from throughtime.adapters.keras.tensorflow_gradients import differentiated as of_step
 
 from . import graph
@@ -27,11 +23,6 @@ BACKEND = "tensorflow"
 RUNS_WITHOUT_XLA = True
 
 
-def execution(model: Model) -> bool:
-    """Describe how a model was compiled to run: step by step, or not."""
-    return bool(getattr(model, "run_eagerly", False))
-
-
 def traced(model: Model, computation: Computation, inputs: Data, *, any_batch: bool) -> Traced:
     """Trace a computation for inputs of these shapes; variables that it assigns are restored."""
     if belongs_to_a_graph(model):
@@ -40,20 +31,19 @@ def traced(model: Model, computation: Computation, inputs: Data, *, any_batch: b
     held: Held = weakref.ref(model)
     any_batch = any_batch and not is_stateful
 
-    def run(inputs: Data) -> Any:
+    def run(inputs: Data) -> Result:
         with autograph_enabled():
             return computation(inputs)
 
-    if not execution(model):
+    if not execution(model)[0]:
         specs = tf.nest.map_structure(lambda array: _spec(array, any_batch), inputs)
         run = tf.function(run, autograph=False).get_concrete_function(specs)
 
-    def run_again(inputs: object) -> Result:
+    def run_again(inputs: Data) -> Result:
         tensors = tf.nest.map_structure(_tensor, inputs)
         with values_restored(all_variables(held())):
-            outcome = run(tensors)
-        tensors, gradients = ({key: np.asarray(one) for key, one in each.items()} for each in outcome)
-        return Result({**tensors}, {**gradients})
+            found: Result = tf.nest.map_structure(np.asarray, run(tensors))
+        return found
 
     return run_again
 
@@ -76,7 +66,7 @@ def differentiated(
 def evaluated_once(model: Model, function: Call, inputs: object) -> float:
     """Evaluate a function of a batch, with the model's variables as they are."""
     if belongs_to_a_graph(model):
-        run = graph.trace(model, lambda fed: ({"value": function(fed)}, {}), inputs)
+        run = graph.trace(model, lambda fed: Result({"value": function(fed)}, {}), inputs)
         return float(numpy(run(inputs).tensors["value"]))
     return float(numpy(function(tf.nest.map_structure(_tensor, inputs))))
 

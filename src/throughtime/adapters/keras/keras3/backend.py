@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
-from types import ModuleType
 
 import keras
 from keras.src.backend.common.stateless_scope import get_stateless_scope
@@ -14,21 +13,14 @@ from keras.src.backend.common.stateless_scope import get_stateless_scope
 from throughtime._inputs.restoring import random_states_restored
 from throughtime.adapters.keras.contracts import Call, Data, Held, Layer, Model, T, Tensor, Variable
 from throughtime.adapters.keras.dialect import Computation, Mark, Result, Step, Traced
-from throughtime.adapters.keras.library import numpy
+from throughtime.adapters.keras.library import execution, numpy
 
 from .models import all_variables
 
-Run = Callable[
-    [Sequence[Tensor], object], tuple[dict[str, Tensor], dict[str, Tensor]]
-]  # variable values, inputs
-
 BACKEND = str(keras.backend.backend())
 RUNS_WITHOUT_XLA = False
-
-
-def module() -> ModuleType:
-    """Return `gradient_<backend>`, which has `compiled`, `differentiated`, `value_of` and `scan`."""
-    return import_module(f"throughtime.adapters.keras.keras3.gradient_{BACKEND}")
+_OF_BACKEND = import_module(f"{__package__}.gradient_{BACKEND}")
+scan = _OF_BACKEND.scan
 
 
 def scope(model: Model, values: Sequence[Tensor] | None = None) -> AbstractContextManager[object]:
@@ -39,13 +31,7 @@ def scope(model: Model, values: Sequence[Tensor] | None = None) -> AbstractConte
 
 
 def _values_of(model: Model) -> list[Tensor]:
-    return [module().value_of(variable) for variable in all_variables(model)]
-
-
-def execution(model: Model) -> tuple[bool, bool]:
-    """Describe how a model was compiled to run: step by step, with XLA."""
-    is_eager = bool(getattr(model, "run_eagerly", False))
-    return is_eager, bool(getattr(model, "compiled", False) and model.jit_compile)
+    return [_OF_BACKEND.value_of(variable) for variable in all_variables(model)]
 
 
 def traced(model: Model, computation: Computation, inputs: Data, *, any_batch: bool) -> Traced:
@@ -53,16 +39,16 @@ def traced(model: Model, computation: Computation, inputs: Data, *, any_batch: b
     is_eager, with_xla = execution(model)
     held: Held = weakref.ref(model)
 
-    def run(values: Sequence[Tensor], inputs: Data) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def run(values: Sequence[Tensor], inputs: Data) -> Result:
         with scope(held(), values):
             return computation(inputs)
 
     with random_states_restored():
-        compiled = module().compiled(run, _values_of(model), inputs, eager=is_eager, with_xla=with_xla)
+        compiled = _OF_BACKEND.compiled(run, _values_of(model), inputs, eager=is_eager, with_xla=with_xla)
 
-    def run_again(inputs: object) -> Result:
+    def run_again(inputs: Data) -> Result:
         with random_states_restored():  # torch draws dropout from its global generator, pass by pass
-            return Result(*compiled(_values_of(held()), inputs))
+            return compiled(_values_of(held()), inputs)
 
     return run_again
 
@@ -81,8 +67,7 @@ def differentiated(
                 of_scope[id(variable)] = mark(key, of_scope[id(variable)])
             return step(mark)
 
-    found: tuple[T, dict[str, Tensor]] = module().differentiated(scoped)
-    return found
+    return _OF_BACKEND.differentiated(scoped)
 
 
 def evaluated_once(model: Model, function: Call, inputs: object) -> float:

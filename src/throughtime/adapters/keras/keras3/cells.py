@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,52 +11,46 @@ from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.cell import inner_cells
-from throughtime.adapters.keras.contracts import Call, Layer, LoopStep, Scanned, Tensor
+from throughtime.adapters.keras.contracts import INPUT, RECURRENT, Call, Layer, Masks, Tensor
 from throughtime.adapters.keras.library import every_layer
 from throughtime.adapters.keras.loop import Loop
 
-from .backend import module
-
 JOINS_OUTER_STEPS = False
 SEVERAL: type = tuple
-_MASKS = ("_dropout_mask", "_recurrent_dropout_mask")
-NO_DROPOUT = (None, None)
-
-
-def recurrent_masks(masks: Sequence[Tensor]) -> list[Any]:
-    """Take those that the state is multiplied with, one or one a gate, out of a cell's masks."""
-    return [mask for mask in keras.tree.flatten(masks[1]) if mask is not None]
+_CACHES = {INPUT: "_dropout_mask", RECURRENT: "_recurrent_dropout_mask"}
 
 
 @contextmanager
-def with_dropout_masks(cell: Layer, masks: Sequence[Tensor], steps: int) -> Iterator[None]:
+def with_dropout_masks(cell: Layer, masks: Masks, steps: int) -> Iterator[None]:
     """Let a cell that takes all steps at once use these masks, of any one step, in place of new ones."""
-
-    def tiled(mask: Tensor | None) -> Tensor | None:
-        return mask if mask is None else keras.ops.tile(mask, (steps, *(1,) * (len(mask.shape) - 1)))
-
+    is_one_a_gate = getattr(cell, "dropout_mask_count", None) is not None
     with ExitStack() as stack:
-        for name, mask in zip(_MASKS, masks, strict=True):
-            if mask is not None:
-                stack.enter_context(replaced(cell, name, keras.tree.map_structure(tiled, mask)))
+        for what, each in masks.items():
+            tiled = [keras.ops.tile(mask, (steps, *(1,) * (len(mask.shape) - 1))) for mask in each]
+            stack.enter_context(replaced(cell, _CACHES[what], tiled if is_one_a_gate else tiled[0]))
         yield
+
+
+def _drawn(cell: Layer) -> Masks:
+    """Read the masks that a cell has drawn for all steps; Keras keeps several in a tracked list."""
+    found = {what: getattr(cell, name, None) for what, name in _CACHES.items()}
+    masks = {what: mask for what, mask in found.items() if mask is not None}
+    return {what: list(mask) if isinstance(mask, list) else [mask] for what, mask in masks.items()}
 
 
 def run_in_loop(
     loop: Loop, original: Call, arguments: Mapping[str, object], *, compares: bool
-) -> tuple[Tensor, list[Tensor], list[object]]:
+) -> tuple[Tensor, list[Tensor], list[Masks]]:
     """Run a layer's cells in the engine's loop; return its output, its states and its cells' masks."""
     layer: Any = loop.layer
-    masks: list[object] = []
+    masks: list[Masks] = []
     reset = layer._maybe_reset_dropout_masks
     loop.own = layer.inner_loop if compares else None
 
     def keep(cell: Layer) -> None:
         """Note the masks that a layer's cells draw, before it throws them away."""
         if loop.training and cell is layer.cell:
-            drawn = [[getattr(part, name, None) for name in _MASKS] for part in inner_cells(cell)]
-            # Keras tracks its lists in a special type, which no framework can trace.
-            masks[:] = [[list(one) if isinstance(one, list) else one for one in each] for each in drawn]
+            masks[:] = map(_drawn, inner_cells(cell))
         reset(cell)
 
     with replaced(layer, "inner_loop", loop), replaced(layer, "_maybe_reset_dropout_masks", keep):
@@ -73,11 +67,6 @@ def as_keras_calls(layer: Layer, original: Call) -> Call:
 def loop_detector() -> Callable[[], bool]:
     """Return a function that checks whether the pass is in a user's loop: unknown on these backends."""
     return lambda: False
-
-
-def scan(layer: Layer, step: LoopStep, carry: object, sequences: object) -> Scanned:
-    """Run a step over time in the backend's loop."""
-    return module().scan(step, carry, sequences)
 
 
 def activation_name(cell: Layer, function: object) -> str:

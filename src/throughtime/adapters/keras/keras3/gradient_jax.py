@@ -10,10 +10,8 @@ import jax.numpy as jnp
 from jax.interpreters import partial_eval
 
 from throughtime._errors import UnbuiltModelError
-from throughtime.adapters.keras.contracts import LoopStep, Scanned, T, Tensor, Variable
-from throughtime.adapters.keras.dialect import Step
-
-from .backend import Run
+from throughtime.adapters.keras.contracts import Layer, LoopStep, Scanned, T, Tensor, Variable
+from throughtime.adapters.keras.dialect import Run, Step
 
 
 def compiled(run: Run, values: Sequence[Tensor], inputs: object, *, eager: bool, with_xla: bool) -> Run:
@@ -22,8 +20,7 @@ def compiled(run: Run, values: Sequence[Tensor], inputs: object, *, eager: bool,
     def apart(values: Sequence[Any], inputs: Any) -> Any:
         return jax.lax.optimization_barrier(run(values, inputs))  # else JAX would return an input as it is
 
-    executable: Run = jax.jit(apart).lower(list(values), inputs).compile()
-    return executable
+    return jax.jit(apart).lower(list(values), inputs).compile()
 
 
 def differentiated(step: Step[T]) -> tuple[T, dict[str, Tensor]]:
@@ -80,7 +77,6 @@ def value_of(variable: Variable) -> Tensor:
     return value
 
 
-def scan(step: LoopStep, carry: object, sequences: object) -> Scanned:
+def scan(layer: Layer, step: LoopStep, carry: object, sequences: object) -> Scanned:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis."""
-    final, outputs = jax.lax.scan(step, carry, sequences)
-    return final, outputs
+    return jax.lax.scan(step, carry, sequences)

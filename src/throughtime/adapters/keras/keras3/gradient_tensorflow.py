@@ -8,12 +8,10 @@ from functools import partial
 import tensorflow as tf
 from keras.src.backend.tensorflow.rnn import rnn
 
-from throughtime.adapters.keras.contracts import LoopStep, Scanned, T, Tensor, Variable
-from throughtime.adapters.keras.dialect import Step
+from throughtime.adapters.keras.contracts import Layer, LoopStep, Scanned, T, Tensor, Variable
+from throughtime.adapters.keras.dialect import Run, Step
 from throughtime.adapters.keras.loop import scan_by_rnn
 from throughtime.adapters.keras.tensorflow_gradients import differentiated as by_tape
-
-from .backend import Run
 
 _LONGEST = 2**30
 
@@ -23,8 +21,7 @@ def compiled(run: Run, values: Sequence[Tensor], inputs: object, *, eager: bool,
     if eager:
         return run
     function = tf.function(run, autograph=False, jit_compile=with_xla)
-    concrete: Run = function.get_concrete_function(list(values), inputs)
-    return concrete
+    return function.get_concrete_function(list(values), inputs)
 
 
 def differentiated(step: Step[T]) -> tuple[T, dict[str, Tensor]]:
@@ -37,7 +34,7 @@ def value_of(variable: Variable) -> Tensor:
     return tf.convert_to_tensor(variable._value)
 
 
-def scan(step: LoopStep, carry: object, sequences: object) -> Scanned:
+def scan(layer: Layer, step: LoopStep, carry: object, sequences: object) -> Scanned:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis, in Keras' own loop."""
     # XLA needs to know how many steps there are; where that is not known, the loop finds out by itself.
     most = tf.nest.flatten(sequences)[0].shape[0] or _LONGEST

@@ -8,10 +8,8 @@ from typing import Any
 import keras
 import torch
 
-from throughtime.adapters.keras.contracts import LoopStep, Scanned, T, Tensor, Variable
-from throughtime.adapters.keras.dialect import Mark
-
-from .backend import Run
+from throughtime.adapters.keras.contracts import Layer, LoopStep, Scanned, T, Tensor, Variable
+from throughtime.adapters.keras.dialect import Mark, Run
 
 
 def compiled(run: Run, values: Sequence[Tensor], inputs: object, *, eager: bool, with_xla: bool) -> Run:
@@ -45,7 +43,7 @@ def value_of(variable: Variable) -> Tensor:
     return variable._value.detach()
 
 
-def scan(step: LoopStep, carry: object, sequences: object) -> Scanned:
+def scan(layer: Layer, step: LoopStep, carry: object, sequences: object) -> Scanned:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis."""
     outputs = []
     flat = keras.tree.flatten(sequences)

@@ -14,7 +14,7 @@ from throughtime._inputs.restoring import Restored, random_state_restorers
 from throughtime.adapters.attributes import attributes_restorer
 from throughtime.adapters.keras.batches import PAD, is_ragged
 from throughtime.adapters.keras.contracts import Call, Layer, Model, Tensor, Variable
-from throughtime.adapters.keras.library import check_built, dtype_of, every_layer
+from throughtime.adapters.keras.library import check_built, compiled_losses, dtype_of, every_layer
 from throughtime.adapters.keras.reductions import Labels
 from throughtime.adapters.records import Attribute
 
@@ -92,17 +92,6 @@ def regularised(model: Any) -> list[str]:
 def weight_values(model: Model, variables: Sequence[Any]) -> dict[int, object]:
     """Read variables as they are now, by their identity."""
     return {id(variable): variable.value for variable in variables}
-
-
-def compiled_losses(model: Model) -> Any:
-    """Return the object `compile` made of the losses, None when there are none."""
-    return getattr(model, "_compile_loss", None)
-
-
-def given_losses(model: Model) -> list[object]:
-    """List what `compile` was given as losses, empty for nothing."""
-    given = getattr(compiled_losses(model), "_user_loss", None)
-    return [] if given is None else keras.tree.flatten(given)
 
 
 def loss_function(passed: object) -> object:
