@@ -90,9 +90,8 @@ def prefix_swap(
     lags = (0, *lags)
     leaves = Leaves(batch.x, reading.valid.shape)
     if not leaves.has_time:
-        return Swapped(
-            reason=phrase("no_time_axis", steps=reading.valid.shape[1], layer="its recurrent layers")
-        )
+        steps = reading.valid.shape[1]
+        return Swapped(reason=phrase("no_time_axis", steps=steps, layer="its recurrent layers"))
     rng = np.random.default_rng(seed)
     partners = [_partners(reading.valid, rng) for _ in range(REPEATS)]
     alone = partners[0] < 0
@@ -102,9 +101,8 @@ def prefix_swap(
         return Swapped(reason=phrase("equal_inputs"))
     changes, before = [], []
     for anchor in reading.anchors or (None,):
-        own = _losses(losing, batch, batch.x, anchor)
+        before.append(own := _losses(losing, batch, batch.x, anchor))
         advance()
-        before.append(own)
         age = ages(reading, anchor)
         changes.append(np.full((len(own), len(lags)), np.nan))
         for place, lag in enumerate(lags):
