@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 import torch
@@ -73,7 +73,7 @@ class Step:
     """One call: arguments, results and what `mark` names in it; of a cell weights and their marks.
 
     `rows` has its samples by their place in the first call of a loop, once some have left, `places` by their
-    place in the call before.
+    place in the call before; `indices` is the shape of the first integer tensor among the arguments.
     """
 
     order: int
@@ -84,6 +84,7 @@ class Step:
     named: dict[str, Named] = field(default_factory=dict)
     rows: torch.Tensor | None = None
     places: torch.Tensor | None = None
+    indices: tuple[int, ...] = ()
 
     def edges(self) -> Iterator[GradientEdge]:
         """Give every place whose gradient is of interest."""
@@ -107,6 +108,8 @@ class Calls:
     steps: list[Step] = field(default_factory=list)
     handed_out: dict[Node, tuple[int, int]] = field(default_factory=dict)  # node of a copy: call, place
     plain: set[Node] = field(default_factory=set)  # nodes of what the module itself holds
+    # Nodes of the copies of all modules, and edges of what they copy: a module around them may return them.
+    copies: dict[Node, GradientEdge] = field(default_factory=dict)
 
     def run(
         self, forward: Function, arguments: Sequence[object], keywords: Mapping[str, object], order: int
@@ -115,6 +118,9 @@ class Calls:
         step, swaps = Step(order), _Swaps()
 
         def entering(key: Key, given: torch.Tensor) -> torch.Tensor:
+            if not given.is_floating_point():
+                step.indices = step.indices or (() if given.dtype is torch.bool else tuple(given.shape))
+                return given
             copy = self.enter(step, key, given)
             swaps.copies.append((given, copy))
             return copy
@@ -128,7 +134,9 @@ class Calls:
         finally:
             swaps.undo()
         self.steps.append(step)
-        return _Swaps().swapped(result, (), lambda _, made: self._hand_out(step, made))
+        return _Swaps().swapped(
+            result, (), lambda _, made: self._hand_out(step, made) if made.is_floating_point() else made
+        )
 
     def enter(self, step: Step, key: Key, given: torch.Tensor) -> torch.Tensor:
         """Note a tensor that a call is given, and make the copy that it reads."""
@@ -145,10 +153,12 @@ class Calls:
 
     def _hand_out(self, step: Step, made: torch.Tensor) -> torch.Tensor:
         same = (one.edge for one in step.leaving.values() if one.plain is made)  # one tensor at two places
-        edge, copy, place = next(same, None) or edge_of(made), made.clone(), len(step.leaving)
+        edge = next(same, None) or (made.grad_fn and self.copies.get(made.grad_fn)) or edge_of(made)
+        copy, place = made.clone(), len(step.leaving)
         step.leaving[place] = leaving = Leaving(made, edge, edge_of(copy))
         if leaving.copy is not None and edge is not None:
             self.handed_out[leaving.copy.node] = len(self.steps) - 1, place
+            self.copies[leaving.copy.node] = edge
             self.plain.add(edge.node)
         return copy
 
@@ -159,9 +169,14 @@ class Calls:
         if len(self.names) > 1 or len(latest.entering) > 1 or len(self.steps) > 2:
             return True
         if len(self.steps) > 1:
-            return any(one.taken is not None for one in latest.entering.values())
+            return self.hands_on
         returned = {one.plain.shape for one in latest.leaving.values()}
         return any(one.given.shape in returned for one in latest.entering.values())
+
+    @property
+    def hands_on(self) -> bool:
+        """Whether the second call takes what the first one returned, as it is."""
+        return any(one.taken is not None for one in self.steps[1].entering.values())
 
     @property
     def first_node(self) -> int:
@@ -188,16 +203,16 @@ class Calls:
 
 
 class _Swaps:
-    """Puts other tensors in the place of those in a structure; lists and dicts stay the objects they are."""
+    """Puts other tensors in the place of those in a structure; what is mutable stays the object it is."""
 
     def __init__(self) -> None:
         self.copies: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._swapped: list[tuple[Any, object, object, object]] = []
 
     def swapped(self, value: object, key: Key, swap: Callable[[Key, torch.Tensor], torch.Tensor]) -> Any:
-        """Swap every floating tensor, each with its key."""
+        """Swap every tensor, each with its key."""
         if isinstance(value, torch.Tensor):
-            return swap(key, value) if value.is_floating_point() else value
+            return swap(key, value)
         if isinstance(value, tuple) and not is_packed(value):
             each = [self.swapped(one, (*key, str(place)), swap) for place, one in enumerate(value)]
             return type(value)(*each) if hasattr(value, "_fields") else tuple(each)
@@ -207,6 +222,8 @@ class _Swaps:
                 if new is not old:
                     value[place] = new
                     self._swapped.append((value, place, old, new))
+        elif is_dataclass(value) and hasattr(value, "__dict__"):
+            self.swapped(vars(value), key, swap)
         return value
 
     def undo(self) -> None:

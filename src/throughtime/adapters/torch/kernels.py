@@ -189,7 +189,7 @@ def _sharing(marks: Marks) -> Mark:
 class Windows:
     """All calls of one layer or cell during a pass; `calls` has the states given and handed out."""
 
-    calls: Calls = field(default_factory=lambda: Calls(("states",)))
+    calls: Calls
     _last: dict[int, tuple[Mark, Call | None]] = field(default_factory=dict)  # sequences by their last call
 
     def run(

@@ -58,7 +58,13 @@ class Recurrence:
         entering = self.steps[-1].entering.items()
         # An input has its samples first, a state may have its layers first.
         ordered = sorted(entering, key=lambda pair: pair[0] in carried)
-        return next((int(one.given.shape[0]) for _, one in ordered if one.given.ndim > 1), None)
+        shapes = [tuple(one.given.shape) for _, one in ordered if one.given.ndim > 1]
+        indices = [one for one in (self.steps[-1].indices,) if one]
+        # All may have one step, or one layer, before their samples.
+        second = {one[1] if len(one) == 3 and one[0] == 1 else one[0] for one in (*shapes, *indices)}
+        if len(second) == 1 and len(shapes) + len(indices) > 1:
+            return second.pop()
+        return shapes[0][0] if shapes else None
 
     def by_sample(self, tensor: torch.Tensor) -> torch.Tensor:
         """Bring a state, an input or an output to (sample, …)."""
@@ -147,7 +153,7 @@ def _links(calls: Calls, ends: Collection[Node]) -> _Links:
     """Find where each call gets its arguments from."""
     links, first = {}, calls.first_node
     for number, step in enumerate(calls.steps[1:], 1):
-        if len(step.entering) > 1 or len(calls.names) == 1:
+        if len(step.entering) > 1 or calls.hands_on:
             links[number] = links_of(calls, step, ends, number=number, oldest=first)
     return {number: each for number, each in links.items() if each}
 
