@@ -123,7 +123,7 @@ class Diagnosis(Shown, Results):
     remedies : tuple of Remedy
     notes : tuple of str
     loss : float
-        Of the batch, as the loss function reduces it; over several batches their mean.
+        That which the loss function returns for the batch; the mean over several batches.
     samples : int
     stopped : str
         See `Results`.
