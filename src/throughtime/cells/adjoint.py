@@ -153,7 +153,6 @@ def _pulled_back(
     arriving = output_gradient(passed, factor.dtype, scale)
     hidden_gradient = move_to_valid(arriving, steps.valid, zero_output=passed.zero_output)
     final = final_gradients(passed, steps)
-    # A cell without c ignores its room.
     cell_gradient = np.empty_like(hidden_gradient if replayed.block.cell is None else replayed.block.cell)
     squashed = None if layer.projection is None else lstm.squashed(layer, replayed.block)
     carry = Carry.of(final[0][-1], final[1][-1], factor)

@@ -32,5 +32,4 @@ def factors(layer: Layer, block: Block) -> Factors:
 
 def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
     """One ufunc."""
-    columns = factors.columns[step]
-    np.multiply(hidden[..., None, :], columns, out=columns)
+    np.multiply(hidden[..., None, :], factors.columns[step], out=factors.columns[step])

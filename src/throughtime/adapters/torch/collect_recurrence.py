@@ -197,7 +197,7 @@ class Leaf:
 
     def _of_state(self, state: State, values: Array) -> dict[str, Array]:
         name = f"{state.name}_gradient"
-        found = self._gradient(name, self._made(state), values)
+        found = self._gradient(name, [[step.leaving[state.place].edge] for step in self.steps], values)
         if not found and all(step.leaving[state.place].edge is None for step in self.steps):
             self.missing[name] = _NO_GRADIENTS
             return {}
@@ -209,9 +209,6 @@ class Leaf:
         gradient = self.done.gradients.summed([first.mark])
         back = torch.zeros_like(first.given) if gradient is None else self.done.gradients.unscaled(gradient)
         return {**found, f"initial_{name}": numpy(self.recurrence.by_sample(back.detach()))}
-
-    def _made(self, state: State) -> Edges:
-        return [[step.leaving[state.place].edge] for step in self.steps]
 
     def _jacobian(self) -> dict[str, Array]:
         is_given = all(self._first(state) is not None for state in self.states)
@@ -277,7 +274,6 @@ class CellLeaf(Leaf):
         return self.done.weights(self.call.kind, self.steps[-1].weights, marks)
 
     def _inside(self) -> DirectionRecord:
-        hidden, *cell = self.states
         # A parametrization computes a weight anew for each call; else all calls share its mark.
         marks = zip(*(step.marked for step in self.steps), strict=True)
         of_cell, gradients = self.done.used(self.call.kind, self.steps[-1].weights, marks)
@@ -287,13 +283,15 @@ class CellLeaf(Leaf):
             weight_gradients=gradients,
             inputs=self.outside["input"],
             hidden=self.outside["output"],
-            output_gradient=self._summed(self._made(hidden), self.outside["output"]),
+            output_gradient=self._summed(
+                [[step.leaving[0].edge] for step in self.steps], self.outside["output"]
+            ),
             input_gradient=self.outside.get("input_gradient"),
             valid=None,
             zero_output=False,
             runs_backward=False,
             initial=tuple(map(self._series, given)),
-            final_gradients=(None, *map(self._of_others, cell)),
+            final_gradients=(None, *map(self._of_others, self.states[1:])),
             windows=(1,) * len(self.steps),
         )
 

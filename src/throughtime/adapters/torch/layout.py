@@ -140,7 +140,6 @@ def why_unfit(name: str, module: Recurrent, given: object) -> str:
 FUSED = Overhead(back=2.8, forward=2.8, solving=1.8)
 STEPWISE = Overhead(back=2.9, forward=2.9, solving=5.2, each_step=37_000)
 _OFTEN = 16  # calls of a cell, of which only each of so many is counted: counting takes time as well
-_FAR = 16  # times less than what is free need not be counted, if each call took what was counted last
 
 
 class Meter:
@@ -193,7 +192,7 @@ class Meter:
         """Note a call of a cell, or of another module in a loop; returns whether it is one that is added."""
         calls = self._calls[module] = self._calls.get(module, 0) + 1
         is_one = calls % _OFTEN == 0 or calls & (calls - 1) == 0  # the first ones: 1, 2, 4, 8
-        return is_one and (calls == 1 or calls * _FAR > self._room)
+        return is_one and (calls == 1 or calls * _OFTEN > self._room)  # else it fits many times
 
     def _asked(self, is_watched: bool) -> Asked:
         return Asked(self._quantities if is_watched else frozenset())

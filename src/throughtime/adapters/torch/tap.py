@@ -7,6 +7,7 @@ around it: packing, states, a subclass's own forward.
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -54,7 +55,7 @@ class Recorder:
         self.unfit = ""  # what the first recurrent layer that cannot be meant so was called with
         self._marks = marks
         self._entries = {id(entry.layer): entry for entry in found}
-        self._windows: dict[int, kernels.Windows] = {}
+        self._windows: dict[int, kernels.Windows] = defaultdict(self._new_windows)
 
     def watch(self, model: nn.Module) -> None:
         """Wrap the forward of every watched layer; whoever calls this puts the attributes back."""
@@ -110,7 +111,7 @@ class Recorder:
         """Record nothing more: what runs again later (checkpointing) has to run as it did, unseen."""
         self._is_open = False
         self._marks = self._marks.anew()
-        self._windows = {}
+        self._windows.clear()
 
     @property
     def sizes(self) -> list[int]:
@@ -229,13 +230,16 @@ class Recorder:
             self.time_major = tuple(given.shape[:2])
         self.meter.add(module, given, samples=self.sizes[0], is_watched=is_watched)
 
+    def _new_windows(self) -> kernels.Windows:
+        return kernels.Windows(calls.Calls(("states",), copies=self._copies))
+
     def fused(
         self, entry: Found, kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None
     ) -> object:
         """Run a layer's kernel in parts."""
         with _gradients_on():
             asked = kernels.read(kernel, arguments, order)
-            calls = self._noted(entry)
+            calls = self._windows[id(entry.layer)]
             layers, result, step, first = calls.run(asked, self._marks)
         call = self._new_call(entry, kernel, asked.data, first)
         call.layout, call.layers, call.step = asked.layout, layers, step
@@ -243,21 +247,15 @@ class Recorder:
             calls.begin(step, call)
         return result
 
-    def _noted(self, entry: Found) -> kernels.Windows:
-        if id(entry.layer) not in self._windows:
-            self._windows[id(entry.layer)] = kernels.Windows(calls.Calls(("states",), copies=self._copies))
-        return self._windows[id(entry.layer)]
-
     def step(self, entry: Found, kernel: Function, arguments: tuple[Any, ...]) -> object:
         """Run one step of a cell."""
-        noted = self._noted(entry)
+        noted = self._windows[id(entry.layer)]
         with _gradients_on():
             result, step, first = noted.step(kernel, arguments, self._marks)
         if first is None:
             first = self._new_call(entry, kernel, arguments[0])
-            # Blank as a packed sequence is at its padding.
             states = recurrence.states_of_cell(len(step.leaving))
-            first.recurrence = recurrence.Recurrence([], states, blank=0.0)
+            first.recurrence = recurrence.Recurrence([], states, blank=0.0)  # as where a packed sequence ends
             noted.begin(step, first)
         assert first.recurrence is not None
         first.recurrence.steps.append(step)
