@@ -277,15 +277,14 @@ class CellLeaf(Leaf):
         # A parametrization computes a weight anew for each call; else all calls share its mark.
         marks = zip(*(step.marked for step in self.steps), strict=True)
         of_cell, gradients = self.done.used(self.call.kind, self.steps[-1].weights, marks)
+        total = [[step.leaving[0].edge] for step in self.steps]  # dL/dh handed out, of all who take it
         given = ([step.entering[state.argument].given for step in self.steps] for state in self.states)
         return DirectionRecord(
             weights=of_cell,
             weight_gradients=gradients,
             inputs=self.outside["input"],
             hidden=self.outside["output"],
-            output_gradient=self._summed(
-                [[step.leaving[0].edge] for step in self.steps], self.outside["output"]
-            ),
+            output_gradient=self._summed(total, self.outside["output"]),
             input_gradient=self.outside.get("input_gradient"),
             valid=None,
             zero_output=False,

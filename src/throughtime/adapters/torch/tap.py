@@ -254,8 +254,9 @@ class Recorder:
             result, step, first = noted.step(kernel, arguments, self._marks)
         if first is None:
             first = self._new_call(entry, kernel, arguments[0])
-            states = recurrence.states_of_cell(len(step.leaving))
-            first.recurrence = recurrence.Recurrence([], states, blank=0.0)  # as where a packed sequence ends
+            first.recurrence = recurrence.Recurrence(
+                [], recurrence.states_of_cell(len(step.leaving)), blank=0.0
+            )
             noted.begin(step, first)
         assert first.recurrence is not None
         first.recurrence.steps.append(step)
