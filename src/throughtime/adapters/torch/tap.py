@@ -7,7 +7,6 @@ around it: packing, states, a subclass's own forward.
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -55,7 +54,7 @@ class Recorder:
         self.unfit = ""  # what the first recurrent layer that cannot be meant so was called with
         self._marks = marks
         self._entries = {id(entry.layer): entry for entry in found}
-        self._windows: dict[int, kernels.Windows] = defaultdict(self._new_windows)
+        self._windows: dict[int, kernels.Windows] = {}
 
     def watch(self, model: nn.Module) -> None:
         """Wrap the forward of every watched layer; whoever calls this puts the attributes back."""
@@ -111,7 +110,7 @@ class Recorder:
         """Record nothing more: what runs again later (checkpointing) has to run as it did, unseen."""
         self._is_open = False
         self._marks = self._marks.anew()
-        self._windows.clear()
+        self._windows = {}
 
     @property
     def sizes(self) -> list[int]:
@@ -230,16 +229,13 @@ class Recorder:
             self.time_major = tuple(given.shape[:2])
         self.meter.add(module, given, samples=self.sizes[0], is_watched=is_watched)
 
-    def _new_windows(self) -> kernels.Windows:
-        return kernels.Windows(calls.Calls(("states",), copies=self._copies))
-
     def fused(
         self, entry: Found, kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None
     ) -> object:
         """Run a layer's kernel in parts."""
         with _gradients_on():
             asked = kernels.read(kernel, arguments, order)
-            calls = self._windows[id(entry.layer)]
+            calls = self._noted(entry)
             layers, result, step, first = calls.run(asked, self._marks)
         call = self._new_call(entry, kernel, asked.data, first)
         call.layout, call.layers, call.step = asked.layout, layers, step
@@ -247,9 +243,13 @@ class Recorder:
             calls.begin(step, call)
         return result
 
+    def _noted(self, entry: Found) -> kernels.Windows:
+        new = kernels.Windows(calls.Calls(("states",), copies=self._copies))
+        return self._windows.setdefault(id(entry.layer), new)
+
     def step(self, entry: Found, kernel: Function, arguments: tuple[Any, ...]) -> object:
         """Run one step of a cell."""
-        noted = self._windows[id(entry.layer)]
+        noted = self._noted(entry)
         with _gradients_on():
             result, step, first = noted.step(kernel, arguments, self._marks)
         if first is None:
