@@ -114,6 +114,11 @@ class Recurrence:
         return [*uses, *self.taken.get(id(plain), ())]
 
 
+def of_cell(step: Step) -> Recurrence:
+    """Begin the sequence of one of torch's cells."""
+    return Recurrence([], states_of_cell(len(step.leaving)), blank=0.0)  # as at padding of a packed sequence
+
+
 @cache
 def states_of_cell(count: int) -> tuple[State, ...]:
     """Name the states of one of torch's cells: they come out in the order in which they go in."""

@@ -254,9 +254,7 @@ class Recorder:
             result, step, first = noted.step(kernel, arguments, self._marks)
         if first is None:
             first = self._new_call(entry, kernel, arguments[0])
-            first.recurrence = recurrence.Recurrence(
-                [], recurrence.states_of_cell(len(step.leaving)), blank=0.0
-            )
+            first.recurrence = recurrence.of_cell(step)
             noted.begin(step, first)
         assert first.recurrence is not None
         first.recurrence.steps.append(step)
