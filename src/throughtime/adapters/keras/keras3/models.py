@@ -59,15 +59,10 @@ def untouched(model: Model) -> Restored:
 
     Keras' global state is restored as well: name counters, and scopes that an interrupt leaves open.
     """
-    holders = [global_state.GLOBAL_STATE_TRACKER, *_holders(model)]
-    return Restored([*random_state_restorers(), *map(attributes_restorer, holders)])
-
-
-def _holders(model: Model) -> list[object]:
-    """Objects on which a forward pass and its loss may write."""
     loss = compiled_losses(model)
-    tracked = [loss, getattr(loss, "_tracker", None)] if loss is not None else []
-    return [*every_layer(model), *(holder for holder in tracked if holder is not None)]
+    of_loss = [each for each in (loss, getattr(loss, "_tracker", None)) if each is not None]
+    holders = [global_state.GLOBAL_STATE_TRACKER, *every_layer(model), *of_loss]
+    return Restored([*random_state_restorers(), *map(attributes_restorer, holders)])
 
 
 def compute_dtype(layer: Any) -> str:
