@@ -12,7 +12,7 @@ from .contracts import T, Tensor, Variable
 from .dialect import Step
 
 
-def differentiated(step: Step[T], variables: Mapping[str, Variable]) -> tuple[T, dict[str, Tensor]]:
+def differentiated(step: Step[T], variables: Mapping[str, Variable] = {}) -> tuple[T, dict[str, Tensor]]:
     """Run a step; return what it keeps, and the gradients that exist, see `dialect.Passes.differentiated`."""
     sources = dict(variables)
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from throughtime._errors import BatchError, UnsupportedModelError
 from throughtime.adapters.attributes import replaced
-from throughtime.adapters.keras.batches import PAD
+from throughtime.adapters.keras.batches import PAD, mapped
 from throughtime.adapters.keras.cell import inner_cells
 from throughtime.adapters.keras.contracts import Call, Layer, Model, Tensor, Variable
 from throughtime.adapters.keras.library import (
@@ -171,14 +171,10 @@ def compiled_loss(model: Model) -> Any:
 
 def batch(model: Model, *structures: object) -> tuple[object, ...]:
     """Bring x, y and sample weights to NumPy; BatchError where a part is no dense array."""
-    return tuple(
-        None if structure is None else tf.nest.map_structure(_array, structure) for structure in structures
-    )
+    return tuple(mapped(tf.nest, _array, structure) for structure in structures)
 
 
 def _array(value: Tensor) -> Tensor:
-    if value is None:
-        return None
     if isinstance(value, tf.RaggedTensor):
         raise BatchError(f"A tf.RaggedTensor cannot be captured. {PAD}")
     if isinstance(value, tf.SparseTensor):

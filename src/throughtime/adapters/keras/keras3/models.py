@@ -12,7 +12,7 @@ from keras.src.backend.common.tensor_attributes import get_tensor_attr, set_tens
 from throughtime._errors import BatchError
 from throughtime._inputs.restoring import Restored, random_state_restorers
 from throughtime.adapters.attributes import attributes_restorer
-from throughtime.adapters.keras.batches import PAD, is_ragged
+from throughtime.adapters.keras.batches import PAD, is_ragged, mapped
 from throughtime.adapters.keras.contracts import Call, Layer, Model, Tensor, Variable
 from throughtime.adapters.keras.library import check_built, compiled_losses, dtype_of, every_layer
 from throughtime.adapters.keras.reductions import Labels
@@ -123,17 +123,12 @@ def added_losses(model: Model) -> list[Tensor]:
 
 def batch(model: Model, *structures: object) -> tuple[object, ...]:
     """Turn x, y and sample weights into tensors that share no mask or history with the caller's."""
-    found = tuple(
-        None if structure is None else keras.tree.map_structure(_tensor, structure)
-        for structure in structures
-    )
+    found = tuple(mapped(keras.tree, _tensor, structure) for structure in structures)
     check_inputs(model, found[0])
     return found
 
 
 def _tensor(array: Tensor) -> Tensor:
-    if array is None:
-        return None
     try:
         tensor = keras.ops.convert_to_tensor(array)
     except Exception as error:
