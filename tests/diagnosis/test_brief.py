@@ -192,3 +192,18 @@ def test_advice_holds_only_if_the_task_needs_the_lag():
     texts = [each.text for each in actions(found(Verdict.NO_EVIDENCE, lost))]
     assert texts[0].startswith("If the loss is too high, initialise the forget gate's bias")
     assert not list(actions(found(Verdict.NO_EVIDENCE, lost, asked=None)))[1:]
+
+
+def test_without_a_loss_to_reach_a_used_lag_has_nothing_to_change_only_if_the_loss_is_good():
+    used = found(Verdict.USES, layer("yes", 0.5, "≥ 99"))
+    by_solved = {each: next(actions(replace(used, is_solved=each))).text for each in (None, False, True)}
+    assert by_solved[None] == "If the loss is good, nothing has to change"
+    assert by_solved[False].startswith("Continue training")
+    assert by_solved[True] == "Nothing has to change"
+
+
+def test_dead_units_come_before_the_lag_that_they_would_not_reach():
+    dead = layer("no", 0.0, "0", "simple_rnn", why=(Evidence("dead", 1.0, "all units are 0"),))
+    texts = [each.text for each in actions(found(Verdict.NO_EVIDENCE, dead, asked=None))]
+    assert "initialise the layer anew" in texts[0]
+    assert len(texts) == len(set(texts)) == 2
