@@ -57,6 +57,7 @@ class Entering:
     given: torch.Tensor
     mark: GradientEdge | None
     taken: torch.Tensor | None  # what an earlier call returned, where this was handed out for it
+    source: int  # the call whose result it is, at most reshaped; -1 without one
 
 
 @dataclass(eq=False, slots=True)
@@ -68,7 +69,7 @@ class Leaving:
     copy: GradientEdge | None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Step:
     """One call: arguments, results and what `mark` names in it; of a cell weights and their marks.
 
@@ -141,9 +142,11 @@ class Calls:
     def enter(self, step: Step, key: Key, given: torch.Tensor) -> torch.Tensor:
         """Note a tensor that a call is given, and make the copy that it reads."""
         # Taken from before its copy, which keeps what all others ask of it.
-        taken = self.taken(given)
+        source, place = self.place_of(given) or (-1, 0)
+        plain = None if source < 0 else self.steps[source].leaving[place].plain
+        taken = plain if plain is not None and plain.shape == given.shape else None
         copy, edge = copied(given if taken is None else taken)
-        step.entering[key] = Entering(given, edge, taken)
+        step.entering[key] = Entering(given, edge, taken, source)
         return copy
 
     def hand_out(self, step: Step, results: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -187,12 +190,6 @@ class Calls:
     def results(self) -> list[torch.Tensor]:
         """The results of the latest call."""
         return [one.plain for one in self.steps[-1].leaving.values()]
-
-    def taken(self, given: torch.Tensor) -> torch.Tensor | None:
-        """Find what a call returned, where this was handed out for it, at most reshaped."""
-        place = self.place_of(given)
-        plain = None if place is None else self.steps[place[0]].leaving[place[1]].plain
-        return plain if plain is not None and plain.shape == given.shape else None
 
     def place_of(self, given: torch.Tensor) -> tuple[int, int] | None:
         """Find which call and place handed out a tensor, at most reshaped."""

@@ -168,7 +168,7 @@ class Recorder:
             if not noted.may_carry:
                 self._plain_paths.add(path)
                 del self._watched[path]
-            elif len(noted.steps) > 1:
+            elif len(noted.steps) > 1 and self.meter.is_due(id(noted)):
                 self.meter.add_again(id(noted), noted.results, self.sizes[0])
             return result
 
@@ -201,7 +201,7 @@ class Recorder:
         self, entry: Found | None, module: layout.Recurrent, forward: Function, name: str
     ) -> Function:
         def watched(*arguments: object, **keywords: object) -> object:
-            given = next(iter([*arguments, *keywords.values()]), None)
+            given = arguments[0] if arguments else next(iter(keywords.values()), None)
             if not self.calls or self.calls[-1].entry is not entry:  # the first step of a loop
                 self.unfit = self.unfit or layout.why_unfit(name, module, given)
             if self._is_open:
