@@ -136,7 +136,7 @@ def certificate_time(
     (4·eps/bar)·terms_t), norms over samples and features; `nan` if both are 0 at every step. Each step is
     compared with its size, so that vanishing steps count as well. Rounding of the largest step may be handed
     back along directions in which the gradient decays less than it does itself: with the second floor, it
-    reaches at most the limit. With the last, of `input_terms`, that of cancelling terms reaches at most the bar.
+    reaches at most the limit; with the last, of `input_terms`, that of terms that cancel at most the bar.
     """
     ours, theirs = np.asarray(computed), np.asarray(autodiff)
     if not _comparable(ours, theirs):
