@@ -98,6 +98,14 @@ def test_check_finds_a_nan(tmp_path: Path) -> None:
     assert "nan in cell of rnn" in called("check", tmp_path / "run.zarr", code=1)
 
 
+def test_check_finds_a_nan_of_which_a_run_has_the_norm(tmp_path: Path) -> None:
+    with Run(tmp_path / "run.zarr") as writer:
+        tree = testing.nonfinite("hidden_gradient", sample=1, time=7, unit=2)
+        writer.append(reduce_tree(tree, "timestep"), 3)
+    found = called("check", tmp_path / "run.zarr", code=1)
+    assert "nan in hidden_gradient_norm of rnn: step 0, sample 1, time 7" in found
+
+
 def test_check_finds_a_certificate_above_the_bar_of_its_dtype(tmp_path: Path) -> None:
     def spoiled(leaf: xr.Dataset) -> xr.Dataset:
         return leaf.assign(certificate_time=1e-5 + leaf["certificate_time"]) if leaf.data_vars else leaf

@@ -46,6 +46,14 @@ def test_fast_equals_textbook(kind, masked):
                 assert_equal(solved_case(layer(kind, rng), passed))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_single_step_that_is_masked_copies_the_state(kind):
+    rng = np.random.default_rng(0)
+    passed = batch(rng, steps=1, states=True, gradient="everything")
+    masked = replace(passed, valid=np.array([[False], [True], [True]]))
+    assert_equal(solved_case(layer(kind, rng), masked))
+
+
 @pytest.mark.parametrize("kind", ["lstm", "simple_rnn"])
 def test_two_biases_count_as_their_sum_and_have_the_gradient_of_one(kind):
     rng = np.random.default_rng(2)

@@ -149,7 +149,7 @@ def optimizer():
 
 def vanished(tree, **options):
     """No use, no reach, a length and a loss above `solved`."""
-    return printed(Model(tree, **options), dependency_length=20, solved=1e-9)
+    return printed(Model(tree, **options), dependency_length=20, solved=-1.0)
 
 
 def kept_lstm(**options):
@@ -305,6 +305,7 @@ PRODUCED = {
     "needs_model": lambda _: printed(decaying()),
     "coupled": lambda _: printed(Model(with_root(decaying(), loss_reduction="couples samples: all"))),
     "single": lambda _: one_sample(),
+    "pair": lambda _: printed(Model(masked([50, 50, *[20] * (SAMPLES - 2)])), dependency_length=30),
     "no_partner": lambda _: printed(Model(masked(list(range(30, 50)))), dependency_length=8),
     "equal_inputs": lambda _: equal(),
     "no_time_axis": lambda _: printed(Model(testing.decaying(samples=SAMPLES, steps=25))),
@@ -343,10 +344,10 @@ PRODUCED = {
     "remedy_forget_bias": lambda _: vanished(half_bias()),
     "remedy_orthogonal": lambda _: vanished(decaying()),
     "remedy_clipping": lambda _: printed(
-        Model(testing.exploding(samples=SAMPLES)), dependency_length=8, solved=0.0
+        Model(testing.exploding(samples=SAMPLES)), dependency_length=8, solved=-1.0
     ),
     "remedy_kernel": lambda _: printed(
-        Model(testing.exploding(samples=SAMPLES)), dependency_length=8, solved=0.0
+        Model(testing.exploding(samples=SAMPLES)), dependency_length=8, solved=-1.0
     ),
     "newest": lambda _: printed(Model(decaying())),
     "labels_at_steps": lambda _: at_steps(),

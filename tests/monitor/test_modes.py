@@ -272,6 +272,7 @@ class TestVanishing:
         (alarm,) = monitor.alarms
         assert (alarm.name, alarm.layer) == ("vanishing", "rnn")
         assert "at lag 6" in alarm.evidence  # of 12 timesteps
+        assert alarm.evidence.endswith("a fault only if the task needs inputs that old")
 
     @pytest.mark.parametrize("off", [None, False])
     def test_it_is_turned_off(self, tmp_path: Path, off: object) -> None:

@@ -226,6 +226,7 @@ class TestAlarms:
         watched(tmp_path, model, 1, vanishing_lag=10, on_alarm=seen.append)
         assert [alarm.name for alarm in seen] == ["vanishing"]
         assert "at lag 10" in str(seen[0])
+        assert "if the task" not in str(seen[0]), "a lag that was passed is one that the task needs"
 
     def test_dead_gradient(self, tmp_path: Path) -> None:
         model = made()

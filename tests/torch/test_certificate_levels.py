@@ -169,3 +169,32 @@ def test_one_percent_in_the_candidate_beside_gates_at_their_end_is_seen(
     monkeypatch.setattr(lstm, "factors", wrong)
     with pytest.warns(tt.ThroughTimeWarning, match="certificate of rnn"):
         assert largest(latched()) > 50 * cells.bar("float32")
+
+
+def test_rounding_that_outlives_a_gradient_which_decays_faster_refuses_nothing():
+    """The model reads the fast mode of a nearly linear layer, whose slow mode keeps what is rounded.
+
+    In exact arithmetic the gradient decays by 0.4 a step, and that of the slow mode, which is unread, is 0.
+    """
+    torch.manual_seed(0)
+    units, steps = 8, 30
+    modes = torch.linalg.qr(torch.randn(units, units).double())[0]
+    model = nn.RNN(1, units, batch_first=True)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+        rates = torch.tensor([0.4] + [0.98] * (units - 1)).double()
+        model.weight_hh_l0.copy_(modes @ torch.diag(rates) @ modes.T)
+        model.weight_ih_l0.copy_(1e-4 * modes[:, :1] + 1e-4 * modes[:, 1:2])
+    x, read = torch.randn(32, steps, 1), modes[:, 0].float()
+
+    def mean_of_mode(output: Any, y: torch.Tensor) -> torch.Tensor:
+        return (output[0][:, -1] @ read - y).square()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tt.ThroughTimeWarning)
+        found = tt.diagnose(model, x, torch.ones(32), loss=mean_of_mode, dependency_length=3)
+    (rnn,) = found.layers.values()
+    assert not found.stopped
+    assert rnn.reach.value == pytest.approx(0.4**3, rel=1e-3)
+    assert rnn.horizon == "5"  # 0.4⁵ > 1 % > 0.4⁶

@@ -156,6 +156,29 @@ def test_what_is_used_and_hardly_taught_is_told_apart():
     assert (found.verdict, answers(found)) == (Verdict.WEAK_SIGNAL, ("yes", "no"))
 
 
+def test_two_samples_with_equal_old_inputs_do_not_deny_that_these_are_used():
+    x = positive(2)
+    x[1, : STEPS - LAG] = x[0, : STEPS - LAG]
+    model = linear_rnn(np.eye(1))  # returns the sum of all inputs
+    with pytest.warns(tt.ThroughTimeWarning, match="2 samples"):
+        found = diagnose(model, x, model(x).detach() + 0.1)
+    (used,) = [each.use for each in found.layers.values()]
+    assert (used.answer, used.n) == ("unclear", 2)
+    assert "one exchange between two samples" in found.text
+    assert next(iter(actions(found))).text == "Pass 16 or more samples"
+
+
+def test_a_loss_that_is_not_finite_on_single_samples_is_the_reason_why_use_was_not_measured():
+    def of_batch(output, y):
+        return ((output - y) ** 2).mean() / (y - y.mean()).square().mean()
+
+    x = positive(32)
+    found = tt.diagnose(linear_rnn(np.eye(1)), x, x[:, 0], loss=of_batch, dependency_length=LAG)
+    (used,) = [each.use for each in found.layers.values()]
+    assert used.answer == "not measured"
+    assert used.reason == "the loss of single samples cannot be evaluated: they are not finite"
+
+
 def test_an_exploding_rnn_is_unstable_with_norms():
     x = positive()
     found = diagnose(linear_rnn(1.3 * np.eye(2)), x, torch.zeros(32, 1).double(), solved=0.0)

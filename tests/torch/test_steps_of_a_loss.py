@@ -229,3 +229,98 @@ def test_units_of_a_relu_that_never_open_are_named_instead_of_a_kernel():
         model.rnn.bias_ih_l0.fill_(-50.0)
     x, options = tokens(), {"loss": nn.CrossEntropyLoss(), "dependency_length": 6, "solved": 0.0}
     assert [each.name for each in tt.diagnose(model, x, x[:, 1], **options).remedies] == ["dead"]
+
+
+class WithoutMemory(nn.Module):
+    """Tags of all steps and the class of the last one, from a recurrent layer whose state forgets at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.RNN(CLASSES, CLASSES, batch_first=True)
+        self.tag, self.kind = nn.Linear(CLASSES, CLASSES), nn.Linear(CLASSES, 2)
+        with torch.no_grad():
+            self.rnn.weight_hh_l0.zero_()
+            for weights in (self.rnn.weight_ih_l0, self.tag.weight):
+                weights.copy_(3 * torch.eye(CLASSES))
+
+    def forward(self, x):
+        states = self.rnn(x)[0]
+        return self.tag(states), self.kind(states[:, -1])
+
+
+def of_both(output, y):
+    tags, kind = y.values() if isinstance(y, dict) else y
+    return apart(output[0], tags).mean() + functional.cross_entropy(output[1], kind)
+
+
+@pytest.mark.parametrize("kept", [tuple, lambda y: dict(zip(("tags", "kind"), y, strict=True))])
+def test_labels_of_several_tasks_are_not_taken_for_the_use_of_old_inputs(kept):
+    tags = tokens()
+    x = functional.one_hot(tags, CLASSES).float()
+    found = tt.diagnose(WithoutMemory(), x, kept((tags, tags[:, -1] % 2)), loss=of_both, dependency_length=4)
+    used = found.layers["rnn"].use
+    assert used.answer == "not measured"
+    assert "labels lie at several steps" in used.reason
+    alone = tt.diagnose(
+        WithoutMemory(), x, tags, loss=lambda output, y: apart(output[0], y), dependency_length=4
+    )
+    assert alone.layers["rnn"].use.answer == "no"
+
+
+class Attends(WithoutMemory):
+    """Each tag comes from the mean of all states so far."""
+
+    def __init__(self, *, does=True):
+        super().__init__()
+        self.does = does
+
+    def forward(self, x):
+        states = self.rnn(x)[0]
+        counts = torch.arange(1, STEPS + 1)[None, :, None]
+        return self.tag(states.cumsum(1) / counts if self.does else states)
+
+
+def test_use_by_attention_at_every_step_has_a_note_that_it_needs_no_memory():
+    tags = tokens()
+    x = functional.one_hot(tags, CLASSES).float()
+    y = functional.one_hot(tags, CLASSES).cumsum(1).argmax(2)
+    found = tt.diagnose(Attends(), x, y, loss=apart, dependency_length=2)
+    assert found.verdict == "uses"
+    assert any("without memory" in note for note in found.notes)
+
+
+def test_a_tagger_that_remembers_has_no_such_note():
+    x = tokens()
+    y = x[:, :1].expand(-1, STEPS)
+    found = tt.diagnose(trained(Tagger(), x, y, apart, 200), x, y, loss=apart, dependency_length=2)
+    assert found.verdict == "uses"
+    assert not any("without memory" in note for note in found.notes)
+
+
+class Flat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.head = nn.GRU(2, 6, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(weight=torch.tensor([1.0, 9.0, 4.0])),
+        nn.CrossEntropyLoss(reduction="sum"),
+        nn.CrossEntropyLoss(ignore_index=2),
+        nn.CrossEntropyLoss(label_smoothing=0.1),
+    ],
+)
+def test_the_loss_of_a_diagnosis_is_that_of_the_batch(loss):
+    x, y = torch.randn(40, 9, 2), torch.randint(3, (40,))
+    model = Flat()
+    expected = float(loss(model(x), y).detach())
+    found = tt.diagnose(model, x, y, loss=loss, solved=expected * 0.999)
+    assert found.loss == pytest.approx(expected, rel=1e-6)
+    assert found.is_solved is False
+    assert tt.diagnose(model, x, y, loss=loss, solved=expected * 1.001).is_solved

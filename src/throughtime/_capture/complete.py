@@ -27,7 +27,8 @@ def check_reached(record: ModelRecord, *, is_group: bool) -> None:
         return
     text = (
         f"The loss does not depend on the output of {_paths(unreached)}: it has no gradient. Is that "
-        "output used by the model, and not cut off by stop_gradient or argmax on its way to the loss?"
+        "output used by the model, and not cut off by stop_gradient, no_grad, reentrant checkpointing or "
+        "argmax on its way to the loss?"
     )
     if not is_group or len(unreached) == len(record.layers):
         raise NoGradientError(text)

@@ -80,7 +80,8 @@ class Captured:
     def tree(self) -> xr.DataTree:
         tree = Tree()
         for path, leaf in self.leaves.items():  # from_dict would sort shallow paths first
-            tree[path] = Tree(leaf.layout.copy(data=leaf.arrays))
+            tree[path] = Tree()
+            tree[path].dataset = leaf.layout.copy(data=leaf.arrays)  # in `Tree()` it would be copied twice
         tree.attrs.update(self.attributes)
         return tree
 

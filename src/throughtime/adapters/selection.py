@@ -79,9 +79,9 @@ class Selection(Generic[Kind]):
                 f"layer_idx=.\n{self.listing()}"
             )
 
-    def refuse(self) -> NoReturn:
+    def refuse(self, hint: str = "") -> NoReturn:
         """Raise LayerNotFoundError: the model has no recurrent layer."""
-        self._raise_not_found("The model has no recurrent layer")
+        self._raise_not_found("The model has no recurrent layer", hint)
 
     def _holds(self, predicate: Callable[..., object], entry: Kind) -> bool:
         try:

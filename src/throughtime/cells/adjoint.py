@@ -6,7 +6,7 @@ effect of masks and directions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -33,8 +33,9 @@ from .scan import (
     move_to_valid,
     output_gradient,
     raising,
+    room_for_cell,
 )
-from .steps import Block, Carry
+from .steps import Block, Carry, by_column
 
 ACTIVATION = 100  # least operations of a product and an activation for each gate of each step
 STEPS_BETWEEN_DROPS = 4  # between removals of vanished numbers; more often costs more than it saves
@@ -43,11 +44,11 @@ STEPS_BETWEEN_DROPS = 4  # between removals of vanished numbers; more often cost
 class Replay(NamedTuple):
     """All steps of a pass in processing order, from the captured hidden states.
 
-    `joined` is [h_{t-1}, x_t, 1] and `weights` [U; W; b]: their product gives every pre-activation, and
-    its transpose every weight gradient.
+    `weights` (column, unit_from + feature + 1, unit) are [U; W; b]; with [h_{t-1}, x_t, 1] their product is
+    every pre-activation.
     """
 
-    joined: Floats
+    steps: Steps
     weights: Floats
     block: Block
 
@@ -69,48 +70,50 @@ def solve(layer: Layer, passed: Pass, wanted: frozenset[str]) -> dict[str, Float
         replayed = replay(prepared, steps)
         found |= _forward(prepared, passed, replayed, wanted)
         if wanted - FORWARD:
-            found |= _backward(prepared, passed, steps, replayed, wanted)
+            found |= _backward(prepared, passed, replayed, wanted)
     return _shaped(layer, {name: values for name, values in found.items() if name in wanted})
 
 
 def replay(layer: Layer, steps: Steps) -> Replay:
     """Compute every gate from the captured states; only an LSTM's c is scanned over time."""
-    cell, (count, samples, features) = cell_of(layer), steps.inputs.shape
-    width, units, dtype = steps.hidden.shape[-1], layer.recurrent_kernel.shape[-1], steps.hidden.dtype
-    joined = np.ones((count, samples, width + features + 1), dtype)
-    joined[:, :, :width] = steps.hidden_before
-    joined[:, :, width:-1] = steps.inputs
-    weights = cell.joint_weights(layer)
-    states = np.empty((count + 1, samples, units) if layer.kind == "lstm" else (0, 0, 0), dtype)
-    cell_before, cell_after = states[:-1].copy() if steps.windowed else states[:-1], states[1:]
-    is_lstm, keeps_reset = layer.kind == "lstm", layer.kind == "gru" and not layer.reset_after
+    cell, (count, samples, _), dtype = cell_of(layer), steps.inputs.shape, steps.hidden.dtype
+    units, keeps_reset = layer.recurrent_kernel.shape[-1], layer.kind == "gru" and not layer.reset_after
+    cell_before, cell_after = room_for_cell(steps) if layer.kind == "lstm" else (None, None)
+    # At once: from 4 MB on NumPy asks for huge pages, which are quicker to get.
+    columns, gradients = np.empty((2, cell.COLUMNS, count, samples, units), dtype).transpose(0, 2, 3, 1, 4)
     block = Block(
-        np.empty((count, samples, cell.COLUMNS, units), dtype),
-        joined[:, :, :width],
-        # Uᵀ is copied: dot is twice as fast for it.
-        np.ascontiguousarray(layer.recurrent_kernel[:, cell.RECURRENT_GATES].reshape(width, -1).T),
-        cell_before if is_lstm else None,
-        cell_after if is_lstm else None,
+        columns,
+        gradients,
+        steps.hidden_before,
+        np.ascontiguousarray(layer.recurrent_kernel[:, cell.RECURRENT_GATES].transpose(1, 2, 0)),
+        cell_before,
+        cell_after,
         np.empty((count, samples, units), dtype) if keeps_reset else None,
     )
-    replayed = Replay(joined, weights, block)
-    over_rows(partial(_activate, layer, replayed), count, ACTIVATION * block.columns.size)
-    if is_lstm:
-        accumulate_cell(cell_before, cell_after, block.columns[:, :, 1], steps)
+    weights = np.ascontiguousarray(cell.joint_weights(layer).swapaxes(0, 1))
+    replayed = Replay(steps, weights, block)
+    over_rows(partial(_activate, layer, replayed), count, ACTIVATION * columns.size)
+    if cell_before is not None and cell_after is not None and not steps.stand_apart:
+        accumulate_cell(cell_before, cell_after, columns[:, :, 1], steps)
     return replayed
 
 
 def _activate(layer: Layer, replayed: Replay, share: slice) -> None:
     """Compute gates, and an LSTM's i·g, from the captured states, block by block in the cache."""
-    width = len(replayed.weights)
-    weights = replayed.weights.reshape(width, -1)
+    steps, weights = replayed.steps, replayed.weights
+    joined, width = np.empty((0, 0, 0)), steps.hidden_before.shape[-1]
     for run in _blocks(replayed, share):
         block = replayed.block.at(run)
-        columns = block.columns.reshape(-1, weights.shape[1])
-        np.dot(replayed.joined[run].reshape(-1, width), weights, out=columns)
+        if len(joined) != len(block.columns):
+            joined = np.ones((*block.columns.shape[:2], weights.shape[1]), weights.dtype)
+        joined[:, :, :width] = block.hidden_before
+        joined[:, :, width:-1] = steps.inputs[run]
+        np.matmul(joined.reshape(-1, weights.shape[1]), weights, out=by_column(block.columns))
         cell_of(layer).activate(layer, block)
-        if block.cell is not None:
+        if block.cell is not None and block.cell_before is not None:
             np.multiply(block.columns[:, :, 0], block.columns[:, :, 2], out=block.cell)
+            if steps.stand_apart:
+                np.add(block.cell, block.columns[:, :, 1] * block.cell_before, out=block.cell)
 
 
 def _forward(layer: Layer, passed: Pass, replayed: Replay, wanted: frozenset[str]) -> dict[str, Floats]:
@@ -121,30 +124,18 @@ def _forward(layer: Layer, passed: Pass, replayed: Replay, wanted: frozenset[str
     return found
 
 
-def _backward(
-    layer: Layer, passed: Pass, steps: Steps, replayed: Replay, wanted: frozenset[str]
-) -> dict[str, Floats]:
+def _backward(layer: Layer, passed: Pass, replayed: Replay, wanted: frozenset[str]) -> dict[str, Floats]:
     """Run the adjoint on scaled gradients, so that vanishing ones remain normal numbers.
 
     If that overflows, as in an explosion, it is repeated with unscaled gradients.
     """
-    dtype = steps.hidden.dtype
-    entering = _entering(passed, steps)
-    scale = raising(*entering)
+    scale = raising(passed.output_gradient, *passed.final_gradients)
     if scale != 1.0:
-        for values in entering:  # in place: a sequence of states may be large
-            np.multiply(values, dtype.type(scale), out=values)
         with np.errstate(over="ignore", invalid="ignore"):
-            found = _pulled_back(layer, passed, steps, replayed, entering, wanted)
+            found = _pulled_back(layer, passed, replayed, wanted, scale)
         if np.isfinite(found["initial_hidden_gradient"]).all():
-            return _lowered(found, dtype.type(1.0 / scale))
-        # The input gradients are scaled, and the gates may be overwritten.
-        entering, replayed = _entering(passed, steps), replay(layer, steps)
-    return _pulled_back(layer, passed, steps, replayed, entering, wanted)
-
-
-def _entering(passed: Pass, steps: Steps) -> tuple[Floats, ...]:
-    return output_gradient(passed, steps.hidden.dtype), *final_gradients(passed, steps)
+            return _lowered(found, replayed.weights.dtype.type(1.0 / scale))
+    return _pulled_back(layer, passed, replayed, wanted, 1.0)
 
 
 def _lowered(found: dict[str, Floats], factor: np.floating) -> dict[str, Floats]:
@@ -155,21 +146,16 @@ def _lowered(found: dict[str, Floats], factor: np.floating) -> dict[str, Floats]
 
 
 def _pulled_back(
-    layer: Layer,
-    passed: Pass,
-    steps: Steps,
-    replayed: Replay,
-    entering: Sequence[Floats],
-    wanted: frozenset[str],
+    layer: Layer, passed: Pass, replayed: Replay, wanted: frozenset[str], scale: float
 ) -> dict[str, Floats]:
-    """Run the adjoint over the blocks, last to first, and select the wanted quantities.
-
-    `entering` is dL/d(output), overwritten, and dL/d(final states), in processing order.
-    """
-    hidden_gradient = move_to_valid(entering[0], steps.valid, zero_output=passed.zero_output)
-    columns, cell_gradient = _room(replayed.block, wanted)
+    """Run the adjoint over the blocks, last to first, and select the wanted quantities."""
+    steps, cell, factor = replayed.steps, cell_of(layer), replayed.weights.dtype.type(scale)
+    arriving = output_gradient(passed, factor.dtype, scale)
+    hidden_gradient = move_to_valid(arriving, steps.valid, zero_output=passed.zero_output)
+    final = final_gradients(passed, steps)
+    cell_gradient = np.empty_like(hidden_gradient if replayed.block.cell is None else replayed.block.cell)
     squashed = None if layer.projection is None else lstm.squashed(layer, replayed.block)
-    cell, carry = cell_of(layer), Carry.of(*(values[-1] for values in entering[1:]))
+    carry = Carry.of(final[0][-1], final[1][-1], factor)
     with one_thread():
         for run in reversed(list(_blocks(replayed))):
             valid = None if steps.valid is None else steps.valid[run]
@@ -177,37 +163,27 @@ def _pulled_back(
             drop_vanished(hidden_gradient[run])
             for here, in_block, call in _backwards(steps, run):
                 if call is not None:
-                    carry = Carry.of(*(values[call] for values in entering[1:]))
+                    carry = Carry.of(final[0][call], final[1][call], factor)
                 if call is not None or in_block % STEPS_BETWEEN_DROPS == 0:
                     drop_vanished(carry.hidden, carry.cell)
-                np.add(hidden_gradient[here], carry.hidden, out=hidden_gradient[here])
-                cell.pull(factors, in_block, hidden_gradient[here], columns[here], carry)
-                if not steps.stand_apart or run.start == 0:
-                    cell.hand_back(factors, in_block, hidden_gradient[here], columns[here], carry)
-                if cell_gradient is not None:
-                    cell_gradient[here] = carry.total_cell
+                gradient = hidden_gradient[here]
+                np.add(gradient, carry.hidden, out=gradient)
+                cell.pull(factors, in_block, gradient, cell_gradient[here], carry)
+                if not steps.stand_apart:
+                    cell.hand_back(factors, in_block, gradient, carry)
+        if steps.stand_apart:  # the first step alone hands back to a state that nothing has made
+            carry = Carry(*(values[0] for values in carry))
+            cell.hand_back(factors, 0, hidden_gradient[0], carry)
     found = {
         "hidden_gradient": in_input_time(hidden_gradient, passed),
-        "initial_hidden_gradient": _first(carry.hidden),
+        "initial_hidden_gradient": carry.hidden,
     }
     if squashed is not None:
         found["projection_gradient"] = _over_valid(squashed, hidden_gradient, steps.valid)
     if replayed.block.cell is not None:
-        found["initial_cell_gradient"] = _first(carry.cell)
-    if cell_gradient is not None:
+        found["initial_cell_gradient"] = carry.cell
         found["cell_gradient"] = in_input_time(cell_gradient, passed)
-    return found | _from_columns(layer, passed, replayed, columns, wanted)
-
-
-def _room(block: Block, wanted: frozenset[str]) -> tuple[Floats, Floats | None]:
-    """Find room for dz, which overwrites gates that nobody wants, and for dL/dc."""
-    columns = np.empty_like(block.columns) if "gate_activation" in wanted else block.columns
-    return columns, None if "cell_gradient" not in wanted or block.cell is None else np.empty_like(block.cell)
-
-
-def _first(carried: Floats) -> Floats:
-    """Take what goes back to the state before the first step, (sample, unit)."""
-    return carried if carried.ndim == 2 else carried[0]
+    return found | _from_columns(layer, passed, replayed, wanted)
 
 
 def _backwards(steps: Steps, run: slice) -> Iterator[tuple[Any, Any, Any]]:
@@ -230,18 +206,19 @@ def _over_valid(squashed: Floats, hidden_gradient: Floats, valid: Mask | None) -
     return total
 
 
-def _from_columns(
-    layer: Layer, passed: Pass, replayed: Replay, columns: Floats, wanted: frozenset[str]
-) -> dict[str, Floats]:
+def _from_columns(layer: Layer, passed: Pass, replayed: Replay, wanted: frozenset[str]) -> dict[str, Floats]:
     """Derive dx, contributions and weight gradients from dz, over all steps at once."""
-    cell, width = cell_of(layer), len(replayed.weights)
+    cell, columns = cell_of(layer), replayed.block.gradients
+    width, each = replayed.block.hidden_before.shape[-1], by_column(columns)
     found = {"gate_gradient": in_input_time(columns[:, :, cell.INPUT_SIDE], passed)}
-    flat = columns.reshape(-1, cell.COLUMNS * columns.shape[-1])
     if "input_gradient" in wanted:
-        kernel = replayed.weights[replayed.block.recurrent.shape[-1] : -1].reshape(-1, flat.shape[1])
-        kernel = along_directions(kernel) if passed.along_directions else kernel
-        input_gradient = np.empty((*columns.shape[:2], len(kernel)), columns.dtype)
-        product(flat, kernel.T, out=input_gradient.reshape(len(flat), -1))
+        kernel = replayed.weights[:, width:-1]
+        kernel = along_directions(kernel, 1) if passed.along_directions else kernel
+        input_gradient = np.zeros((*columns.shape[:2], kernel.shape[1]), columns.dtype)
+        for left, right in zip(each, kernel, strict=True):
+            made = np.empty_like(input_gradient)
+            product(left, right.T, out=made.reshape(len(left), -1))
+            np.add(input_gradient, made, out=input_gradient)
         found["input_gradient"] = in_input_time(input_gradient, passed)
     if "step_contribution" in wanted:
         contribution = np.empty(columns.shape[:2], columns.dtype)
@@ -252,24 +229,24 @@ def _from_columns(
         over_rows(contribute, len(columns), columns.size)
         found["step_contribution"] = in_input_time(contribution, passed)
     if wanted & WEIGHT_GRADIENTS:
-        joined, drawn = replayed.joined.reshape(-1, width), None
-        if passed.along_directions:
-            joined, drawn = _thinned(joined, replayed.block.recurrent.shape[-1])
-        totals = np.empty((joined.shape[1], *replayed.weights.shape[1:]), columns.dtype)
-        product(joined.T, flat, out=totals.reshape(len(totals), -1))
-        named = cell.split(replayed.block, totals, columns, drawn)
+        joined, drawn = _joined(replayed.steps, along=passed.along_directions)
+        totals = np.empty((len(each), joined.shape[1], each.shape[2]), columns.dtype)
+        for right, total in zip(each, totals, strict=True):
+            product(joined.T, right, out=total)
+        named = cell.split(replayed.block, totals.swapaxes(0, 1), columns, drawn)
         absent = {f"{name}_gradient" for name in ("bias", "recurrent_bias") if getattr(layer, name) is None}
         found |= {name: values for name, values in named.items() if name not in absent}
     return found
 
 
-def _thinned(joined: Floats, units: int) -> tuple[Floats, Floats]:
-    """Sum h_{t-1} and x_t in [h_{t-1}, x_t, 1] along directions; also returns those of h."""
-    of_hidden, of_inputs = (directions(count) for count in (units, joined.shape[1] - units - 1))
-    count = of_hidden.shape[1]
-    both = np.zeros((joined.shape[1], 2 * count + 1), joined.dtype)
-    both[:units, :count], both[units:-1, count:-1], both[-1, -1] = of_hidden, of_inputs, 1
-    return joined @ both, both[:units, :count]
+def _joined(steps: Steps, *, along: bool) -> tuple[Floats, Floats | None]:
+    """Join [h_{t-1}, x_t, 1] of all steps, or h and x summed along directions; also returns those of h."""
+    parts, drawn = [steps.hidden_before, steps.inputs], None
+    if along:
+        both = [directions(part.shape[-1]).astype(part.dtype) for part in parts]
+        parts, drawn = [part @ one for part, one in zip(parts, both, strict=True)], both[0]
+    joined = np.concatenate([*parts, np.ones_like(parts[0][..., :1])], -1)
+    return joined.reshape(-1, joined.shape[-1]), drawn
 
 
 def _blocks(replayed: Replay, share: slice = slice(None)) -> Iterator[slice]:

@@ -15,11 +15,11 @@ RESET, CANDIDATE = 1, 2
 
 def step_contributions(block: Block, columns: Floats) -> Floats:
     """‖dL/dU_(t)‖ per step and sample, (time, sample), in float64: blocks of rank 1 side by side."""
-    on_recurrent_side = columns[:, :, : len(block.recurrent) // columns.shape[-1]]
-    squares = squared_norm(on_recurrent_side) * squared_norm(block.hidden_before)[..., None]
+    sides = columns.transpose(2, 0, 1, 3)[: len(block.recurrent)]
+    squares = squared_norm(sides) * squared_norm(block.hidden_before)
     if block.reset_hidden is not None:
-        squares[..., 2] = squared_norm(columns[:, :, 2]) * squared_norm(block.reset_hidden)
-    total: Floats = np.sqrt(squares.sum(-1))
+        squares[2] = squared_norm(sides[2]) * squared_norm(block.reset_hidden)
+    total: Floats = np.sqrt(squares.sum(0))
     return total
 
 

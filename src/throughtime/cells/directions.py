@@ -5,12 +5,15 @@ R·dW = Σ_t (R·x_t) dz_t takes two thin products where dW = Σ_t x_t dz_t take
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
 from .layer import Floats
 
 
+@lru_cache(maxsize=16)
 def directions(*shape: int, count: int = 4) -> npt.NDArray[np.float64]:
     """Draw the same directions (*shape, count) at each call, which keep the size of an error on average.
 
@@ -22,11 +25,12 @@ def directions(*shape: int, count: int = 4) -> npt.NDArray[np.float64]:
     random = np.random.default_rng(0)
     drawn = random.uniform(0.5, 1.5, (*shape, count)) * random.choice([-1.0, 1.0], (*shape, count))
     scaled: npt.NDArray[np.float64] = drawn / np.sqrt(count * 13 / 12)  # the mean square is 13/12
+    scaled.flags.writeable = False
     return scaled
 
 
 def along_directions(gradient: Floats, axis: int = 0) -> Floats:
     """Sum an axis of a gradient, features or units before, along directions, which take its place."""
     drawn = directions(gradient.shape[axis]).astype(np.result_type(gradient.dtype, np.float32))
-    summed: Floats = np.moveaxis(np.tensordot(gradient, drawn, (axis, 0)), -1, axis)
+    summed: Floats = np.moveaxis(np.moveaxis(gradient, axis, -1) @ drawn, -1, axis)
     return summed

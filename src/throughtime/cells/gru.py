@@ -47,7 +47,7 @@ def activate(layer: Layer, block: Block) -> None:
 def factors(layer: Layer, block: Block) -> Factors:
     """Return (ρ_h, a_z, a_r, a_h) per unit of dL/dh; z leaks."""
     q, z, r, candidate = (block.columns[:, :, column] for column in range(4))
-    coefficients = np.empty_like(block.columns)
+    coefficients = block.gradients
     rho_h, a_z, a_r, a_h = (coefficients[:, :, column] for column in range(4))
     names = (layer.recurrent_activation, layer.recurrent_activation, layer.activation)
     slopes(block.columns[:, :, INPUT_SIDE], names, out=coefficients[:, :, INPUT_SIDE])
@@ -59,9 +59,9 @@ def factors(layer: Layer, block: Block) -> Factors:
     return Factors(coefficients, block.recurrent, leak=z.copy())
 
 
-def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
     """One ufunc."""
-    np.multiply(hidden[..., None, :], factors.columns[step], out=columns)
+    np.multiply(hidden[..., None, :], factors.columns[step], out=factors.columns[step])
 
 
 def split(block: Block, totals: Floats, columns: Floats, drawn: Floats | None) -> dict[str, Floats]:

@@ -40,7 +40,7 @@ def activate(layer: Layer, block: Block) -> None:
 def factors(layer: Layer, block: Block) -> Factors:
     """Return (a_z, –, a_h) per unit of dL/dh; a_r needs the product p first."""
     z, r, candidate = (block.columns[:, :, gate] for gate in range(3))
-    coefficients = np.empty_like(block.columns)
+    coefficients = block.gradients
     a_z, reset_slope, a_h = (coefficients[:, :, gate] for gate in range(3))
     names = (layer.recurrent_activation, layer.recurrent_activation, layer.activation)
     slopes(block.columns, names, out=coefficients)
@@ -55,22 +55,21 @@ def factors(layer: Layer, block: Block) -> Factors:
     )
 
 
-def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
     """One product, left in `carry.scratch` for `hand_back`, and two ufuncs."""
     assert factors.reset_slope is not None
-    units, p = hidden.shape[-1], carry.scratch
-    np.multiply(hidden[..., None, :], factors.columns[step], out=columns)
-    np.dot(columns[..., 2, :].reshape(-1, units), factors.recurrent[2 * units :], out=p.reshape(-1, units))
+    units, p, columns = hidden.shape[-1], carry.scratch, factors.columns[step]
+    np.multiply(hidden[..., None, :], columns, out=columns)
+    np.dot(columns[..., 2, :].reshape(-1, units), factors.recurrent[2], out=p.reshape(-1, units))
     np.multiply(p, factors.reset_slope[step], out=columns[..., 1, :])
 
 
-def hand_back(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def hand_back(factors: Factors, step: int, hidden: Floats, carry: Carry) -> None:
     """One product and four ufuncs."""
     assert factors.leak is not None
     assert factors.reset is not None
-    units, p = hidden.shape[-1], carry.scratch
-    rows = columns.reshape(-1, 3 * units)[:, : 2 * units]
-    np.dot(rows, factors.recurrent[: 2 * units], out=carry.hidden.reshape(-1, units))
+    p = carry.scratch
+    steps.through_recurrent(factors.columns[step], factors.recurrent[:2], carry.hidden)
     np.multiply(p, factors.reset[step], out=p)
     np.add(carry.hidden, p, out=carry.hidden)
     np.multiply(hidden, factors.leak[step], out=p)

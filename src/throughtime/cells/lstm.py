@@ -38,26 +38,25 @@ def factors(layer: Layer, block: Block) -> Factors:
     phi = required_activation(layer.activation)
     i, f, g, o = (block.columns[:, :, gate] for gate in range(4))
     squashed = phi.value(block.cell)
-    gate_slopes = np.empty_like(block.columns)
-    slopes(block.columns, activation_names(layer), out=gate_slopes)
+    slopes(block.columns, activation_names(layer), out=block.gradients)
     for gate, other in enumerate((g, block.cell_before, i, squashed)):
-        gate_slopes[:, :, gate] *= other
+        block.gradients[:, :, gate] *= other
     e = o * phi.slope(squashed)
     projected = None if layer.projection is None else np.ascontiguousarray(layer.projection.T)
-    return Factors(gate_slopes, block.recurrent, hidden_to_cell=e, forget=f.copy(), projected=projected)
+    return Factors(block.gradients, block.recurrent, hidden_to_cell=e, forget=f.copy(), projected=projected)
 
 
-def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
     """Five ufuncs."""
     assert factors.hidden_to_cell is not None
     assert factors.forget is not None
-    coefficients = factors.columns[step]
+    columns = factors.columns[step]
     squashed = hidden if factors.projected is None else hidden @ factors.projected
-    np.multiply(squashed, factors.hidden_to_cell[step], out=carry.total_cell)
-    np.add(carry.total_cell, carry.cell, out=carry.total_cell)
-    np.multiply(carry.total_cell[..., None, :], coefficients[..., :3, :], out=columns[..., :3, :])
-    np.multiply(squashed, coefficients[..., 3, :], out=columns[..., 3, :])
-    np.multiply(carry.total_cell, factors.forget[step], out=carry.cell)
+    np.multiply(squashed, factors.hidden_to_cell[step], out=cell)
+    np.add(cell, carry.cell, out=cell)
+    np.multiply(cell[..., None, :], columns[..., :3, :], out=columns[..., :3, :])
+    np.multiply(squashed, columns[..., 3, :], out=columns[..., 3, :])
+    np.multiply(cell, factors.forget[step], out=carry.cell)
 
 
 def squashed(layer: Layer, block: Block) -> Floats:

@@ -50,8 +50,8 @@ class Steps:
 
     @property
     def stand_apart(self) -> bool:
-        """Whether each step starts from a state that is given."""
-        return len(self.starts) == self.count
+        """Whether each of several steps starts from a state that is given."""
+        return self.windowed and len(self.starts) == self.count
 
 
 def arrange(passed: Pass, dtype: npt.DTypeLike) -> Steps:
@@ -69,8 +69,8 @@ def arrange(passed: Pass, dtype: npt.DTypeLike) -> Steps:
         last_valid = np.where(valid, np.arange(1, len(valid) + 1)[:, None], 0)
         hidden[1:] = hidden[np.maximum.accumulate(last_valid), np.arange(shape[0])]
     inputs = np.asarray(processing_order(passed.inputs, passed), dtype)
-    before = hidden[:-1]
-    if passed.windows:
+    before = initial_hidden if 1 < len(starts) == len(hidden) - 1 else hidden[:-1]
+    if passed.windows and before is not initial_hidden:
         before = before.copy()
         before[starts] = initial_hidden
     initial_cell = _of_calls(passed.initial, 1, initial_hidden.shape, dtype)
@@ -84,14 +84,14 @@ def final_gradients(passed: Pass, steps: Steps) -> tuple[Floats, Floats]:
     return hidden, _of_calls(passed.final_gradients, 1, steps.initial_cell.shape, dtype)
 
 
-def output_gradient(passed: Pass, dtype: npt.DTypeLike) -> Floats:
-    """∂L/∂out in processing order (time, sample, unit): a new array, 0 if the loss does not read a step."""
+def output_gradient(passed: Pass, dtype: npt.DTypeLike, scale: float = 1.0) -> Floats:
+    """∂L/∂out in processing order (time, sample, unit), scaled: a new array, 0 at steps without a loss."""
     samples, steps, units = passed.hidden.shape
-    gradient = np.zeros((steps, samples, units), dtype)
+    gradient, factor = np.zeros((steps, samples, units), dtype), np.asarray(scale, dtype)
     if passed.output_gradient is not None and passed.output_gradient.ndim == 2:
-        gradient[-1] = passed.output_gradient
+        np.multiply(passed.output_gradient, factor, out=gradient[-1])
     elif passed.output_gradient is not None:
-        gradient[...] = processing_order(passed.output_gradient, passed)
+        np.multiply(processing_order(passed.output_gradient, passed), factor, out=gradient)
     return gradient
 
 
@@ -112,9 +112,10 @@ def move_to_valid(gradient: Floats, valid: Mask | None, *, zero_output: bool) ->
     return gradient
 
 
-def raising(*gradients: Floats) -> float:
+def raising(*gradients: Floats | None) -> float:
     """Return the power of two that scales the largest entry to 2⁴⁰, for vanishing gradients; 1 for zeros."""
-    largest = max((float(np.abs(values).max(initial=0)) for values in gradients), default=0.0)
+    known = [values for values in gradients if values is not None]
+    largest = max((float(max(one.max(initial=0), -one.min(initial=0))) for one in known), default=0.0)
     if largest == 0.0 or not np.isfinite(largest):
         return 1.0
     return float(np.ldexp(1.0, min(RAISED - int(np.frexp(largest)[1]), LARGEST_RAISE)))
@@ -142,23 +143,28 @@ def hold(factors: Factors, valid: Mask | None) -> Factors:
     """
     if valid is None or valid.all():
         return factors
-    masked = ~valid
     leak = np.zeros((*valid.shape, 1), factors.columns.dtype) if factors.leak is None else factors.leak
     for values in (factors.columns, factors.hidden_to_cell, factors.reset, factors.reset_slope):
         if values is not None:
-            values[masked] = 0
+            values[~valid] = 0
     for values in (leak, factors.forget):
         if values is not None:
-            values[masked] = 1
+            values[~valid] = 1
     return replace(factors, leak=leak)
+
+
+def room_for_cell(steps: Steps) -> tuple[Floats, Floats]:
+    """Make c_{t-1}, known at the start of each call, and room for c_t."""
+    if steps.stand_apart:
+        return steps.initial_cell, np.empty_like(steps.initial_cell)
+    states = np.empty((steps.count + 1, *steps.initial_cell.shape[1:]), steps.hidden.dtype)
+    before = np.empty_like(states[1:]) if steps.windowed else states[:-1]
+    before[steps.starts] = steps.initial_cell
+    return before, states[1:]
 
 
 def accumulate_cell(before: Floats, cell: Floats, forget: Floats, steps: Steps) -> None:
     """Scan c_t = f·c_{t-1} + i·g in place: `cell` holds i·g of each step, `before` gets c_{t-1}."""
-    before[steps.starts] = steps.initial_cell
-    if steps.stand_apart:
-        np.add(cell, forget * before, out=cell)
-        return
     scratch, starts = np.empty_like(cell[0]), {*steps.starts.tolist()}
     for t, after in enumerate(cell):
         if steps.windowed and t not in starts:
@@ -193,5 +199,5 @@ def _of_calls(
     """Copy what each sample has once for each call, (sample, [call,] unit), as (call, sample, unit)."""
     values = states[place] if place < len(states) else None
     if values is None:
-        return np.zeros(shape, dtype)
-    return np.array(values[None] if values.ndim == 2 else np.swapaxes(values, 0, 1), dtype)
+        return np.broadcast_to(np.zeros((), dtype), shape)
+    return np.array(values[None] if values.ndim == 2 else np.swapaxes(values, 0, 1), dtype, order="C")

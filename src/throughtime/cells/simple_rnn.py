@@ -26,11 +26,10 @@ def activate(layer: Layer, block: Block) -> None:
 
 def factors(layer: Layer, block: Block) -> Factors:
     """Return φ'."""
-    coefficients = np.empty_like(block.columns)
-    slopes(block.columns, (layer.activation,), out=coefficients)
-    return Factors(coefficients, block.recurrent)
+    slopes(block.columns, (layer.activation,), out=block.gradients)
+    return Factors(block.gradients, block.recurrent)
 
 
-def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
     """One ufunc."""
-    np.multiply(hidden[..., None, :], factors.columns[step], out=columns)
+    np.multiply(hidden[..., None, :], factors.columns[step], out=factors.columns[step])

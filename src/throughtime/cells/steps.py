@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,16 +16,16 @@ from .layer import Floats, Layer
 Places = int | slice  # a step of a block, or several
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """A run of steps in the fast path, (time, sample, …) in processing order; views, never copies.
 
     `columns` (time, sample, column, unit) are the cell's gates and whatever else its matrix product
-    gives; `cell` is c_t. `reset_hidden` is r · h_{t-1}.
-    `recurrent` (column · unit, unit) is Uᵀ.
+    gives, `gradients` room for dz. In memory columns come first: NumPy is several times faster on long runs.
+    `cell` is c_t, `reset_hidden` r · h_{t-1}, `recurrent` (column, unit, unit) Uᵀ.
     """
 
     columns: Floats
+    gradients: Floats
     hidden_before: Floats
     recurrent: Floats
     cell_before: Floats | None = None
@@ -34,17 +34,16 @@ class Block:
 
     def at(self, run: slice) -> Block:
         """Return a view of several steps."""
-        kept = (self.cell_before, self.cell, self.reset_hidden)
-        viewed = (None if values is None else values[run] for values in kept)
-        return Block(self.columns[run], self.hidden_before[run], self.recurrent, *viewed)
+        each = {name: values for name, values in self._asdict().items() if values is not None}
+        return self._replace(**{name: values[run] for name, values in each.items() if name != "recurrent"})
 
 
 @dataclass(frozen=True)
 class Factors:
     """The coefficients of the linear adjoint along a trajectory: (time, sample, unit) but for `columns`."""
 
-    columns: Floats  # (time, sample, column, unit), A of dz = A · dL/dh; LSTM: · dL/dc, but for o
-    recurrent: Floats  # (column · unit, unit), Uᵀ
+    columns: Floats  # (time, sample, column, unit), A of dz = A · dL/dh, then dz; LSTM: · dL/dc, but for o
+    recurrent: Floats  # (column, unit, unit), Uᵀ
     leak: Floats | None = None  # of the path from h_{t-1} to h_t that bypasses the gates
     hidden_to_cell: Floats | None = None  # LSTM: o(1 − tanh² c)
     forget: Floats | None = None  # LSTM: f
@@ -53,23 +52,20 @@ class Factors:
     projected: Floats | None = None  # (unit, cell_unit), Pᵀ of an LSTM with a projection
 
 
-@dataclass(frozen=True)
-class Carry:
+class Carry(NamedTuple):
     """Buffers of the fast adjoint, (…, sample, unit), overwritten at each step.
 
-    `hidden` and `cell` are the state adjoint η that crosses from one step to the step before it;
-    `total_cell` is the total dL/dc_t of the step just done.
+    `hidden` and `cell` are the state adjoint η that crosses from one step to the step before it.
     """
 
     hidden: Floats
     cell: Floats
-    total_cell: Floats
     scratch: Floats
 
     @classmethod
-    def of(cls, hidden: Floats, cell: Floats) -> Carry:
-        """Make the carry that the adjoint begins with: dL/d(final states)."""
-        return cls(hidden.copy(), cell.copy(), np.zeros_like(cell), np.zeros_like(hidden))
+    def of(cls, hidden: Floats, cell: Floats, scale: np.floating) -> Carry:
+        """Make the carry that the adjoint begins with: dL/d(final states), scaled."""
+        return cls(hidden * scale, cell * scale, np.empty_like(hidden))
 
 
 class Cell(Protocol):
@@ -89,15 +85,13 @@ class Cell(Protocol):
         """Turn the matrix product in `block.columns` into activated gates, in place."""
 
     def factors(self, layer: Layer, block: Block) -> Factors:
-        """Linearise a block; no result is a view of `block.columns`."""
+        """Linearise a block, with `block.gradients` as the room for `columns`."""
 
-    def pull(self, factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
-        """One step of the adjoint, or several that stand apart: read dL/dh_t, write dz and η of the cell."""
+    def pull(self, factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
+        """One step of the adjoint, or several that stand apart: read dL/dh, write dL/dc, dz and η of c."""
 
-    def hand_back(
-        self, factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry
-    ) -> None:
-        """Write η of h, after `pull`; of steps that stand apart only the first one needs it."""
+    def hand_back(self, factors: Factors, step: int, hidden: Floats, carry: Carry) -> None:
+        """Write η of h, after `pull`."""
 
     def split(
         self, block: Block, totals: Floats, columns: Floats, drawn: Floats | None
@@ -106,8 +100,12 @@ class Cell(Protocol):
 
 
 def squared_norm(vectors: Floats) -> Floats:
-    """Sum of squares over the last axis, in float64: the square of 1e-25 underflows in float32."""
-    squares: Floats = np.einsum("...u,...u->...", vectors, vectors, dtype=np.float64)
+    """Sum of squares over the last axis, in float64 where float32 cannot hold it: 1e-25² underflows."""
+    single, axes = np.result_type(vectors, np.float32), "...u,...u->..."
+    squares: Floats = np.einsum(axes, vectors, vectors, dtype=single).astype(np.float64)
+    lost = ~((squares > 1e-30) & (squares < 1e30))
+    if lost.any():
+        squares[lost] = np.einsum(axes, vectors[lost], vectors[lost], dtype=np.float64)
     return squares
 
 
@@ -119,12 +117,19 @@ def joint_weights(layer: Layer) -> Floats:
     return np.concatenate([layer.recurrent_kernel, layer.kernel, bias[None]])
 
 
-def hand_back(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def by_column(values: Floats) -> Floats:
+    """Return a view (column, time · sample, unit) of `Block.columns` or `Block.gradients`."""
+    return values.transpose(2, 0, 1, 3).reshape(values.shape[2], -1, values.shape[3])
+
+
+def through_recurrent(columns: Floats, recurrent: Floats, out: Floats) -> None:
+    """Σ of the columns · Uᵀ at one step; a GRU has more columns than those on the recurrent side."""
+    np.add.reduce(np.matmul(columns.swapaxes(0, 1)[: len(recurrent)], recurrent), 0, out=out)
+
+
+def hand_back(factors: Factors, step: int, hidden: Floats, carry: Carry) -> None:
     """One product, and two ufuncs if h leaks."""
-    units, width = hidden.shape[-1], len(factors.recurrent)
-    # A GRU has more columns than those on the recurrent side: BLAS takes the stride, nothing is copied.
-    rows = columns.reshape(-1, columns.shape[-2] * columns.shape[-1])[:, :width]
-    np.dot(rows, factors.recurrent, out=carry.hidden.reshape(-1, units))
+    through_recurrent(factors.columns[step], factors.recurrent, carry.hidden)
     if factors.leak is not None:
         np.multiply(hidden, factors.leak[step], out=carry.scratch)
         np.add(carry.hidden, carry.scratch, out=carry.hidden)

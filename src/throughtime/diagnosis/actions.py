@@ -43,12 +43,12 @@ def actions(found: Results) -> Iterator[Action]:
     """
     lag, used = found.lag, [each.use for each in found.layers.values()]
     yield from (_action(found, each) for each in found.misread)
-    if found.verdict is Verdict.WEAK_SIGNAL and not found.is_solved:
-        yield Action(_TEXTS["kept_if_good"])
-    if not found.misread and (found.verdict is Verdict.USES or (found.is_solved and not found.remedies)):
-        yield Action(_TEXTS["kept"])
+    yield from () if found.misread else _kept(found)
     if found.stopped == "nonfinite" and found.verdict is Verdict.UNSTABLE:
         yield Action(_TEXTS["finite"], code=_code(found, Remedy(_TEXTS["finite"], "", "", "clipping")))
+    advised = () if found.remedies or found.is_solved else tuple(_advice(found))
+    if found.dependency_length is None:  # then it holds at any lag
+        yield from advised
     if any("needs the model" in each.reason for each in used):
         yield Action(_TEXTS["use"], code=_again(lag))
     elif any(each.reason == phrase("equal_inputs") for each in used):
@@ -62,11 +62,21 @@ def actions(found: Results) -> Iterator[Action]:
     is_harmed = any("if all samples get the same inputs" in each.reason for each in used)
     if is_harmed:
         yield Action(_TEXTS["harm"])
-    if found.remedies:
-        others = (each for each in found.remedies if each not in found.misread)
-        yield from (_action(found, each) for each in others)
-    elif not found.is_solved:
-        yield from _suggestions(found, is_harmed=is_harmed)
+    others = (each for each in found.remedies if each not in found.misread)
+    yield from (_action(found, each) for each in others)
+    if found.dependency_length is not None:
+        yield from advised
+    is_plain = not found.remedies and not found.is_solved and not is_harmed and not found.uses_newest_alone
+    if found.verdict is Verdict.UNUSED and is_plain:
+        yield Action(_TEXTS["unused"].format(lag=found.lag))
+
+
+def _kept(found: Results) -> Iterator[Action]:
+    """Yield whether the model may stay as it is, which depends on its loss."""
+    if found.verdict in (Verdict.USES, Verdict.WEAK_SIGNAL) and not found.is_solved:
+        yield Action(_TEXTS["kept_if_good" if found.is_solved is None else "unsolved"])
+    elif found.is_solved and (found.verdict is Verdict.USES or not found.remedies):
+        yield Action(_TEXTS["kept"])
 
 
 def _more_samples(found: Results) -> Iterator[Action]:
@@ -74,7 +84,7 @@ def _more_samples(found: Results) -> Iterator[Action]:
     layers = found.layers.values()
     if found.verdict is not Verdict.CANNOT_SAY or not layers:
         return
-    if found.samples == 1:
+    if found.samples in (1, 2):  # 0 where a summary does not count them
         yield Action(_TEXTS["samples"])
     elif any(each.use.answer == UNCLEAR and not each.use.reason for each in layers):
         yield Action(_TEXTS["more_samples"].format(n=found.samples, what="use"))
@@ -82,13 +92,11 @@ def _more_samples(found: Results) -> Iterator[Action]:
         yield Action(_TEXTS["more_samples"].format(n=found.samples, what="reach"))
 
 
-def _suggestions(found: Results, *, is_harmed: bool) -> Iterator[Action]:
+def _advice(found: Results) -> Iterator[Action]:
     """Yield what may help without a loss at which the model would be solved."""
     conditions = ("If the loss is too high, ", "Or ")
     for place, each in enumerate({one.text: one for one in _conditional_remedies(found)}.values()):
         yield _action(found, each, conditions[min(place, 1)])
-    if found.verdict is Verdict.UNUSED and not is_harmed and not found.uses_newest_alone:
-        yield Action(_TEXTS["unused"].format(lag=found.lag))
 
 
 def _again(lag: int | None) -> str:

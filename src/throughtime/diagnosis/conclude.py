@@ -46,7 +46,7 @@ def conclude(
     found, path = decide(found)
     misread = misread_layers(directions)
     sentences = [*sentences_of(found, path, asked, leaves), *misread.values()]
-    is_solved = asked.solved is not None and found.loss <= asked.solved
+    is_solved = None if asked.solved is None else found.loss <= asked.solved
     if is_solved:
         sentences.append(phrase("solved", loss=number(found.loss), solved=number(float(asked.solved or 0.0))))
     proposed = [causes.reading_remedy(each) for each in misread]
@@ -103,7 +103,7 @@ def sentences_of(found: Results, path: str, asked: Asked, leaves: Mapping[str, x
         case _ if found.uses_newest_alone:
             yield phrase("newest", sizes=sizes).rstrip()
         case Verdict.USES | Verdict.WEAK_SIGNAL:
-            share = f"{100 * layer.use.value:.0f} %"
+            share = f"{100 * layer.use.value:.0f} %" if layer.use.value < 1 else "All"  # but for noise
             yield phrase(found.verdict.value, lag=lag, inputs=found.inputs, use=share, sizes=sizes).rstrip()
         case Verdict.UNUSED:
             reached = [each.reach for each in found.layers.values() if each.reach.answer != NOT_MEASURED]
@@ -199,8 +199,11 @@ def notes_of(found: Results, directions: Mapping[str, xr.Dataset], misread: Coll
         for path, leaf in directions.items()
         if measure.needs_last_step(leaf) or measure.FROM_LAST_STEP in leaf.attrs
     ]
-    if len(read_often) == len(directions) and found.verdict in (Verdict.USES, Verdict.WEAK_SIGNAL):
-        yield phrase("no_memory", layers=join_words(read_often))
+    is_direct = all(
+        path in read_often or leaf.attrs.get(measure.READ_OFTEN) for path, leaf in directions.items()
+    )
+    if is_direct and found.verdict in (Verdict.USES, Verdict.WEAK_SIGNAL):
+        yield phrase("no_memory", layers=join_words(list(directions)))
     if many := [path for path in read_often if found.layers[path].reach.n]:
         yield phrase("from_last_step", layers=join_words(many))
     for path, leaf in directions.items():

@@ -83,7 +83,7 @@ def _paragraphs(found: Results) -> Iterator[tuple[str, list[str]]]:
     notes = [*found.notes, *_reasons(found)]
     if not math.isnan(found.loss):
         over = f" over {found.samples} samples" if found.samples else ""
-        notes.append(f"Mean loss {number(found.loss)}{over}.")
+        notes.append(f"Loss {number(found.loss)}{over}.")
     if notes:
         yield "Notes", notes
 
@@ -123,7 +123,7 @@ class Diagnosis(Shown, Results):
     remedies : tuple of Remedy
     notes : tuple of str
     loss : float
-        Mean over samples.
+        That which the loss function returns for the batch; the mean over several batches.
     samples : int
     stopped : str
         See `Results`.

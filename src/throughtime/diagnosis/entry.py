@@ -13,7 +13,7 @@ import xarray as xr
 from throughtime._capture.lag_matrix import lag_matrix
 from throughtime._capture.probe import Probe
 from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, warn
-from throughtime._inputs import model_or_tree, takes
+from throughtime._inputs import model_or_tree, structures, takes
 from throughtime._inputs.batch import Batch, take_several
 from throughtime._inputs.rules import number, whole
 from throughtime._tree import recorded_steps
@@ -196,10 +196,12 @@ class _Run:
     def _add_lag_matrices(self, leaves: dict[str, xr.Dataset], batch: Batch) -> None:
         steps = int(batch.y.shape[1])
         paths = [path for path, leaf in leaves.items() if leaf.sizes.get("time") == steps]
+        last = np.tile(np.arange(steps) == steps - 1, (len(batch.y), 1)).astype(np.float32)
         try:
             count = None if steps <= _LOSS_STEPS else _LOSS_STEPS
             settings = {"layers": self.layers, "loss": self.loss, "loss_steps": count, "seed": self.seed}
             matrices = recurrent_layers(lag_matrix(self.model, batch.x, batch.y, **settings))
+            of_last = recurrent_layers(self._probe(batch.x, batch.y, sample_weight=last))
         except ThroughTimeError as error:
             reason = phrase("per_step_unmeasured", reason=str(error).partition("\n")[0].rstrip("."))
             self.unread.update(dict.fromkeys(paths, reason))
@@ -207,7 +209,8 @@ class _Run:
             return
         for path in paths:
             added = matrices[path][["lag_matrix"]]
-            leaves[path] = leaves[path].merge(added, compat="override", combine_attrs="override")
+            merged = leaves[path].merge(added, compat="override", combine_attrs="override")
+            leaves[path] = merged.assign_attrs({measure.READ_OFTEN: measure.reads_many_steps(of_last[path])})
 
     def swap(self, batches: Sequence[Batch]) -> dict[str, Swapped]:
         """Measure use, once for each number of steps that layers read."""
@@ -228,9 +231,16 @@ class _Run:
             readings.append(reading_of({path: leaves[path] for path in paths}, by_step=by_step, lag=lag))
         longest = max(int(reading.valid.sum(axis=1).max()) for reading in readings) - 1
         lags = measure.lags_up_to(longest, lag)
-        reads_many = any(measure.reads_many_steps(self._captures[0][path]) for path in paths)
+        first, batch = {path: self._captures[0][path] for path in paths}, batches[0]
+        reads_many = any(map(measure.reads_many_steps, first.values()))
+        # One of several arrays of labels has no lag matrix and no anchors.
+        at_steps = not readings[0].anchors and any(
+            has_loss_per_step(first, each) for each in structures.leaves(batch.y)
+        )
         try:
-            if reads_many and predicts_at_steps(self._probe, batches[0], readings[0], seed=self.seed):
+            if at_steps or (
+                reads_many and predicts_at_steps(self._probe, batch, readings[0], seed=self.seed)
+            ):
                 return Swapped(reason=phrase("labels_at_steps"))
             parts = self._exchange(batches, readings, lags)
             swapped = self._refine(batches, readings, pool(parts))

@@ -56,11 +56,10 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
 
 
 def _loss(leaves: Mapping[str, xr.Dataset], swapped: Swapped) -> float:
-    by_step = any("lag_matrix" in leaf for leaf in leaves.values())  # then `before` has a few steps alone
-    if not by_step and swapped.before.size and np.isfinite(swapped.before).any():
-        return float(np.nanmean(swapped.before))
+    """Return the loss of the batch as training has it, or else the mean of what its samples lose alone."""
     known = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf and leaf["loss"].ndim == 0]
-    return known[0] if known else float("nan")
+    alone = swapped.before[np.isfinite(swapped.before)]
+    return known[0] if known else float(alone.mean()) if alone.size else float("nan")
 
 
 def note_few_samples(samples: int) -> list[str]:

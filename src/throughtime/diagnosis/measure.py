@@ -39,6 +39,7 @@ from .words import number, phrase
 
 FROM_LAST_STEP = "from_last_step"  # attribute of a layer whose gradients are those of its last step's error
 NO_LABELS = "there are no labels"
+READ_OFTEN = "read_often"  # attribute of a layer of which the loss of a single step reads several steps
 CLIPPED = 0.01  # step relative to the recurrent weights, to which a large one is clipped
 SHORT = 12  # lags below which a rate is fitted from the first one on
 

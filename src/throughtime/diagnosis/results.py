@@ -165,8 +165,8 @@ class Results:
     ----------
     stopped : str
         The reason why nothing was judged, "nonfinite", "loss_scaling" or "certificate"; otherwise empty.
-    is_solved : bool
-        Whether the loss is at or below the `solved` that the caller passed.
+    is_solved : bool or None
+        Whether the loss is at or below the `solved` that the caller passed; None without `solved`.
     """
 
     verdict: Verdict
@@ -182,7 +182,7 @@ class Results:
     samples: int = 0
     framework: str = ""
     stopped: str = ""
-    is_solved: bool = False
+    is_solved: bool | None = None
 
     @property
     def inputs(self) -> str:

@@ -90,9 +90,8 @@ def prefix_swap(
     lags = (0, *lags)
     leaves = Leaves(batch.x, reading.valid.shape)
     if not leaves.has_time:
-        return Swapped(
-            reason=phrase("no_time_axis", steps=reading.valid.shape[1], layer="its recurrent layers")
-        )
+        steps = reading.valid.shape[1]
+        return Swapped(reason=phrase("no_time_axis", steps=steps, layer="its recurrent layers"))
     rng = np.random.default_rng(seed)
     partners = [_partners(reading.valid, rng) for _ in range(REPEATS)]
     alone = partners[0] < 0
@@ -102,9 +101,8 @@ def prefix_swap(
         return Swapped(reason=phrase("equal_inputs"))
     changes, before = [], []
     for anchor in reading.anchors or (None,):
-        own = _losses(losing, batch, batch.x, anchor)
+        before.append(own := _losses(losing, batch, batch.x, anchor))
         advance()
-        before.append(own)
         age = ages(reading, anchor)
         changes.append(np.full((len(own), len(lags)), np.nan))
         for place, lag in enumerate(lags):
@@ -116,6 +114,8 @@ def prefix_swap(
             usable = np.asarray(old.any(axis=1))
             if usable.any():
                 changes[-1][usable, place] = _parts(np.array(lost), np.array(partners), usable)
+    if np.isnan(before).all():
+        return Swapped(reason=phrase("no_losses", reason="they are not finite"))
     return Swapped(lags, _mean(changes), _mean(before), without_partner=int(alone.sum()))
 
 
@@ -223,7 +223,7 @@ def _parts(lost: Floats, partners: Whole, usable: Flags) -> Floats:
 
 def _losses(losing: Losing, batch: Batch, x: Any, anchor: int | None) -> Floats:
     lost = losing.losses(x, batch.y, sample_weight=batch.sample_weight, step=anchor)
-    return np.asarray(lost, dtype=np.float64)
+    return np.where(np.isfinite(lost), np.asarray(lost, dtype=np.float64), np.nan)
 
 
 def _mean(parts: Sequence[Floats]) -> Floats:

@@ -29,10 +29,9 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
     changes, full = swapped.changes[:, swapped.lags.index(lag)], swapped.changes[:, 0]
     usable = np.isfinite(changes) & np.isfinite(full)
     changes, full, before = changes[usable], full[usable], swapped.before[usable]
-    if not len(changes):
-        return Answer(NOT_MEASURED, threshold=USED, reason=phrase("too_short", lag=lag))
-    if len(full) < 2:
-        return Answer(NOT_MEASURED, threshold=USED, reason=phrase("single"))
+    if (n := len(full)) < 3:  # two samples exchange with each other
+        few = (phrase("too_short", lag=lag), phrase("single"), phrase("pair"))[n]
+        return Answer(UNCLEAR if n == 2 else NOT_MEASURED, n=n, threshold=USED, reason=few)
     if pays(swapped, seed=seed):
         value = float(ratio_of_means(changes, full))
         ends = interval(ratio_of_means, changes, full, seed=seed)

@@ -114,12 +114,14 @@ def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Ke
 
 
 def _word(name: str, layer: xr.Dataset) -> str:
-    """Return the schema's name for a state or weight that a custom cell names differently, or for a mark."""
+    """Return the schema's name for a norm, a mark, or a state or weight that a cell names otherwise."""
+    if "quantile" not in layer[name].dims:  # there, samples that are not finite are left out
+        name = name.removesuffix("_norm")
     weight = name.removesuffix("_gradient")
     if weight in layer.attrs.get("weights", "").split(", "):
         return f"kernel{name[len(weight) :]}"
     known = as_known(name, states(layer))
-    if known in VARIABLES or "time" not in layer[name].dims or keeps_norms(layer):
+    if known in VARIABLES or keeps_norms(layer) or "time" not in layer[name].dims:
         return known
     return "gate_gradient" if name.endswith("_gradient") else "gate_activation"  # a marked tensor
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 import torch
@@ -57,6 +57,7 @@ class Entering:
     given: torch.Tensor
     mark: GradientEdge | None
     taken: torch.Tensor | None  # what an earlier call returned, where this was handed out for it
+    source: int  # the call whose result it is, at most reshaped; -1 without one
 
 
 @dataclass(eq=False, slots=True)
@@ -68,12 +69,12 @@ class Leaving:
     copy: GradientEdge | None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Step:
     """One call: arguments, results and what `mark` names in it; of a cell weights and their marks.
 
     `rows` has its samples by their place in the first call of a loop, once some have left, `places` by their
-    place in the call before.
+    place in the call before; `indices` is the shape of the first integer tensor among the arguments.
     """
 
     order: int
@@ -84,6 +85,7 @@ class Step:
     named: dict[str, Named] = field(default_factory=dict)
     rows: torch.Tensor | None = None
     places: torch.Tensor | None = None
+    indices: tuple[int, ...] = ()
 
     def edges(self) -> Iterator[GradientEdge]:
         """Give every place whose gradient is of interest."""
@@ -107,6 +109,8 @@ class Calls:
     steps: list[Step] = field(default_factory=list)
     handed_out: dict[Node, tuple[int, int]] = field(default_factory=dict)  # node of a copy: call, place
     plain: set[Node] = field(default_factory=set)  # nodes of what the module itself holds
+    # Nodes of the copies of all modules, and edges of what they copy: a module around them may return them.
+    copies: dict[Node, GradientEdge] = field(default_factory=dict)
 
     def run(
         self, forward: Function, arguments: Sequence[object], keywords: Mapping[str, object], order: int
@@ -115,6 +119,9 @@ class Calls:
         step, swaps = Step(order), _Swaps()
 
         def entering(key: Key, given: torch.Tensor) -> torch.Tensor:
+            if not given.is_floating_point():
+                step.indices = step.indices or (() if given.dtype is torch.bool else tuple(given.shape))
+                return given
             copy = self.enter(step, key, given)
             swaps.copies.append((given, copy))
             return copy
@@ -128,14 +135,18 @@ class Calls:
         finally:
             swaps.undo()
         self.steps.append(step)
-        return _Swaps().swapped(result, (), lambda _, made: self._hand_out(step, made))
+        return _Swaps().swapped(
+            result, (), lambda _, made: self._hand_out(step, made) if made.is_floating_point() else made
+        )
 
     def enter(self, step: Step, key: Key, given: torch.Tensor) -> torch.Tensor:
         """Note a tensor that a call is given, and make the copy that it reads."""
         # Taken from before its copy, which keeps what all others ask of it.
-        taken = self.taken(given)
+        source, place = self.place_of(given) or (-1, 0)
+        plain = None if source < 0 else self.steps[source].leaving[place].plain
+        taken = plain if plain is not None and plain.shape == given.shape else None
         copy, edge = copied(given if taken is None else taken)
-        step.entering[key] = Entering(given, edge, taken)
+        step.entering[key] = Entering(given, edge, taken, source)
         return copy
 
     def hand_out(self, step: Step, results: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -145,10 +156,12 @@ class Calls:
 
     def _hand_out(self, step: Step, made: torch.Tensor) -> torch.Tensor:
         same = (one.edge for one in step.leaving.values() if one.plain is made)  # one tensor at two places
-        edge, copy, place = next(same, None) or edge_of(made), made.clone(), len(step.leaving)
+        edge = next(same, None) or (made.grad_fn and self.copies.get(made.grad_fn)) or edge_of(made)
+        copy, place = made.clone(), len(step.leaving)
         step.leaving[place] = leaving = Leaving(made, edge, edge_of(copy))
         if leaving.copy is not None and edge is not None:
             self.handed_out[leaving.copy.node] = len(self.steps) - 1, place
+            self.copies[leaving.copy.node] = edge
             self.plain.add(edge.node)
         return copy
 
@@ -159,9 +172,14 @@ class Calls:
         if len(self.names) > 1 or len(latest.entering) > 1 or len(self.steps) > 2:
             return True
         if len(self.steps) > 1:
-            return any(one.taken is not None for one in latest.entering.values())
+            return self.hands_on
         returned = {one.plain.shape for one in latest.leaving.values()}
         return any(one.given.shape in returned for one in latest.entering.values())
+
+    @property
+    def hands_on(self) -> bool:
+        """Whether the second call takes what the first one returned, as it is."""
+        return any(one.taken is not None for one in self.steps[1].entering.values())
 
     @property
     def first_node(self) -> int:
@@ -173,12 +191,6 @@ class Calls:
         """The results of the latest call."""
         return [one.plain for one in self.steps[-1].leaving.values()]
 
-    def taken(self, given: torch.Tensor) -> torch.Tensor | None:
-        """Find what a call returned, where this was handed out for it, at most reshaped."""
-        place = self.place_of(given)
-        plain = None if place is None else self.steps[place[0]].leaving[place[1]].plain
-        return plain if plain is not None and plain.shape == given.shape else None
-
     def place_of(self, given: torch.Tensor) -> tuple[int, int] | None:
         """Find which call and place handed out a tensor, at most reshaped."""
         node = given.grad_fn
@@ -188,16 +200,16 @@ class Calls:
 
 
 class _Swaps:
-    """Puts other tensors in the place of those in a structure; lists and dicts stay the objects they are."""
+    """Puts other tensors in the place of those in a structure; what is mutable stays the object it is."""
 
     def __init__(self) -> None:
         self.copies: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._swapped: list[tuple[Any, object, object, object]] = []
 
     def swapped(self, value: object, key: Key, swap: Callable[[Key, torch.Tensor], torch.Tensor]) -> Any:
-        """Swap every floating tensor, each with its key."""
+        """Swap every tensor, each with its key."""
         if isinstance(value, torch.Tensor):
-            return swap(key, value) if value.is_floating_point() else value
+            return swap(key, value)
         if isinstance(value, tuple) and not is_packed(value):
             each = [self.swapped(one, (*key, str(place)), swap) for place, one in enumerate(value)]
             return type(value)(*each) if hasattr(value, "_fields") else tuple(each)
@@ -207,6 +219,8 @@ class _Swaps:
                 if new is not old:
                     value[place] = new
                     self._swapped.append((value, place, old, new))
+        elif is_dataclass(value) and hasattr(value, "__dict__"):
+            self.swapped(vars(value), key, swap)
         return value
 
     def undo(self) -> None:

@@ -31,7 +31,7 @@ from .staying import State
 from .structure import name_of, numpy
 
 _NO_GRADIENTS = "the loop runs without gradients: remove torch.no_grad() from the calls of this module"
-_NO_INPUT = "besides its states, the module takes no tensor that has one shape at every call"
+_NO_INPUT = "besides its states, the module takes no floating tensor that has one shape at every call"
 _NO_INITIAL = "the first call receives no state of this shape"
 _ORDER = "the order of the module's calls"
 _SHOWS = "a custom module has its states, and tensors that tt.mark names between them"
@@ -274,27 +274,27 @@ class CellLeaf(Leaf):
         return self.done.weights(self.call.kind, self.steps[-1].weights, marks)
 
     def _inside(self) -> DirectionRecord:
-        hidden, *cell = map(self._total, self.states)
         # A parametrization computes a weight anew for each call; else all calls share its mark.
         marks = zip(*(step.marked for step in self.steps), strict=True)
         of_cell, gradients = self.done.used(self.call.kind, self.steps[-1].weights, marks)
+        total = [[step.leaving[0].edge] for step in self.steps]  # dL/dh handed out, of all who take it
         given = ([step.entering[state.argument].given for step in self.steps] for state in self.states)
         return DirectionRecord(
             weights=of_cell,
             weight_gradients=gradients,
             inputs=self.outside["input"],
             hidden=self.outside["output"],
-            output_gradient=hidden,
+            output_gradient=self._summed(total, self.outside["output"]),
             input_gradient=self.outside.get("input_gradient"),
             valid=None,
             zero_output=False,
             runs_backward=False,
             initial=tuple(map(self._series, given)),
-            final_gradients=(None, *cell),
+            final_gradients=(None, *map(self._of_others, self.states[1:])),
             windows=(1,) * len(self.steps),
         )
 
-    def _total(self, state: State) -> Array | None:
-        """dL/d(state handed out) at each call: what others ask of it, and what later calls do."""
+    def _of_others(self, state: State) -> Array | None:
+        """dL/d(state handed out) at each call, beyond what its own call asks of it."""
         uses = [self.recurrence.uses(step.leaving[state.place].plain, step) for step in self.steps]
         return self._summed(uses, self.outside["output"])

@@ -21,6 +21,12 @@ from throughtime.adapters.selection import Entry, Selection
 from .calls import names_of
 
 _PARALLEL = (DistributedDataParallel, DataParallel)
+UNSEEN = (
+    " A custom module counts as recurrent if its forward is called again with a floating tensor that it "
+    "returned. A state kept in an attribute, a loop written out in the model, and steps of another method "
+    "are not seen: tt.mark(h, 'memory') in the loop shows h and its gradient. Pass a complex state as "
+    "torch.view_as_real(h)."
+)
 _PARTS = "parametrizations"  # torch's own child, whose result is the layer's weight
 
 

@@ -88,7 +88,8 @@ def variables(
     transitions: Transitions, through: Through, rows: Rows, unscaled: Callable[[torch.Tensor], torch.Tensor]
 ) -> dict[str, Array]:
     """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state)."""
-    resets = [_resets(crossings, rows, number) for number, crossings in enumerate(transitions)]
+    none = torch.zeros_like(rows(transitions[0][0].plain, 0).flatten(1)[:, 0], dtype=torch.bool)
+    resets = [_resets(crossings, rows, number, none) for number, crossings in enumerate(transitions)]
     carried = []
     for place, one in enumerate(transitions[0]):
         pairs = zip(transitions, through, strict=True)
@@ -103,7 +104,7 @@ def variables(
             carried.append(unscaled(torch.stack([*each, zero], 1)).flatten(2).norm(dim=2))
     norms = numpy(torch.stack(carried, 2))
     return {
-        "reset": numpy(torch.stack([torch.zeros_like(resets[0]), *resets], 1)),
+        "reset": numpy(torch.stack([none, *resets], 1)),
         "carried_gradient": np.sqrt(np.square(norms).sum(-1)),
         "carried_by_state": norms,
     }
@@ -125,10 +126,9 @@ def _back(
     return found
 
 
-def _resets(crossings: Sequence[Crossing], rows: Rows, number: int) -> torch.Tensor:
+def _resets(crossings: Sequence[Crossing], rows: Rows, number: int, none: torch.Tensor) -> torch.Tensor:
     """Find the samples of which some state was replaced: it differs, and none that went out reaches it."""
-    plain = rows(crossings[0].plain, number)
-    resets = torch.zeros(len(plain), dtype=torch.bool, device=plain.device)
+    resets = none
     for one in crossings:
         if one.is_unchanged:
             continue
@@ -136,7 +136,7 @@ def _resets(crossings: Sequence[Crossing], rows: Rows, number: int) -> torch.Ten
         if bool(differs.any()):
             back = _back([(one.given, _ramp(one.given))], crossings)
             reached = [_any(rows(gradient, number)) for gradient in back if gradient is not None]
-            resets |= differs & ~torch.stack([torch.zeros_like(differs), *reached]).any(0)
+            resets = resets | (differs & ~torch.stack([none, *reached]).any(0))
     return resets
 
 

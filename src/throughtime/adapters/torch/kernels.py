@@ -189,7 +189,7 @@ def _sharing(marks: Marks) -> Mark:
 class Windows:
     """All calls of one layer or cell during a pass; `calls` has the states given and handed out."""
 
-    calls: Calls = field(default_factory=lambda: Calls(("states",)))
+    calls: Calls
     _last: dict[int, tuple[Mark, Call | None]] = field(default_factory=dict)  # sequences by their last call
 
     def run(
@@ -234,7 +234,7 @@ class Windows:
         """Find the call whose states this one starts from; -1 where it starts anew."""
         if not self.calls.steps:
             return -1
-        sources = {(self.calls.place_of(one.given) or (-1,))[0] for one in step.entering.values()}
+        sources = {one.source for one in step.entering.values()}
         if len(sources) > 1 or -1 in sources:
             links = recurrence.links_of(self.calls, step, (), by_values=by_values)
             sources = {link.source for link in links}
@@ -242,4 +242,4 @@ class Windows:
         if source not in self._last:
             return -1
         before = self.calls.steps[source]
-        return -1 if why_it_ends(before, step, recurrence.of_cell(before).states) else source
+        return -1 if why_it_ends(before, step, recurrence.states_of_cell(len(before.leaving))) else source

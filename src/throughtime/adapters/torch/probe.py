@@ -134,7 +134,7 @@ class Probe:
         """Add the recurrences to the layers asked for; of what lies within them nothing."""
         entries = list({call.entry.path: call.entry for call in recurrences}.values())
         if not self.found and not entries and not has_marks:
-            self._selection.refuse()
+            self._selection.refuse(find.UNSEEN)
         paths = [f"{entry.path}/" for entry in entries] if self._is_open else []
         outside = [one for one in self.found if not one.path.startswith(tuple(paths))]
         for each in recurrences:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from heapq import heappop, heappush
 
 import torch
@@ -58,7 +58,13 @@ class Recurrence:
         entering = self.steps[-1].entering.items()
         # An input has its samples first, a state may have its layers first.
         ordered = sorted(entering, key=lambda pair: pair[0] in carried)
-        return next((int(one.given.shape[0]) for _, one in ordered if one.given.ndim > 1), None)
+        shapes = [tuple(one.given.shape) for _, one in ordered if one.given.ndim > 1]
+        indices = [one for one in (self.steps[-1].indices,) if one]
+        # All may have one step, or one layer, before their samples.
+        second = {one[1] if len(one) == 3 and one[0] == 1 else one[0] for one in (*shapes, *indices)}
+        if len(second) == 1 and len(shapes) + len(indices) > 1:
+            return second.pop()
+        return shapes[0][0] if shapes else None
 
     def by_sample(self, tensor: torch.Tensor) -> torch.Tensor:
         """Bring a state, an input or an output to (sample, …)."""
@@ -77,8 +83,11 @@ class Recurrence:
 
     def series(self, tensors: Iterable[torch.Tensor | None]) -> torch.Tensor:
         """Stack a tensor of each call, (sample, call, …): None is 0, a sample that has left `blank`."""
+        each = list(tensors)
+        first = next(one for one in each if one is not None)
         with torch.no_grad():
-            each = [None if one is None else self.whole(one, number) for number, one in enumerate(tensors)]
+            if self.rows or self.by_sample(first) is not first:
+                each = [None if one is None else self.whole(one, number) for number, one in enumerate(each)]
             zeros = torch.zeros_like(next(one for one in each if one is not None))
             found = torch.stack([zeros if one is None else one for one in each], 1)
         if self.rows and found.is_floating_point():
@@ -106,9 +115,14 @@ class Recurrence:
 
 
 def of_cell(step: Step) -> Recurrence:
-    """Begin the sequence of one of torch's cells: states come out in the order in which they go in."""
-    states = tuple(State(_name(place), ("states", str(place)), place) for place in step.leaving)
-    return Recurrence([], states, blank=0.0)  # as at the padding of a packed sequence
+    """Begin the sequence of one of torch's cells."""
+    return Recurrence([], states_of_cell(len(step.leaving)), blank=0.0)  # as at padding of a packed sequence
+
+
+@cache
+def states_of_cell(count: int) -> tuple[State, ...]:
+    """Name the states of one of torch's cells: they come out in the order in which they go in."""
+    return tuple(State(_name(place), ("states", str(place)), place) for place in range(count))
 
 
 def find(watched: Mapping[str, Calls], ends: Collection[Node]) -> dict[str, list[Recurrence]]:
@@ -123,7 +137,8 @@ def find(watched: Mapping[str, Calls], ends: Collection[Node]) -> dict[str, list
     every = set(ends).union(*own.values())
     links = {path: _links(calls, every - own[path]) for path, calls in several.items()}
     nearer = set(ends).union(*(own[path] for path, each in links.items() if each))
-    links = {path: _links(calls, nearer - own[path]) for path, calls in several.items()}
+    if nearer != every:
+        links = {path: _links(calls, nearer - own[path]) for path, calls in several.items()}
     carrying = [path for path, each in links.items() if each]
     outermost = [path for path in carrying if not any(path.startswith(f"{one}/") for one in carrying)]
     recurrences = {path: _recurrences(several[path], links[path]) for path in outermost}
@@ -147,7 +162,7 @@ def _links(calls: Calls, ends: Collection[Node]) -> _Links:
     """Find where each call gets its arguments from."""
     links, first = {}, calls.first_node
     for number, step in enumerate(calls.steps[1:], 1):
-        if len(step.entering) > 1 or len(calls.names) == 1:
+        if len(step.entering) > 1 or calls.hands_on:
             links[number] = links_of(calls, step, ends, number=number, oldest=first)
     return {number: each for number, each in links.items() if each}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, Node
 from torch.overrides import TorchFunctionMode
 
 from throughtime.adapters.marking import unique
@@ -43,6 +43,7 @@ class Recorder:
         self._open_calls: list[dict[str, calls.Named]] = []
         self._candidates = {id(entry.layer): entry for entry in candidates}
         self._watched: dict[str, calls.Calls] = {}
+        self._copies: dict[Node, GradientEdge] = {}
         self._plain_paths: set[str] = set()  # of modules that turned out to carry no state
         self._count_of_calls = 0
         self.meter = meter
@@ -89,6 +90,10 @@ class Recorder:
                 for number, one in enumerate(each, 1)
             ]
         self.calls = sorted([*self.calls, *again], key=lambda call: call.order)
+        if self._sizes:  # of every sequence, where each sample may have one
+            first = self._sizes[0]
+            count = sum(id(call.entry.layer) == first[0] for call in self.calls)
+            self._sizes = [first] * (count if count >= self._rows else 1) if count else self._sizes
         return again
 
     def calls_of(self, found: Sequence[Found]) -> list[Call]:
@@ -110,13 +115,18 @@ class Recorder:
     @property
     def sizes(self) -> list[int]:
         """List the numbers of samples that the call may have had: as layers see it, and by the input."""
-        found = [int(self._inputs[0].shape[0])] if self._inputs and self._inputs[0].ndim else [1]
+        found = [self._rows]
         if self._sizes:
             first, samples = self._sizes[0]
             # A model that takes one sample after another calls its layer with each.
             if samples > 1 or sum(module == first for module, _ in self._sizes) == 1:
                 return [samples, *found]
         return found
+
+    @property
+    def _rows(self) -> int:
+        """Length of the first axis of the input."""
+        return int(self._inputs[0].shape[0]) if self._inputs and self._inputs[0].ndim else 1
 
     def _plain(self, entry: Found, forward: Function) -> Function:
         def watched(*arguments: object, **keywords: object) -> object:
@@ -148,7 +158,7 @@ class Recorder:
             if is_plain or not self._is_open:  # a checkpoint has to save what it saved before
                 return calls.Calls(names).run(forward, arguments, keywords, 0)
             self._count_of_calls += 1
-            noted = self._watched.setdefault(path, calls.Calls(names))
+            noted = self._watched.setdefault(path, calls.Calls(names, copies=self._copies))
             self._open_calls.append({})
             try:
                 result = noted.run(forward, arguments, keywords, self._count_of_calls)
@@ -158,7 +168,7 @@ class Recorder:
             if not noted.may_carry:
                 self._plain_paths.add(path)
                 del self._watched[path]
-            elif len(noted.steps) > 1:
+            elif len(noted.steps) > 1 and self.meter.is_due(id(noted)):
                 self.meter.add_again(id(noted), noted.results, self.sizes[0])
             return result
 
@@ -191,7 +201,7 @@ class Recorder:
         self, entry: Found | None, module: layout.Recurrent, forward: Function, name: str
     ) -> Function:
         def watched(*arguments: object, **keywords: object) -> object:
-            given = next(iter([*arguments, *keywords.values()]), None)
+            given = arguments[0] if arguments else next(iter(keywords.values()), None)
             if not self.calls or self.calls[-1].entry is not entry:  # the first step of a loop
                 self.unfit = self.unfit or layout.why_unfit(name, module, given)
             if self._is_open:
@@ -225,7 +235,7 @@ class Recorder:
         """Run a layer's kernel in parts."""
         with _gradients_on():
             asked = kernels.read(kernel, arguments, order)
-            calls = self._windows.setdefault(id(entry.layer), kernels.Windows())
+            calls = self._noted(entry)
             layers, result, step, first = calls.run(asked, self._marks)
         call = self._new_call(entry, kernel, asked.data, first)
         call.layout, call.layers, call.step = asked.layout, layers, step
@@ -233,9 +243,13 @@ class Recorder:
             calls.begin(step, call)
         return result
 
+    def _noted(self, entry: Found) -> kernels.Windows:
+        new = kernels.Windows(calls.Calls(("states",), copies=self._copies))
+        return self._windows.setdefault(id(entry.layer), new)
+
     def step(self, entry: Found, kernel: Function, arguments: tuple[Any, ...]) -> object:
         """Run one step of a cell."""
-        noted = self._windows.setdefault(id(entry.layer), kernels.Windows())
+        noted = self._noted(entry)
         with _gradients_on():
             result, step, first = noted.step(kernel, arguments, self._marks)
         if first is None:
