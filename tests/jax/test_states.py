@@ -339,3 +339,26 @@ def test_a_complex_state_is_shown_by_its_real_and_imaginary_part() -> None:
     certified(leaf)
     leaf = tt.capture(fold, X, Y, loss=squared, quantities=["all", "state_jacobian"])[leaf.path]
     assert "carry real and imaginary part as two states" in leaf.attrs["missing_state_jacobian"]
+
+
+def test_members_of_an_ensemble_have_a_separate_axis() -> None:
+    kernels = jnp.stack([W, 2 * W])
+
+    def members(x: Any) -> Any:
+        return jax.vmap(lambda kernel: bare(x @ kernel @ jnp.linalg.pinv(W)))(kernels)[..., 0].mean(0)[
+            :, None
+        ]
+
+    def step(states: Any, x: Any, zeros: Any) -> Any:
+        hidden = jnp.tanh(
+            jnp.einsum("bf,mfu->bmu", x, kernels @ jnp.linalg.pinv(W) @ W) + states["hidden"] @ U
+        )
+        return {"hidden": hidden + zeros["hidden"]}, hidden + zeros["hidden"]
+
+    def finish(outputs: Any, _: Any) -> Any:
+        return jnp.sum((jnp.sum(jnp.stack(outputs) ** 2, (0, 3)).mean(1)[:, None] - Y) ** 2)
+
+    leaf = only(tt.capture(members, X, Y, loss=squared))
+    wanted = unrolled(step, {"hidden": jnp.zeros((SAMPLES, 2, UNITS))}, finish)
+    close(leaf["hidden_gradient"], wanted["hidden"])
+    certified(leaf)
