@@ -108,6 +108,13 @@ def test_a_gradient_where_there_is_none_is_infinitely_wrong():
     assert certificate_time(zeros, ones) == 1.0
 
 
+def test_a_saturated_gate_may_have_a_slope_on_one_side_alone():
+    """Where tanh is 1 in one rounding and 1 - 6e-8 in another, one slope is 0 and the other 1.2e-7."""
+    ours, theirs = np.full((1, 2, 1), 1.2e-7, np.float32), np.zeros((1, 2, 1), np.float32)
+    assert certificate_time(ours, theirs, terms=1.0) < bar("float32")
+    assert certificate_time(1e4 * ours, theirs, terms=1.0) > bar("float32")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_fail(value):
     _, truth = both("gru")

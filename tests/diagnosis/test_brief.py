@@ -202,6 +202,14 @@ def test_without_a_loss_to_reach_a_used_lag_has_nothing_to_change_only_if_the_lo
     assert by_solved[True] == "Nothing has to change"
 
 
+@pytest.mark.parametrize(("samples", "is_asked"), [(0, False), (1, True), (2, True), (3, False)])
+def test_more_samples_are_asked_for_where_there_are_too_few_and_not_where_they_were_not_counted(
+    samples, is_asked
+):
+    one = found(Verdict.CANNOT_SAY, layer("yes", 0.5, "≥ 99"), samples=samples)
+    assert ("Pass 16 or more samples" in [each.text for each in actions(one)]) == is_asked
+
+
 def test_dead_units_come_before_the_lag_that_they_would_not_reach():
     dead = layer("no", 0.0, "0", "simple_rnn", why=(Evidence("dead", 1.0, "all units are 0"),))
     texts = [each.text for each in actions(found(Verdict.NO_EVIDENCE, dead, asked=None))]

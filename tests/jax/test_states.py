@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from tests.jax.programs import (
+    FEATURES,
     SAMPLES,
     STEPS,
     UNITS,
@@ -277,4 +278,87 @@ def test_programs_around_a_loop_keep_their_rules() -> None:
         return jnp.sum((jnp.stack(outputs).sum((0, 2))[:, None] - Y) ** 2)
 
     close(leaf["hidden_gradient"], unrolled(step, {"hidden": ZEROS}, finish)["hidden"])
+    certified(leaf)
+
+
+def test_cells_of_one_scan_compute_with_numbers() -> None:
+    mixing = jnp.asarray(0.5 * np.random.default_rng(2).normal(size=(UNITS, UNITS)))
+
+    def fold(x: Any) -> Any:
+        def step(carry: Any, now: Any) -> Any:
+            low = jnp.tanh(now @ W + carry[0] @ U)
+            high = jnp.tanh(0.5 * (low @ mixing) + carry[1] @ U + 0.1)
+            return (low, high), high
+
+        zeros = jnp.zeros((x.shape[0], UNITS))
+        return jnp.sum(jax.lax.scan(step, (zeros, zeros), jnp.swapaxes(x, 0, 1))[1] ** 2, (0, 2))[:, None]
+
+    def step(states: Any, x: Any, zeros: Any) -> Any:
+        low = jnp.tanh(x @ W + states["low"] @ U) + zeros["low"]
+        high = jnp.tanh(0.5 * (low @ mixing) + states["high"] @ U + 0.1) + zeros["high"]
+        return {"low": low, "high": high}, high
+
+    leaves = tt.capture(fold, X, Y, loss=squared).leaves
+    wanted = unrolled(step, {"low": ZEROS, "high": ZEROS}, of_all_steps)
+    for leaf, name in zip(leaves, ("low", "high"), strict=True):
+        close(leaf["hidden_gradient"], wanted[name])
+        certified(leaf)
+
+
+def test_a_complex_state_is_shown_by_its_real_and_imaginary_part() -> None:
+    rng = np.random.default_rng(3)
+    turn = jnp.exp(jnp.asarray(-0.3 + 1j * rng.normal(size=UNITS)))
+    enters = jnp.asarray(rng.normal(size=(FEATURES, UNITS)) + 1j * rng.normal(size=(FEATURES, UNITS)))
+
+    def fold(x: Any) -> Any:
+        def step(state: Any, now: Any) -> Any:
+            state = turn * state + now @ enters
+            return state, state
+
+        start = jnp.zeros((x.shape[0], UNITS), turn.dtype)
+        modes = tt.mark(jax.lax.scan(step, start, jnp.swapaxes(x, 0, 1))[1], "modes")
+        return jnp.real(modes**2).sum((0, 2))[:, None]
+
+    def of_zeros(zeros: Any) -> Any:
+        state, states = jnp.zeros((SAMPLES, UNITS), turn.dtype), []
+        for t in range(STEPS):
+            state = turn * state + X[:, t] @ enters + zeros[:, t, :, 0] + 1j * zeros[:, t, :, 1]
+            states.append(state)
+        found = jnp.stack(states, 1)
+        return jnp.sum(squared(jnp.real(found**2).sum((1, 2))[:, None], Y)), found
+
+    wanted, states = jax.grad(of_zeros, has_aux=True)(jnp.zeros((SAMPLES, STEPS, UNITS, 2)))
+    tree = tt.capture(fold, X, Y, loss=squared)
+    leaf, marked = next(one for one in tree.leaves if "hidden" in one), tree["modes"]
+    for found in (leaf["hidden"], marked["output"]):
+        close(found, jnp.stack([states.real, states.imag], -1))
+    close(leaf["hidden_gradient"], wanted)
+    close(marked["output_gradient"], leaf["output_gradient"])
+    back = jnp.abs((wanted[..., 0] - 1j * wanted[..., 1]) * turn)  # of the later step, through its product
+    close(leaf["carried_gradient"][:, :-1], jnp.sqrt(jnp.sum(back**2, -1))[:, 1:])
+    certified(leaf)
+    leaf = tt.capture(fold, X, Y, loss=squared, quantities=["all", "state_jacobian"])[leaf.path]
+    assert "carry real and imaginary part as two states" in leaf.attrs["missing_state_jacobian"]
+
+
+def test_members_of_an_ensemble_have_a_separate_axis() -> None:
+    kernels = jnp.stack([W, 2 * W])
+
+    def members(x: Any) -> Any:
+        return jax.vmap(lambda kernel: bare(x @ kernel @ jnp.linalg.pinv(W)))(kernels)[..., 0].mean(0)[
+            :, None
+        ]
+
+    def step(states: Any, x: Any, zeros: Any) -> Any:
+        hidden = jnp.tanh(
+            jnp.einsum("bf,mfu->bmu", x, kernels @ jnp.linalg.pinv(W) @ W) + states["hidden"] @ U
+        )
+        return {"hidden": hidden + zeros["hidden"]}, hidden + zeros["hidden"]
+
+    def finish(outputs: Any, _: Any) -> Any:
+        return jnp.sum((jnp.sum(jnp.stack(outputs) ** 2, (0, 3)).mean(1)[:, None] - Y) ** 2)
+
+    leaf = only(tt.capture(members, X, Y, loss=squared))
+    wanted = unrolled(step, {"hidden": jnp.zeros((SAMPLES, 2, UNITS))}, finish)
+    close(leaf["hidden_gradient"], wanted["hidden"])
     certified(leaf)

@@ -55,7 +55,7 @@ def _errors(
     if direction.input_gradient is None or "input_gradient" not in solved:
         return weights, np.nan
     kernel = direction.kernel if isinstance(direction, SolvedRecord) else direction.weights.get("kernel")
-    of_time = None if kernel is None or sizes is None else cells.input_terms(sizes, kernel)
+    of_time = 0.0 if kernel is None or sizes is None else cells.input_terms(sizes, kernel)
     back = solved["input_gradient"], direction.input_gradient
     return weights, cells.certificate_time(*back, terms=of_time, dtype=dtype)
 

@@ -115,10 +115,13 @@ def states_before(hidden: Floats, *, runs_backward: bool) -> Floats:
     return before
 
 
-def input_terms(sizes: Floats, kernel: Floats) -> Floats:
-    """Return the size (time) of the terms in the sum dL/dx_t = dz_t·Wᵀ, with sizes of `step_sizes`."""
-    terms: Floats = np.sqrt(np.square(sizes).sum(0)) * np.sqrt(np.square(kernel).sum())
-    return terms
+def input_terms(sizes: Floats, kernel: Floats) -> float:
+    """Return the largest size of the terms in dL/dx_t = dz_t·Wᵀ at any step, with sizes of `step_sizes`.
+
+    The step at which it is largest rounds most, and hands its rounding to the steps before it: if a cell is
+    at the end of tanh, 1 − tanh²(c) has no digits, and a forget gate of 1 keeps what is left of it.
+    """
+    return float(np.sqrt(np.square(sizes).sum(0).max(initial=0) * np.square(kernel).sum()))
 
 
 def _sizes(values: Floats) -> Floats:
@@ -128,30 +131,29 @@ def _sizes(values: Floats) -> Floats:
 
 
 def certificate_time(
-    computed: Floats, autodiff: Floats, *, terms: Floats | None = None, dtype: object = None
+    computed: Floats, autodiff: Floats, *, terms: float = 0.0, dtype: object = None
 ) -> float:
     """Return the largest relative error of the input gradient at one step; it detects a wrong order of time.
 
-    max over t of ‖computed_t − autodiff_t‖ / max(‖autodiff_t‖, eps·max_t‖autodiff_t‖, (4·eps/bar)·terms_t),
-    norms over samples and features; `nan` if both are 0 at every step. Each step is compared with its size,
-    so that vanishing steps count as well; a step below the rounding of the largest is compared with that.
-    With the last floor, of `input_terms`, the rounding of terms that cancel reaches at most the bar.
+    max over t of ‖computed_t − autodiff_t‖ / max(‖autodiff_t‖, (4·eps/limit)·max_t‖autodiff_t‖,
+    (4·eps/bar)·terms), norms over samples and features; `nan` if both are 0 at every step. Each step is
+    compared with its size, so that vanishing steps count as well. Rounding of the largest step may be handed
+    back along directions in which the gradient decays less than it does itself: with the second floor, it
+    reaches at most the limit; with the last, of `input_terms`, that of terms that cancel at most the bar.
     """
     ours, theirs = np.asarray(computed), np.asarray(autodiff)
     if not _comparable(ours, theirs):
         return np.inf
-    largest = float(max(theirs.max(initial=0), -theirs.min(initial=0)))
-    if largest == 0.0 and not ours.any():
+    largest = _largest(theirs) or _largest(ours)
+    if largest == 0.0:
         return np.nan
     runs = list(blocks(theirs.shape[1], theirs[:, :1].nbytes))
     sizes = np.concatenate([_norms(theirs[:, run], largest) for run in runs])
     errors = np.concatenate([_norms(ours[:, run] - theirs[:, run], largest) for run in runs])
     precision = _precision(autodiff.dtype if dtype is None else dtype)
-    floor = np.maximum(sizes, precision.epsilon * sizes.max())
-    if terms is not None and largest:
-        floor = np.maximum(
-            floor, _ROUNDINGS * precision.epsilon / precision.bar * np.asarray(terms) / largest
-        )
+    rounding = _ROUNDINGS * precision.epsilon
+    least = max(rounding / precision.limit * sizes.max(), rounding / precision.bar * terms / largest)
+    floor = np.maximum(sizes, least)
     return max(map(_ratio, errors.tolist(), floor.tolist()))
 
 
@@ -159,9 +161,13 @@ def _comparable(ours: Floats, theirs: Floats) -> bool:
     return ours.shape == theirs.shape and bool(np.isfinite(ours).all() and np.isfinite(theirs).all())
 
 
+def _largest(values: Floats) -> float:
+    return float(max(values.max(initial=0), -values.min(initial=0)))
+
+
 def _norms(values: Floats, scale: float) -> Floats:
     """Return the norm at each step in units of `scale`: squares of small numbers would underflow."""
-    scaled = (values / values.dtype.type(scale or 1.0)).reshape(*values.shape[:2], -1)
+    scaled = (values / values.dtype.type(scale)).reshape(*values.shape[:2], -1)
     norms: Floats = np.sqrt(np.einsum("stf,stf->t", scaled, scaled))
     return norms
 

@@ -84,7 +84,7 @@ def _more_samples(found: Results) -> Iterator[Action]:
     layers = found.layers.values()
     if found.verdict is not Verdict.CANNOT_SAY or not layers:
         return
-    if found.samples <= 2:
+    if found.samples in (1, 2):  # 0 where a summary does not count them
         yield Action(_TEXTS["samples"])
     elif any(each.use.answer == UNCLEAR and not each.use.reason for each in layers):
         yield Action(_TEXTS["more_samples"].format(n=found.samples, what="use"))

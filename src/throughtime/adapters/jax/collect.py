@@ -22,6 +22,7 @@ from .find import Found
 from .gates import Gate
 from .loop import Loop
 from .models import Model
+from .samples import real_parts
 from .scan import State
 from .taps import Results
 
@@ -32,6 +33,7 @@ _NO_NAMES = (
 )
 _SHOWS = "this loop was not recognised as LSTM, GRU or simple cell; tt.mark(value, name) shows values in it"
 _INNER = "the loop holds another loop ({lines}), whose states it does not show"
+_COMPLEX = "a state is complex: carry real and imaginary part as two states"
 _NAMED = INSIDE | {"input", "input_gradient", "output", "output_gradient", "valid", "reset"}
 
 
@@ -124,7 +126,7 @@ class _Leaf:
 
     def _samples_first(self, array: ArrayLike, axis: int | None) -> Array:
         """Bring samples to the front, each with its outer steps."""
-        found, outer = to_numpy(array), bool(self.outer)
+        found, outer = real_parts(to_numpy(array)), bool(self.outer)
         found = found[None] if axis is None else np.moveaxis(found, axis + outer, 0)
         return found.reshape(-1, *found.shape[2:]) if outer else found
 
@@ -210,24 +212,26 @@ class _Leaf:
         first = arrays[states[0].name]
         dims = marks.dims(first, AXES[: first.ndim - 2])
         self.dims |= {name: ("sample", "time", *axes) for name, axes in dims.items()}
-        weights = self.own.get("weights", [])
+        weights = [tuple(map(real_parts, map(to_numpy, pair))) for pair in self.own.get("weights", [])]
         steps = None if self.own.get("steps") is None else self._samples_first(self.own["steps"], None)
         # Norms are compared: the loop's at each step, and that of the difference.
         back = {} if steps is None else {"input_gradient": steps}
         if "jacobian" in self.own:
             arrays["state_jacobian"] = self._series(self.own["jacobian"], 0)
+        elif self.loop.is_complex:
+            self.missing["state_jacobian"] = _COMPLEX
         before = self.own.get("hidden_before")
         initial = zip(self.own["initial"], states, strict=True)
         return SolvedRecord(
             arrays={
-                **{f"const_{n}_gradient": to_numpy(pair[0]) for n, pair in enumerate(weights)},
+                **{f"const_{n}_gradient": pair[0] for n, pair in enumerate(weights)},
                 **arrays,
                 **marks.arrays,
                 **back,
             },
             gates=marks.gates,
             marks=marks.names,
-            weight_gradients={f"const_{n}_gradient": to_numpy(pair[1]) for n, pair in enumerate(weights)},
+            weight_gradients={f"const_{n}_gradient": pair[1] for n, pair in enumerate(weights)},
             input_gradient=None if steps is None else steps * np.array([1, 0], steps.dtype),
             initial=tuple(self._once(one, state.axis) for one, state in initial),
             hidden_before=None if before is None else self._series(before, states[0].axis),
@@ -247,9 +251,8 @@ class _Leaf:
         gates = list(self.loop.gates.values()) if self.own["values"] else []
         found = {}
         if len(gates) > 1:
-            found["gate_activation"] = self._stacked(
-                [self.own["values"][gate.value] for gate in gates], gates[0]
-            )
+            values = [self.own["values"][gate.value] for gate in gates]
+            found["gate_activation"] = self._stacked(values, gates[0])
         if gates and self.gradients:
             back = [self.gradients["values"][gate.before] for gate in gates]
             found["gate_gradient"] = self._stacked(back, gates[0])
@@ -274,10 +277,10 @@ def _outside_of_loops(
     found = []
     for (name, key), value, gradient in zip(computation.marks, results["marks"], gradients, strict=True):
         axis = computation.traced.axis(key) or 0
-        back = None if gradient is None else np.array(np.moveaxis(to_numpy(gradient), axis, 0))
+        back = None if gradient is None else np.moveaxis(real_parts(np.conj(to_numpy(gradient))), axis, 0)
         is_reached = back is not None and back.any()
-        array = np.array(np.moveaxis(to_numpy(value), axis, 0))
-        found.append(Marked(name, array, back if is_reached else None))
+        array = np.array(np.moveaxis(real_parts(to_numpy(value)), axis, 0))
+        found.append(Marked(name, array, np.array(back) if is_reached else None))
     return leaves(found, computation.wanted, paths)
 
 

@@ -233,7 +233,7 @@ class Computation:
         }
         if "step_contribution" in self.wanted and loop.gates:
             found["hidden_before"] = before(loop, seen, loop.shown[0])
-        if "state_jacobian" in self.wanted:
+        if "state_jacobian" in self.wanted and not loop.is_complex:
             found["jacobian"] = jacobians(loop, seen)
         if gradients is None:
             return found
@@ -245,6 +245,8 @@ class Computation:
             "output": _output_gradient(loop, seen, gradients, back),
             "values": _own(loop, back, [gate.before for gate in loop.gates.values()]),
         }
+        # A conjugate has the gradients of real and imaginary part.
+        found["gradients"] = jax.tree.map(jnp.conj, found["gradients"])
         if within:
             found |= {name: within[name] for name in ("weights", "steps")}
             back = within["carried"]

@@ -86,7 +86,7 @@ def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
         return jnp.zeros(()), values
     pairs = [(made[place], gradient) for place, gradient in asked[0].items()]
     pairs += zip(map(read, taps.loop.emitted), asked[1], strict=True)
-    terms = [jnp.sum(value * gradient) for value, gradient in pairs if gradient is not None]
+    terms = [jnp.sum(jnp.real(value * gradient)) for value, gradient in pairs if gradient is not None]
     return sum(terms, jnp.zeros(())), values
 
 
@@ -195,7 +195,8 @@ def carried(loop: Loop, seen: Seen, state: State, gradient: Array) -> Array:
     """Norm of what each step is handed back for its state, from what the next one hands back."""
     back = _moved(loop, gradient, -1) * on_exit(seen, state)
     kept = (0,) if state.axis is None else (0, state.axis + 1)
-    norms = jnp.sqrt(jnp.sum(jnp.square(back), tuple(axis for axis in range(back.ndim) if axis not in kept)))
+    summed = tuple(axis for axis in range(back.ndim) if axis not in kept)
+    norms = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(back)), summed))
     return norms[:, None] if state.axis is None else norms
 
 

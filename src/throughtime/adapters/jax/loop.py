@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import jax.numpy as jnp
+
 from throughtime._vocabulary import RESERVED
 from throughtime.adapters.marking import GATE_NAMES, PREFIX, unique
 
@@ -66,6 +68,12 @@ class Loop(Scan):
     def shown(self) -> list[State]:
         """Those that the tree shows."""
         return [state for state in self.states if state.name]
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether a state that the tree shows is complex."""
+        dtypes = (self.body.shape_of(state.key).dtype for state in self.shown)
+        return any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes)
 
     def _state_names(self) -> dict[int, str]:
         if self.cell is not None:
@@ -129,7 +137,7 @@ class Loop(Scan):
             for op in self.body.ops
             if within & set(op.outputs)
             for place, value in enumerate(op.inputs)
-            if self.reader.source(value) in faces
+            if isinstance(key := self.reader.source(value), int) and key in faces
         ]
 
     @cached_property

@@ -96,7 +96,7 @@ def deviation(pairs: Pairs, steps: int) -> Array | None:
     scale = jnp.where(largest > 0, largest, 1)
 
     def norms(values: Sequence[Array]) -> Array:
-        each = (jnp.square((one / scale).reshape(steps, -1)).sum(1) for one in values)
+        each = (jnp.square(jnp.abs(one / scale).reshape(steps, -1)).sum(1) for one in values)
         return jnp.sqrt(sum(each)) * scale
 
     return jnp.stack([norms([theirs for _, theirs in pairs]), norms([a - b for a, b in pairs])], 1)

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+
+from throughtime.adapters.records import Array as NumPy
 
 from .program import Value
 
@@ -84,6 +87,11 @@ def losses_of_steps(mean: Callable[..., Array], data: tuple[object, object], sha
     # A step with a label stands in for one without, whose derivative would not be finite.
     values = evaluate(jnp.where(known, rows, jnp.argmax(known)))
     return jnp.where(known, values, 0).reshape(shape)
+
+
+def real_parts(array: NumPy) -> NumPy:
+    """Give a complex array its real and imaginary part as last axis."""
+    return np.stack([array.real, array.imag], -1) if np.iscomplexobj(array) else array
 
 
 def shapes_of(structure: object) -> Hashable:

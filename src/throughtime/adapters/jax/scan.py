@@ -228,7 +228,10 @@ class Scan:
     def cells(self) -> list[Recognised]:
         """The cells that the body computes, if they have all the states that the tree shows."""
         found = recognised(self.reader)
-        if sorted(k for one in found for k in one.states) != sorted(self._shown):
+        states = [self._whole.after[k] for k in self._shown]
+        ranks = (len(self.body.shape_of(one).shape) - (self.axis(one) is not None) for one in states)
+        is_wide = any(rank > 1 for rank in ranks)  # by heads, or by members of an ensemble
+        if is_wide or sorted(k for one in found for k in one.states) != sorted(self._shown):
             return []
         # Cells that read each other's states from the step before are one layer.
         before = {k: self.reader.before[k] for k in self._shown}

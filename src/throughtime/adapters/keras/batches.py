@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 
 import numpy as np
 
@@ -45,16 +46,18 @@ def check_sizes(keras: Dialect, x: object, y: object, sample_weight: object) -> 
                 )
 
 
-def mapped(keras: Dialect, function: Call, structure: T) -> T:
+def mapped(tree: ModuleType, function: Call, structure: T) -> T:
     """Apply a function to every array; None stays None."""
     if structure is None:
         return structure
-    return keras.tree.map_structure(lambda each: None if each is None else function(each), structure)
+    return tree.map_structure(lambda each: None if each is None else function(each), structure)
 
 
 def rows_of(keras: Dialect, structure: T, rows: Sequence[int]) -> T:
     """Take samples of every array."""
-    return mapped(keras, lambda array: _stacked(keras, [array[row : row + 1] for row in rows]), structure)
+    return mapped(
+        keras.tree, lambda array: _stacked(keras, [array[row : row + 1] for row in rows]), structure
+    )
 
 
 def joined(keras: Dialect, one: T, other: T) -> T:
@@ -75,7 +78,7 @@ def with_copies(keras: Dialect, structure: T, size: int) -> T:
         has_samples = is_dense and len(array.shape) > 0 and array.shape[0] == size
         return _stacked(keras, [array[:1]] * size) if has_samples else array
 
-    return mapped(keras, copied, structure)
+    return mapped(keras.tree, copied, structure)
 
 
 def first_array(keras: Dialect, structure: object) -> Array:

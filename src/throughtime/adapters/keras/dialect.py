@@ -28,8 +28,18 @@ class Result(NamedTuple):
     gradients: dict[str, Tensor]
 
 
-class Tensors(Protocol):
-    """Tensors of the pass, and arrays of the batch."""
+Mark = Callable[[str, Tensor], Tensor]  # key, tensor -> a copy to differentiate with respect to
+# -> a scalar to differentiate, None for nothing; what it keeps
+Step = Callable[[Mark], tuple[Tensor | None, T]]
+Traced = Callable[[Any], Result]  # inputs -> Result
+Computation = Callable[[Data], Result]  # what can be traced
+Run = Callable[[Sequence[Tensor], Data], Result]  # the same, of values of all variables as well
+
+
+class Dialect(Protocol):
+    """One Keras."""
+
+    # Tensors of the pass, and arrays of the batch.
 
     ops: ModuleType  # functions on tensors, named as in `keras.ops`
     tree: ModuleType  # `flatten`, `map_structure`, `pack_sequence_as` and `is_nested` for structures
@@ -43,9 +53,7 @@ class Tensors(Protocol):
     def set_beside(self, tensor: Tensor, name: str, value: Tensor | None, /) -> None:
         """Keep something beside a tensor, None for nothing."""
 
-
-class Cells(Protocol):
-    """Recurrent layers and their cells."""
+    # Recurrent layers and their cells.
 
     JOINS_OUTER_STEPS: bool  # a TimeDistributed calls its layer once, with all outer steps as samples
     SEVERAL: type  # of what a layer returns that returns states beside its output
@@ -81,9 +89,7 @@ class Cells(Protocol):
     def activation_name(self, cell: Layer, function: object, /) -> str:
         """Name an activation as Keras does."""
 
-
-class Models(Protocol):
-    """Operations on a whole model, its layers and its variables."""
+    # Operations on a whole model, its layers and its variables.
 
     def check_model(self, model: Model, /) -> None:
         """Refuse what cannot be captured."""
@@ -106,9 +112,7 @@ class Models(Protocol):
     def regularised(self, model: Model, /) -> list[str]:
         """Name what is regularised in a model, once for each regulariser."""
 
-
-class Losses(Protocol):
-    """Losses that a model was compiled with, or that were passed."""
+    # Losses that a model was compiled with, or that were passed.
 
     AVERAGES_OVER_VALID_STEPS: bool  # a mean over samples and steps leaves masked steps out
 
@@ -129,17 +133,7 @@ class Losses(Protocol):
     def added_losses(self, model: Model, /) -> list[Tensor]:
         """List what layers and regularisers have added to the loss in this pass, a scalar each."""
 
-
-Mark = Callable[[str, Tensor], Tensor]  # key, tensor -> a copy to differentiate with respect to
-# -> a scalar to differentiate, None for nothing; what it keeps
-Step = Callable[[Mark], tuple[Tensor | None, T]]
-Traced = Callable[[Any], Result]  # inputs -> Result
-Computation = Callable[[Data], Result]  # what can be traced
-Run = Callable[[Sequence[Tensor], Data], Result]  # the same, of values of all variables as well
-
-
-class Passes(Protocol):
-    """Running a model in its framework."""
+    # Running a model in its framework.
 
     BACKEND: str  # the framework that computes
     RUNS_WITHOUT_XLA: bool  # whatever a model was compiled for
@@ -157,7 +151,3 @@ class Passes(Protocol):
 
     def evaluated_once(self, model: Model, function: Call, inputs: object, /) -> float:
         """Evaluate a function of a batch, with the model's variables as they are."""
-
-
-class Dialect(Tensors, Cells, Models, Losses, Passes, Protocol):
-    """One Keras."""

@@ -55,12 +55,6 @@ def internal(thing: object, name: str) -> ModuleType:
     return import_module(f"{sources}.{name}")
 
 
-def version(thing: object) -> str:
-    """Return the version of an object's Keras."""
-    package = import_module(package_of_object(thing))
-    return str(getattr(package, "__version__", ""))
-
-
 def belongs_to_a_graph(model: Model) -> bool:
     """Whether a model was made in TensorFlow 1's graph mode."""
     return any(cls.__module__.endswith(".base_layer_v1") for cls in type(model).__mro__)

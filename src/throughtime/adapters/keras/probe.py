@@ -67,7 +67,7 @@ class Probe:
         """Take some of the samples of x, y and sample weights."""
         if rows.start == 0:
             self._alike = None
-        return batches.mapped(self.keras, lambda array: array[rows], data)
+        return batches.mapped(self.keras.tree, lambda array: array[rows], data)
 
     def _of_a_part(
         self, record: ModelRecord, how: str, program: Program, result: Result, data: Data

@@ -1,6 +1,6 @@
 """One forward pass with its loss, and what lies within the steps of its layers, as a function of the data.
 
-Each Keras traces and differentiates it in its framework's way, see `dialect.Passes`; `Traces` keeps the
+Each Keras traces and differentiates it in its framework's way, see `dialect.Dialect`; `Traces` keeps the
 latest few for a model, and frees them with it.
 """
 

@@ -96,8 +96,8 @@ def _metered(recorder: Recorder, layer: Layer, original: Call, bound: inspect.Bo
 
 def _outer_layers(recorder: Recorder) -> list[Layer]:
     """Every TimeDistributed around a watched layer, and between it and the outermost."""
-    outermost = {id(entry.outer): entry.outer for entry in recorder.found if entry.outer is not None}
-    inner = [layer for outer in outermost.values() for layer in every_layer(outer)]
+    outermost = [entry.outer for entry in recorder.found if entry.outer is not None]
+    inner = [layer for outer in outermost for layer in every_layer(outer)]
     return list({id(layer): layer for layer in inner if is_a(layer, "TimeDistributed")}.values())
 
 
@@ -192,13 +192,20 @@ class _Watched:
             if is_softmax:  # its input are the logits
                 record.logits = (record.key("logits"),)
                 return original(recorder.marked("logits", *record.logits, inputs), *args, **kwargs)
-            activations = _Activations(recorder, activation)
-            with replaced(inner, "activation", activations):
+            outputs: list[tuple[str, Tensor]] = []  # of each use of the activation, by the key of its logits
+
+            def applied(logits: Tensor, *args: object, **kwargs: object) -> Tensor:
+                key = record.key("logits", len(outputs))
+                output = activation(recorder.marked("logits", key, logits), *args, **kwargs)
+                outputs.append((key, output))
+                return output
+
+            with replaced(inner, "activation", applied):
                 result = original(inputs, *args, **kwargs)
-            if inner is layer:
-                record.logits = activations.behind(result)
-            elif package_of(type(inner)):
-                record.logits = activations.of_steps(shape_of(inputs)[1])
+            if inner is layer:  # none where the activation is not the last step
+                record.logits = tuple(key for key, output in outputs if output is result)
+            elif package_of(type(inner)) and len(outputs) == shape_of(inputs)[1]:
+                record.logits = tuple(key for key, _ in outputs)  # of each step of a TimeDistributed
             return result
 
         return call
@@ -216,27 +223,3 @@ class _Watched:
             return
         record.logits = (record.key("carried_logits"),)
         keras.set_beside(marked, _LOGITS, recorder.marked("logits", *record.logits, logits))
-
-
-class _Activations:
-    """Stands in for an activation during one call of a layer, and remembers which use gave which output."""
-
-    def __init__(self, recorder: Recorder, function: Call) -> None:
-        self._recorder, self._function = recorder, function
-        self._outputs: list[tuple[str, Tensor]] = []
-
-    def __call__(self, logits: Tensor, *args: object, **kwargs: object) -> Tensor:
-        """Apply the activation to marked logits."""
-        key = self._recorder.current[-1].key("logits", len(self._outputs))
-        output = self._function(self._recorder.marked("logits", key, logits), *args, **kwargs)
-        self._outputs.append((key, output))
-        return output
-
-    def behind(self, result: object) -> tuple[str, ...]:
-        """Name the logits of a layer's result; none where the activation is not the last step."""
-        return tuple(key for key, output in self._outputs if output is result)
-
-    def of_steps(self, count: int | None) -> tuple[str, ...]:
-        """Name the logits of each step of a TimeDistributed; none where it does not run step by step."""
-        keys = tuple(key for key, _ in self._outputs)
-        return keys if len(keys) == count else ()

@@ -12,8 +12,8 @@ from .contracts import T, Tensor, Variable
 from .dialect import Step
 
 
-def differentiated(step: Step[T], variables: Mapping[str, Variable]) -> tuple[T, dict[str, Tensor]]:
-    """Run a step; return what it keeps, and the gradients that exist, see `dialect.Passes.differentiated`."""
+def differentiated(step: Step[T], variables: Mapping[str, Variable] = {}) -> tuple[T, dict[str, Tensor]]:
+    """Run a step; return what it keeps, and the gradients that exist, see `dialect.Dialect`."""
     sources = dict(variables)
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     has_tape = graph is None or isinstance(graph, FuncGraph)

@@ -160,7 +160,9 @@ class Drawn:
                 for what, name in _GETTERS.items():
                     if hasattr(part, name):
                         get = self._noting(getattr(part, name), what, noted)
-                        stack.enter_context(replaced(part, name, get if self._whole is None else _nothing))
+                        stack.enter_context(
+                            replaced(part, name, get if self._whole is None else _giving([1.0]))
+                        )
                 stack.enter_context(_without_cache(part))
             yield
 
@@ -208,11 +210,6 @@ def _without_cache(cell: Layer) -> Iterator[None]:
         yield
 
 
-def _nothing(*args: object, count: int = 1, **kwargs: object) -> float | list[float]:
-    """Stand for the masks of a cell that drops nothing."""
-    return 1.0 if count == 1 else [1.0] * count
-
-
 @contextmanager
 def with_dropout_masks(cell: Layer, masks: Masks, steps: int) -> Iterator[None]:
     """Let a cell that takes all steps at once use these masks (time, sample, …) in place of new ones."""
@@ -228,10 +225,12 @@ def with_dropout_masks(cell: Layer, masks: Masks, steps: int) -> Iterator[None]:
         yield
 
 
-def _giving(masks: list[Tensor]) -> Call:
+def _giving(masks: Sequence[Tensor | float]) -> Call:
+    """Make what hands out these masks in place of new ones; 1 drops nothing."""
+
     def get(*args: object, count: int = 1, **kwargs: object) -> object:
         if count == 1:
             return masks[0]
-        return masks if len(masks) == count else masks[:1] * count
+        return masks if len(masks) == count else [masks[0]] * count
 
     return get

@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import tensorflow as tf
 
 from throughtime._errors import BatchError, UnsupportedModelError
 from throughtime.adapters.attributes import replaced
-from throughtime.adapters.keras.batches import PAD
+from throughtime.adapters.keras.batches import PAD, mapped
 from throughtime.adapters.keras.cell import inner_cells
 from throughtime.adapters.keras.contracts import Call, Layer, Model, Tensor, Variable
 from throughtime.adapters.keras.library import (
@@ -26,7 +28,6 @@ from throughtime.adapters.keras.library import (
     is_a,
     is_layer,
     package_of_object,
-    version,
 )
 from throughtime.adapters.keras.reductions import Labels
 from throughtime.adapters.records import Attribute
@@ -74,8 +75,8 @@ def weight_values(model: Model, variables: Sequence[Variable]) -> dict[int, obje
 def of_framework(model: Model) -> dict[str, Attribute]:
     """Name the Keras 2 of a model, its version, and how it runs."""
     return {
-        "framework": package_of_object(model),
-        "framework_version": version(model),
+        "framework": (package := package_of_object(model)),
+        "framework_version": str(getattr(import_module(package), "__version__", "")),
         "backend": "tensorflow",
         "backend_version": str(tf.__version__),
         "mode": "graph" if belongs_to_a_graph(model) else "eager",
@@ -99,16 +100,6 @@ def compute_dtype(layer: Layer) -> str:
     told = (getattr(each, "compute_dtype", None) for each in held)
     weights = (tf.as_dtype(raw_variable(weight).dtype).name for weight in getattr(layer, "weights", ()))
     return str(next(filter(None, [*told, *weights]), "float32"))
-
-
-class _Silent:
-    """Stands in for a metric that nobody reads."""
-
-    def update_state(self, *args: object, **kwargs: object) -> None:
-        """Take nothing in."""
-
-    def reset_state(self) -> None:
-        """Forget nothing."""
 
 
 def loss_function(passed: object) -> object:
@@ -168,7 +159,8 @@ def losses_to_call(model: Model, name: str | None) -> Call:
     if container._built:
         create_no_metrics()
     container._create_metrics = create_no_metrics
-    container._total_loss_mean = container._loss_metric = _Silent()
+    silent = SimpleNamespace(update_state=lambda *_, **__: None, reset_state=lambda: None)
+    container._total_loss_mean = container._loss_metric = silent  # in place of a metric that nobody reads
     return container
 
 
@@ -179,14 +171,10 @@ def compiled_loss(model: Model) -> Any:
 
 def batch(model: Model, *structures: object) -> tuple[object, ...]:
     """Bring x, y and sample weights to NumPy; BatchError where a part is no dense array."""
-    return tuple(
-        None if structure is None else tf.nest.map_structure(_array, structure) for structure in structures
-    )
+    return tuple(mapped(tf.nest, _array, structure) for structure in structures)
 
 
 def _array(value: Tensor) -> Tensor:
-    if value is None:
-        return None
     if isinstance(value, tf.RaggedTensor):
         raise BatchError(f"A tf.RaggedTensor cannot be captured. {PAD}")
     if isinstance(value, tf.SparseTensor):

@@ -8,10 +8,10 @@ from functools import partial
 import tensorflow as tf
 from keras.src.backend.tensorflow.rnn import rnn
 
-from throughtime.adapters.keras.contracts import Layer, LoopStep, Scanned, T, Tensor, Variable
-from throughtime.adapters.keras.dialect import Run, Step
+from throughtime.adapters.keras.contracts import Layer, LoopStep, Scanned, Tensor, Variable
+from throughtime.adapters.keras.dialect import Run
 from throughtime.adapters.keras.loop import scan_by_rnn
-from throughtime.adapters.keras.tensorflow_gradients import differentiated as by_tape
+from throughtime.adapters.keras.tensorflow_gradients import differentiated  # noqa: F401 - for `backend`
 
 _LONGEST = 2**30
 
@@ -22,11 +22,6 @@ def compiled(run: Run, values: Sequence[Tensor], inputs: object, *, eager: bool,
         return run
     function = tf.function(run, autograph=False, jit_compile=with_xla)
     return function.get_concrete_function(list(values), inputs)
-
-
-def differentiated(step: Step[T]) -> tuple[T, dict[str, Tensor]]:
-    """Run a step; return what it keeps, and the gradients that exist."""
-    return by_tape(step, {})
 
 
 def value_of(variable: Variable) -> Tensor:

@@ -12,7 +12,7 @@ from keras.src.backend.common.tensor_attributes import get_tensor_attr, set_tens
 from throughtime._errors import BatchError
 from throughtime._inputs.restoring import Restored, random_state_restorers
 from throughtime.adapters.attributes import attributes_restorer
-from throughtime.adapters.keras.batches import PAD, is_ragged
+from throughtime.adapters.keras.batches import PAD, is_ragged, mapped
 from throughtime.adapters.keras.contracts import Call, Layer, Model, Tensor, Variable
 from throughtime.adapters.keras.library import check_built, compiled_losses, dtype_of, every_layer
 from throughtime.adapters.keras.reductions import Labels
@@ -59,15 +59,10 @@ def untouched(model: Model) -> Restored:
 
     Keras' global state is restored as well: name counters, and scopes that an interrupt leaves open.
     """
-    holders = [global_state.GLOBAL_STATE_TRACKER, *_holders(model)]
-    return Restored([*random_state_restorers(), *map(attributes_restorer, holders)])
-
-
-def _holders(model: Model) -> list[object]:
-    """Objects on which a forward pass and its loss may write."""
     loss = compiled_losses(model)
-    tracked = [loss, getattr(loss, "_tracker", None)] if loss is not None else []
-    return [*every_layer(model), *(holder for holder in tracked if holder is not None)]
+    of_loss = [each for each in (loss, getattr(loss, "_tracker", None)) if each is not None]
+    holders = [global_state.GLOBAL_STATE_TRACKER, *every_layer(model), *of_loss]
+    return Restored([*random_state_restorers(), *map(attributes_restorer, holders)])
 
 
 def compute_dtype(layer: Any) -> str:
@@ -128,17 +123,12 @@ def added_losses(model: Model) -> list[Tensor]:
 
 def batch(model: Model, *structures: object) -> tuple[object, ...]:
     """Turn x, y and sample weights into tensors that share no mask or history with the caller's."""
-    found = tuple(
-        None if structure is None else keras.tree.map_structure(_tensor, structure)
-        for structure in structures
-    )
+    found = tuple(mapped(keras.tree, _tensor, structure) for structure in structures)
     check_inputs(model, found[0])
     return found
 
 
 def _tensor(array: Tensor) -> Tensor:
-    if array is None:
-        return None
     try:
         tensor = keras.ops.convert_to_tensor(array)
     except Exception as error:
