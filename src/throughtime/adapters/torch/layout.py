@@ -5,7 +5,6 @@ Inside the adapter sequences are time-major, (time, sample, …) or packed; reco
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -154,7 +153,6 @@ class Meter:
         self._sum = Need()
         self._calls: dict[int, int] = {}  # so far, of each module in a loop
         self._of_cells: dict[int, Need] = {}
-        self._room = 0.0  # how often the need that was counted last fits
 
     def add(self, module: Recurrent, given: object, *, samples: int, is_watched: bool) -> None:
         """Add a call of a recurrent layer or cell before it runs, of a model of so many samples."""
@@ -191,16 +189,13 @@ class Meter:
     def is_due(self, module: int) -> bool:
         """Note a call of a cell, or of another module in a loop; returns whether it is one that is added."""
         calls = self._calls[module] = self._calls.get(module, 0) + 1
-        is_one = calls % _OFTEN == 0 or calls & (calls - 1) == 0  # the first ones: 1, 2, 4, 8
-        return is_one and (calls == 1 or calls * _OFTEN > self._room)  # else it fits many times
+        return calls % _OFTEN == 0 or calls & (calls - 1) == 0  # the first ones: 1, 2, 4, 8
 
     def _asked(self, is_watched: bool) -> Asked:
         return Asked(self._quantities if is_watched else frozenset())
 
     def _check(self) -> None:
-        need = sum(self._of_cells.values(), self._sum)
-        self.budget.check(need)
-        self._room = (self.budget.available or math.inf) / max(1.0, self.budget.needed(need))
+        self.budget.check(sum(self._of_cells.values(), self._sum))
 
 
 def _steps(module: nn.RNNBase, given: torch.Tensor | PackedSequence) -> int:
