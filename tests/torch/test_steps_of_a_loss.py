@@ -324,3 +324,34 @@ def test_the_loss_of_a_diagnosis_is_that_of_the_batch(loss):
     assert found.loss == pytest.approx(expected, rel=1e-6)
     assert found.is_solved is False
     assert tt.diagnose(model, x, y, loss=loss, solved=expected * 1.001).is_solved
+
+
+class Saturating(nn.Module):
+    """A unit that keeps small inputs, and forgets at once where an input saturates it."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.RNN(1, 1, batch_first=True)
+        with torch.no_grad():
+            for weight, value in zip(self.rnn.parameters(), (1.0, 0.9, 0.0, 0.0), strict=True):
+                weight.fill_(value)
+
+    def forward(self, x):
+        return self.rnn(x)[0][..., 0]
+
+
+@pytest.mark.parametrize(("weighted", "reach"), [(slice(0, 4), "yes"), (slice(4, 8), "no")])
+def test_reach_is_that_of_the_steps_whose_loss_counts(weighted, reach):
+    x = 0.01 * torch.randn(32, STEPS, 1)
+    x[:, 4:] = 5  # a slope of 2e-4
+    weights = np.zeros((32, STEPS), np.float32)
+    weights[:, weighted] = 1
+    found = tt.diagnose(
+        Saturating(),
+        x,
+        torch.zeros(32, STEPS),
+        loss=nn.MSELoss(reduction="none"),
+        sample_weight=weights,
+        dependency_length=2,
+    )
+    assert found.layers["rnn"].reach.answer == reach

@@ -200,6 +200,7 @@ class _Run:
         try:
             count = None if steps <= _LOSS_STEPS else _LOSS_STEPS
             settings = {"layers": self.layers, "loss": self.loss, "loss_steps": count, "seed": self.seed}
+            settings["sample_weight"] = batch.sample_weight
             matrices = recurrent_layers(lag_matrix(self.model, batch.x, batch.y, **settings))
             of_last = recurrent_layers(self._probe(batch.x, batch.y, sample_weight=last))
         except ThroughTimeError as error:
