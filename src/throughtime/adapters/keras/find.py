@@ -27,8 +27,8 @@ _CLOSED = {
 }
 
 _UNSEEN = (
-    " A cell counts as recurrent in keras.layers.RNN(cell), not where another layer calls it in a loop: "
-    "there tt.mark(h, 'memory') shows h and its gradient, if layers='all' or the name of that layer is passed."
+    " A cell counts as recurrent in keras.layers.RNN(cell), not where another layer calls it in a loop. "
+    "tt.mark(h, 'memory') in that loop shows h and its gradient, with layers='all' or the layer's name."
 )
 
 
