@@ -6,6 +6,7 @@ effect of masks and directions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -67,10 +68,11 @@ def solve(layer: Layer, passed: Pass, wanted: frozenset[str]) -> dict[str, Float
     if "hidden" in wanted:
         found["hidden"] = in_input_time(steps.hidden[1:], passed)
     if wanted - {"hidden"}:
-        replayed = replay(prepared, steps)
-        found |= _forward(prepared, passed, replayed, wanted)
-        if wanted - FORWARD:
-            found |= _backward(prepared, passed, replayed, wanted)
+        with one_thread():
+            replayed = replay(prepared, steps)
+            found |= _forward(prepared, passed, replayed, wanted)
+            if wanted - FORWARD:
+                found |= _backward(prepared, passed, replayed, wanted)
     return _shaped(layer, {name: values for name, values in found.items() if name in wanted})
 
 
@@ -79,8 +81,11 @@ def replay(layer: Layer, steps: Steps) -> Replay:
     cell, (count, samples, _), dtype = cell_of(layer), steps.inputs.shape, steps.hidden.dtype
     units, keeps_reset = layer.recurrent_kernel.shape[-1], layer.kind == "gru" and not layer.reset_after
     cell_before, cell_after = room_for_cell(steps) if layer.kind == "lstm" else (None, None)
-    # At once: from 4 MB on NumPy asks for huge pages, which are quicker to get.
-    columns, gradients = np.empty((2, cell.COLUMNS, count, samples, units), dtype).transpose(0, 2, 3, 1, 4)
+    shape = (cell.COLUMNS, count, samples, units)
+    # Small ones lie together: from 4 MB on NumPy asks for huge pages, which are quicker to get.
+    is_small = dtype.itemsize * math.prod(shape) < 2**22
+    rooms = np.empty((2, *shape), dtype) if is_small else [np.empty(shape, dtype) for _ in range(2)]
+    columns, gradients = (room.transpose(1, 2, 0, 3) for room in rooms)
     block = Block(
         columns,
         gradients,
@@ -156,24 +161,23 @@ def _pulled_back(
     cell_gradient = np.empty_like(hidden_gradient if replayed.block.cell is None else replayed.block.cell)
     squashed = None if layer.projection is None else lstm.squashed(layer, replayed.block)
     carry = Carry.of(final[0][-1], final[1][-1], factor)
-    with one_thread():
-        for run in reversed(list(_blocks(replayed))):
-            valid = None if steps.valid is None else steps.valid[run]
-            factors = hold(cell.factors(layer, replayed.block.at(run)), valid)
-            drop_vanished(hidden_gradient[run])
-            for here, in_block, call in _backwards(steps, run):
-                if call is not None:
-                    carry = Carry.of(final[0][call], final[1][call], factor)
-                if call is not None or in_block % STEPS_BETWEEN_DROPS == 0:
-                    drop_vanished(carry.hidden, carry.cell)
-                gradient = hidden_gradient[here]
-                np.add(gradient, carry.hidden, out=gradient)
-                cell.pull(factors, in_block, gradient, cell_gradient[here], carry)
-                if not steps.stand_apart:
-                    cell.hand_back(factors, in_block, gradient, carry)
-        if steps.stand_apart:  # the first step alone hands back to a state that nothing has made
-            carry = Carry(*(values[0] for values in carry))
-            cell.hand_back(factors, 0, hidden_gradient[0], carry)
+    for run in reversed(list(_blocks(replayed))):
+        valid = None if steps.valid is None else steps.valid[run]
+        factors = hold(cell.factors(layer, replayed.block.at(run)), valid)
+        drop_vanished(hidden_gradient[run])
+        for here, in_block, call in _backwards(steps, run):
+            if call is not None:
+                carry = Carry.of(final[0][call], final[1][call], factor)
+            if call is not None or in_block % STEPS_BETWEEN_DROPS == 0:
+                drop_vanished(carry.hidden, carry.cell)
+            gradient = hidden_gradient[here]
+            np.add(gradient, carry.hidden, out=gradient)
+            cell.pull(factors, in_block, gradient, cell_gradient[here], carry)
+            if not steps.stand_apart:
+                cell.hand_back(factors, in_block, gradient, carry)
+    if steps.stand_apart:  # the first step alone hands back to a state that nothing has made
+        carry = Carry(*(values[0] for values in carry))
+        cell.hand_back(factors, 0, hidden_gradient[0], carry)
     found = {
         "hidden_gradient": in_input_time(hidden_gradient, passed),
         "initial_hidden_gradient": carry.hidden,
@@ -215,7 +219,7 @@ def _from_columns(layer: Layer, passed: Pass, replayed: Replay, wanted: frozense
         kernel = replayed.weights[:, width:-1]
         kernel = along_directions(kernel, 1) if passed.along_directions else kernel
         input_gradient = np.zeros((*columns.shape[:2], kernel.shape[1]), columns.dtype)
-        for left, right in zip(each, kernel, strict=True):
+        for left, right in zip(each[cell.INPUT_SIDE], kernel[cell.INPUT_SIDE], strict=True):
             made = np.empty_like(input_gradient)
             product(left, right.T, out=made.reshape(len(left), -1))
             np.add(input_gradient, made, out=input_gradient)

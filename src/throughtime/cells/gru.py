@@ -47,16 +47,15 @@ def activate(layer: Layer, block: Block) -> None:
 def factors(layer: Layer, block: Block) -> Factors:
     """Return (ρ_h, a_z, a_r, a_h) per unit of dL/dh; z leaks."""
     q, z, r, candidate = (block.columns[:, :, column] for column in range(4))
-    coefficients = block.gradients
-    rho_h, a_z, a_r, a_h = (coefficients[:, :, column] for column in range(4))
+    rho_h, a_z, a_r, a_h = (block.gradients[:, :, column] for column in range(4))
     names = (layer.recurrent_activation, layer.recurrent_activation, layer.activation)
-    slopes(block.columns[:, :, INPUT_SIDE], names, out=coefficients[:, :, INPUT_SIDE])
+    slopes(block.columns[:, :, INPUT_SIDE], names, out=block.gradients[:, :, INPUT_SIDE])
     a_h *= 1 - z
     a_z *= block.hidden_before - candidate
     a_r *= q
     a_r *= a_h
     np.multiply(a_h, r, out=rho_h)
-    return Factors(coefficients, block.recurrent, leak=z.copy())
+    return Factors(block.gradients, block.recurrent, leak=z.copy())
 
 
 def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:

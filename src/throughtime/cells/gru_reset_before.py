@@ -40,14 +40,13 @@ def activate(layer: Layer, block: Block) -> None:
 def factors(layer: Layer, block: Block) -> Factors:
     """Return (a_z, –, a_h) per unit of dL/dh; a_r needs the product p first."""
     z, r, candidate = (block.columns[:, :, gate] for gate in range(3))
-    coefficients = block.gradients
-    a_z, reset_slope, a_h = (coefficients[:, :, gate] for gate in range(3))
+    a_z, reset_slope, a_h = (block.gradients[:, :, gate] for gate in range(3))
     names = (layer.recurrent_activation, layer.recurrent_activation, layer.activation)
-    slopes(block.columns, names, out=coefficients)
+    slopes(block.columns, names, out=block.gradients)
     a_h *= 1 - z
     a_z *= block.hidden_before - candidate
     return Factors(
-        coefficients,
+        block.gradients,
         block.recurrent,
         leak=z.copy(),
         reset=r.copy(),

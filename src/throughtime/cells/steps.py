@@ -100,12 +100,8 @@ class Cell(Protocol):
 
 
 def squared_norm(vectors: Floats) -> Floats:
-    """Sum of squares over the last axis, in float64 where float32 cannot hold it: 1e-25² underflows."""
-    single, axes = np.result_type(vectors, np.float32), "...u,...u->..."
-    squares: Floats = np.einsum(axes, vectors, vectors, dtype=single).astype(np.float64)
-    lost = ~((squares > 1e-30) & (squares < 1e30))
-    if lost.any():
-        squares[lost] = np.einsum(axes, vectors[lost], vectors[lost], dtype=np.float64)
+    """Sum of squares over the last axis, in float64: the square of 1e-25 underflows in float32."""
+    squares: Floats = np.einsum("...u,...u->...", vectors, vectors, dtype=np.float64)
     return squares
 
 
@@ -124,7 +120,10 @@ def by_column(values: Floats) -> Floats:
 
 def through_recurrent(columns: Floats, recurrent: Floats, out: Floats) -> None:
     """Σ of the columns · Uᵀ at one step; a GRU has more columns than those on the recurrent side."""
-    np.add.reduce(np.matmul(columns.swapaxes(0, 1)[: len(recurrent)], recurrent), 0, out=out)
+    if len(recurrent) == 1:
+        np.dot(columns[:, 0], recurrent[0], out=out)
+    else:
+        np.add.reduce(np.matmul(columns.swapaxes(0, 1)[: len(recurrent)], recurrent), 0, out=out)
 
 
 def hand_back(factors: Factors, step: int, hidden: Floats, carry: Carry) -> None:
