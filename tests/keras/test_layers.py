@@ -174,6 +174,31 @@ def test_a_model_without_recurrence_says_so():
         tt.capture(model, np.ones((2, 3)))
 
 
+def test_a_loop_within_a_layer_is_shown_as_the_error_advises():
+    class Folding(layers.Layer):
+        def __init__(self, **config):
+            super().__init__(**config)
+            self.cell = layers.SimpleRNNCell(4)
+
+        def build(self, shape):
+            self.cell.build((shape[0], shape[-1]))
+            self.built = True
+
+        def call(self, x):
+            h = keras.ops.zeros((2, 4))
+            for step in range(3):
+                h = tt.mark(self.cell(x[:, step], [h])[0], "memory")
+            return h
+
+    model = keras.Sequential([keras.Input((3, 2), batch_size=2), Folding(name="folding")])
+    x = np.random.default_rng(0).normal(size=(2, 3, 2))
+    with pytest.raises(tt.LayerNotFoundError, match=r"tt\.mark\(h, 'memory'\) in that loop shows h"):
+        tt.capture(model, x)
+    states = tt.capture(model, x, layers="folding")["memory"]["output"]
+    assert states.sizes["time"] == 3
+    np.testing.assert_allclose(states[:, -1], keras.ops.convert_to_numpy(model(x)), rtol=1e-6)
+
+
 def test_a_layer_inside_time_distributed_has_samples_by_outer_steps():
     inputs = keras.Input((4, STEPS, FEATURES))
     inner = layers.TimeDistributed(layers.LSTM(3, return_sequences=True), name="each")(inputs)

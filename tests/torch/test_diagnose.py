@@ -179,6 +179,25 @@ def test_a_loss_that_is_not_finite_on_single_samples_is_the_reason_why_use_was_n
     assert used.reason == "the loss of single samples cannot be evaluated: they are not finite"
 
 
+def test_samples_of_one_class_do_not_deny_that_old_inputs_are_used():
+    """The class is the sign of the first input, which the latch keeps; each is told with certainty."""
+    x = torch.randn(64, STEPS, 2, generator=generator()).double()
+    x[..., 1] = 0
+    x[:, 0, 1] = 1
+    x[:, 0, 0] = x[:, 0, 0].sign()
+
+    def likelihood(output, y):
+        return nn.functional.binary_cross_entropy_with_logits(9 * output, y)
+
+    classes = (x[:, :1, 0] > 0).double()
+    for rows, answer in ((slice(None), "yes"), (classes[:, 0] > 0, "not measured")):
+        found = tt.diagnose(latch(), x[rows], classes[rows], loss=likelihood, dependency_length=LAG)
+        (used,) = [each.use for each in found.layers.values()]
+        assert used.answer == answer
+    assert "equal labels" in used.reason
+    assert next(iter(actions(found))).text.startswith("Pass samples whose inputs and labels differ")
+
+
 def test_an_exploding_rnn_is_unstable_with_norms():
     x = positive()
     found = diagnose(linear_rnn(1.3 * np.eye(2)), x, torch.zeros(32, 1).double(), solved=0.0)
@@ -445,7 +464,7 @@ def test_equal_inputs_say_nothing():
     assert found.verdict == Verdict.CANNOT_SAY
     assert "equal inputs" in found.text
     assert [each.text for each in actions(found)] == [
-        "Pass samples whose inputs differ: use cannot be measured with equal ones"
+        "Pass samples whose inputs and labels differ: use cannot be measured with equal ones"
     ]
 
 

@@ -51,7 +51,7 @@ def actions(found: Results) -> Iterator[Action]:
         yield from advised
     if any("needs the model" in each.reason for each in used):
         yield Action(_TEXTS["use"], code=_again(lag))
-    elif any(each.reason == phrase("equal_inputs") for each in used):
+    elif any(each.reason in (phrase("equal_inputs"), phrase("equal_labels")) for each in used):
         yield Action(_TEXTS["equal"])
     elif found.dependency_length is None and found.layers and found.verdict is not Verdict.UNSTABLE:
         yield Action(

@@ -27,7 +27,7 @@ from .progress import Passes
 from .results import UNCLEAR, Asked
 from .swap import Reading, Swapped, losses_with_shared_inputs, passes, predicts_at_steps, prefix_swap
 from .training import diagnose_captured, diagnose_record, diagnose_run
-from .use import pays, pool, use
+from .use import are_labels_equal, pays, pool, use
 from .words import phrase
 
 _MORE_ANCHORS = 16
@@ -238,6 +238,8 @@ class _Run:
         at_steps = not readings[0].anchors and any(
             has_loss_per_step(first, each) for each in structures.leaves(batch.y)
         )
+        if all(are_labels_equal(each.y, len(readings[0].valid)) for each in batches):
+            return Swapped(reason=phrase("equal_labels"))
         try:
             if at_steps or (
                 reads_many and predicts_at_steps(self._probe, batch, readings[0], seed=self.seed)

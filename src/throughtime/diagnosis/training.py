@@ -47,7 +47,7 @@ class StepRecord:
     ----------
     step : int
     loss : float
-        Mean over samples.
+        The recorded loss of the batch.
     layers : mapping of str to LayerDiagnosis
         With `reach`, `share`, `use` and `horizon`; empty if the record could not be judged.
     stopped : str

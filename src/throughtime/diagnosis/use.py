@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from throughtime._inputs import structures
 from throughtime.diagnostics import rules
 from throughtime.diagnostics.statistics import Floats, interval, ratio_of_means
 from throughtime.diagnostics.thresholds import USED
@@ -119,6 +121,13 @@ def largest_used(curve: xr.Dataset) -> int | None:
             break
         found = int(lag)
     return found
+
+
+def are_labels_equal(y: Any, samples: int) -> bool:
+    """Whether all samples have the same labels: then any exchange of all inputs has the same mean loss."""
+    labels = [structures.to_numpy(leaf) for leaf in structures.leaves(y)]
+    has_samples = all(each.shape[:1] == (samples,) for each in labels)
+    return samples > 1 and has_samples and all(bool((each == each[:1]).all()) for each in labels)
 
 
 def pool(parts: list[Swapped]) -> Swapped:

@@ -26,6 +26,11 @@ _CLOSED = {
     "FlaxLayer": "holds a Flax module, whose layers are not captured.",
 }
 
+_UNSEEN = (
+    " A cell counts as recurrent in keras.layers.RNN(cell), not where another layer calls it in a loop. "
+    "tt.mark(h, 'memory') in that loop shows h and its gradient, with layers='all' or the layer's name."
+)
+
 
 @dataclass(frozen=True)
 class Found(Entry):
@@ -43,7 +48,8 @@ def selection(keras: Dialect, model: Model) -> Selection[Found]:
     """List the layers of a model, to choose from; an int counts `model.layers`."""
     entries = walk(keras, model)
     closed = [(entry.path, _CLOSED.get(entry.class_name)) for entry in entries]
-    hint = "".join(f"\n{path} {what}" for path, what in closed if what)
+    hint = "" if any(entry.is_recurrent for entry in entries) else _UNSEEN
+    hint += "".join(f"\n{path} {what}" for path, what in closed if what)
     indexed = [*map(_captured, sublayers(model) or [model])]
     return Selection(entries, indexed, _layer_class(model), hint)
 
