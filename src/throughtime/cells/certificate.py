@@ -135,11 +135,11 @@ def certificate_time(
 ) -> float:
     """Return the largest relative error of the input gradient at one step; it detects a wrong order of time.
 
-    max over t of ‖computed_t − autodiff_t‖ / max(‖autodiff_t‖, (4·eps/limit)·max_t‖autodiff_t‖,
-    (4·eps/bar)·terms), norms over samples and features; `nan` if both are 0 at every step. Each step is
-    compared with its size, so that vanishing steps count as well. Rounding of the largest step may be handed
-    back along directions in which the gradient decays less than it does itself: with the second floor, it
-    reaches at most the limit; with the last, of `input_terms`, that of terms that cancel at most the bar.
+    max over t of ‖computed_t − autodiff_t‖ / max(‖autodiff_t‖, eps·max_t‖autodiff_t‖, (4·eps/bar)·terms),
+    norms over samples and features; `nan` if both are 0 at every step. Each step is compared with its size,
+    so that vanishing steps count as well; a step below the rounding of the largest is compared with that.
+    With the last floor, of `input_terms`, the rounding of terms that cancel, and what is handed back of it
+    along directions in which the gradient itself decays faster, reaches at most the bar.
     """
     ours, theirs = np.asarray(computed), np.asarray(autodiff)
     if not _comparable(ours, theirs):
@@ -152,7 +152,7 @@ def certificate_time(
     errors = np.concatenate([_norms(ours[:, run] - theirs[:, run], largest) for run in runs])
     precision = _precision(autodiff.dtype if dtype is None else dtype)
     rounding = _ROUNDINGS * precision.epsilon
-    least = max(rounding / precision.limit * sizes.max(), rounding / precision.bar * terms / largest)
+    least = max(precision.epsilon * sizes.max(), rounding / precision.bar * terms / largest)
     floor = np.maximum(sizes, least)
     return max(map(_ratio, errors.tolist(), floor.tolist()))
 
