@@ -176,7 +176,7 @@ def test_a_loss_that_is_not_finite_on_single_samples_is_the_reason_why_use_was_n
     found = tt.diagnose(linear_rnn(np.eye(1)), x, x[:, 0], loss=of_batch, dependency_length=LAG)
     (used,) = [each.use for each in found.layers.values()]
     assert used.answer == "not measured"
-    assert used.reason == "the loss of single samples cannot be evaluated: they are not finite"
+    assert used.reason == "the loss of single samples cannot be evaluated: it is not finite"
 
 
 def test_samples_of_one_class_do_not_deny_that_old_inputs_are_used():
@@ -195,7 +195,7 @@ def test_samples_of_one_class_do_not_deny_that_old_inputs_are_used():
         (used,) = [each.use for each in found.layers.values()]
         assert used.answer == answer
     assert "equal labels" in used.reason
-    assert next(iter(actions(found))).text.startswith("Pass samples whose inputs and labels differ")
+    assert next(iter(actions(found))).text.startswith("Pass samples with different inputs")
 
 
 def test_an_exploding_rnn_is_unstable_with_norms():
@@ -464,7 +464,7 @@ def test_equal_inputs_say_nothing():
     assert found.verdict == Verdict.CANNOT_SAY
     assert "equal inputs" in found.text
     assert [each.text for each in actions(found)] == [
-        "Pass samples whose inputs and labels differ: use cannot be measured with equal ones"
+        "Pass samples with different inputs and different labels: use cannot be measured if either are equal"
     ]
 
 

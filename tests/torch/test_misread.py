@@ -87,7 +87,7 @@ def test_samples_taken_for_steps_are_named(kind):
     forgotten = FirstInput(kind(1, 4), nn.Linear(4, 1))
     found = tt.diagnose(forgotten, x, y, loss=nn.MSELoss(), dependency_length=6)
     assert found.verdict == "cannot_say"
-    assert "takes the 40 samples for steps" in found.text
+    assert "treats the 40 samples as steps" in found.text
     assert found.to_dict()["findings"]["misread"] == "yes"
     assert "batch_first=True" in str(found.brief)
     meant = FirstInput(kind(1, 4, batch_first=True), nn.Linear(4, 1))

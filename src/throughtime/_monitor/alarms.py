@@ -137,10 +137,9 @@ def _check_vanishing(ratios: Floats, asked: int | str | None, way: str) -> Itera
         middle, *ends = (float(np.exp(each)) for each in median_interval(ratios[:, lag]))
     if answer(*ends) == NO:
         found = f"the gradient at lag {lag} is {middle:.2g} times that at lag 0{way}"
-        is_asked = not isinstance(
-            asked, str
-        )  # else it is half of the window, and what the task needs is not known
-        yield "vanishing", found if is_asked else f"{found}, a fault only if the task needs inputs that old"
+        if isinstance(asked, str):  # half of the window: what the task needs is not known
+            found += "; this is a fault only if the task needs inputs that old"
+        yield "vanishing", found
 
 
 def _check_saturation(arrays: Arrays, layout: xr.Dataset) -> Iterator[tuple[str, str]]:

@@ -118,8 +118,8 @@ def states_before(hidden: Floats, *, runs_backward: bool) -> Floats:
 def input_terms(sizes: Floats, kernel: Floats) -> float:
     """Return the largest size of the terms in dL/dx_t = dz_t·Wᵀ at any step, with sizes of `step_sizes`.
 
-    The step at which it is largest rounds most, and hands its rounding to the steps before it: if a cell is
-    at the end of tanh, 1 − tanh²(c) has no digits, and a forget gate of 1 keeps what is left of it.
+    The step with the largest terms rounds most, and hands its rounding to the steps before it: in a saturated
+    cell, 1 − tanh²(c) has no correct digits, and a forget gate of 1 passes this error on.
     """
     return float(np.sqrt(np.square(sizes).sum(0).max(initial=0) * np.square(kernel).sum()))
 
@@ -138,8 +138,8 @@ def certificate_time(
     max over t of ‖computed_t − autodiff_t‖ / max(‖autodiff_t‖, eps·max_t‖autodiff_t‖, (4·eps/bar)·terms),
     norms over samples and features; `nan` if both are 0 at every step. Each step is compared with its size,
     so that vanishing steps count as well; a step below the rounding of the largest is compared with that.
-    With the last floor, of `input_terms`, the rounding of terms that cancel, and what is handed back of it
-    along directions in which the gradient itself decays faster, reaches at most the bar.
+    The last floor, of `input_terms`, limits to the bar the rounding of terms that cancel, and what is handed
+    back of it along directions in which the gradient itself decays faster.
     """
     ours, theirs = np.asarray(computed), np.asarray(autodiff)
     if not _comparable(ours, theirs):

@@ -214,7 +214,7 @@ def of_kernel(layer: LayerDiagnosis) -> Iterator[Remedy]:
 
 
 def reading_remedy(path: str) -> Remedy:
-    """Return the remedy for a layer that is read only after its first step."""
+    """Return the remedy for a layer that is read only at its first step."""
     return remedy("remedy_ends" if path.endswith("]") else "remedy_last_step", phrase("misread", layer=path))
 
 

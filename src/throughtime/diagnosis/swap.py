@@ -115,7 +115,7 @@ def prefix_swap(
             if usable.any():
                 changes[-1][usable, place] = _parts(np.array(lost), np.array(partners), usable)
     if np.isnan(before).all():
-        return Swapped(reason=phrase("no_losses", reason="they are not finite"))
+        return Swapped(reason=phrase("no_losses", reason="it is not finite"))
     return Swapped(lags, _mean(changes), _mean(before), without_partner=int(alone.sum()))
 
 

@@ -189,7 +189,7 @@ class _Watched:
 
         def call(inputs: Tensor, *args: object, **kwargs: object) -> object:
             record = recorder.current[-1]
-            if is_softmax:  # its input are the logits
+            if is_softmax:  # its input is the logits
                 record.logits = (record.key("logits"),)
                 return original(recorder.marked("logits", *record.logits, inputs), *args, **kwargs)
             outputs: list[tuple[str, Tensor]] = []  # of each use of the activation, by the key of its logits
