@@ -233,6 +233,7 @@ def test_structures_keep_their_form_and_their_static_parts(kind):
     partner, old = np.array([1, 2, 0]), np.arange(4) < 2
     leaves = Leaves(x, (3, 4))
     assert leaves.has_time
+    assert leaves.are_all == (kind not in ("dict", "tuple"))
     found = leaves.exchange(partner, np.tile(old, (3, 1)))
     assert type(found) is type(x)
     sequence = {"dict": lambda: found["sequence"], "tuple": lambda: found[0]}.get(kind, lambda: found)()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,6 +85,15 @@ def test_the_command_prints_what_the_schema_describes(tmp_path, step):
     VALIDATOR.validate(told)
     (tmp_path / "verdict.json").write_text(result.output, "utf-8")
     assert tt.read_verdict(tmp_path / "verdict.json").to_dict() == told
+
+
+@pytest.mark.parametrize("is_solved", [None, True, False])
+def test_a_stored_verdict_has_the_actions_of_the_first(is_solved):
+    found = replace(tt.diagnose(testing.decaying(samples=4), dependency_length=20), is_solved=is_solved)
+    VALIDATOR.validate(found.to_dict())
+    again = tt.read_verdict(json.loads(json.dumps(found.to_dict())))
+    assert again.is_solved is is_solved
+    assert str(again.brief) == str(found.brief)
 
 
 def test_a_stored_verdict_compares_with_a_new_one(verdict, tmp_path):

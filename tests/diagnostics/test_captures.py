@@ -106,6 +106,13 @@ class TestDirection:
         found = lag_profile(testing.lag_matrix_of(0.5, steps=8, direction="backward"))["ratio"]
         np.testing.assert_allclose(found, 0.5 ** np.arange(8), rtol=1e-12)
 
+    def test_loss_steps_without_signal_end_no_sequence(self):
+        both = leaf(testing.lag_matrix_of(0.99, steps=12, samples=2))
+        weight = xr.DataArray([[1.0] * 12, [1.0] * 5 + [0.0] * 7], dims=["sample", "loss_time"])
+        both["lag_matrix"] = both["lag_matrix"] * weight  # as with weights of steps, or padding by them
+        horizon = memory_horizon(both)
+        assert (horizon.values.tolist(), horizon["censored"].values.tolist()) == ([11, 4], [True, True])
+
     def test_directions_without_labels_are_refused(self):
         with pytest.raises(tt.SchemaError, match="'direction' has no labels"):
             lag_profile(leaf(testing.bidirectional()).drop_vars("direction"))

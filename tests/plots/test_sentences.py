@@ -154,6 +154,8 @@ def test_evolution_compares_the_far_end_of_the_first_and_the_last_record():
     steps = xr.DataArray([0, 10, 200], dims="step", name="step")
     title = plots.evolution(xr.concat(leaves, dim=steps)).title
     assert title.endswith("stays about the same, with its peak at training step 10")
+    leaves = [testing.decaying(rate, steps=30)["rnn"].to_dataset() for rate in (0.3, 0.99, 0.3)]
+    assert "below the numerical floor" not in plots.evolution(xr.concat(leaves, dim=steps)).title
 
 
 def test_weights_and_spectrum_name_their_largest():

@@ -164,7 +164,7 @@ def test_two_samples_with_equal_old_inputs_do_not_deny_that_these_are_used():
         found = diagnose(model, x, model(x).detach() + 0.1)
     (used,) = [each.use for each in found.layers.values()]
     assert (used.answer, used.n) == ("unclear", 2)
-    assert "one exchange between two samples" in found.text
+    assert "only two samples exchange inputs that old" in found.text
     assert next(iter(actions(found))).text == "Pass 16 or more samples"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import is_dataclass
 from typing import Any
 
 from throughtime._inputs.restoring import Restorer
@@ -14,7 +15,8 @@ def attributes_restorer(holder: object) -> Restorer:
     """Remember an object's attributes, and what the containers among them hold; the result puts them back."""
     attributes = vars(holder)
     before = dict(attributes)
-    contents = {name: _copy(value) for name, value in before.items() if _is_builtin_container(value)}
+    held = {name: _inside(value) for name, value in before.items()}
+    contents = {name: _copy(value) for name, value in held.items() if _is_builtin_container(value)}
 
     def restore() -> None:
         # Straight into the dictionary: setting attributes would pass through a framework's tracking.
@@ -22,7 +24,7 @@ def attributes_restorer(holder: object) -> Restorer:
             attributes.clear()
             attributes.update(before)
         for name, content in contents.items():
-            _refill(before[name], content)
+            _refill(held[name], content)
 
     return restore
 
@@ -44,6 +46,11 @@ class replaced:  # noqa: N801 - a context, called like a function
             self._attributes.pop(self._name, None)
         else:
             self._attributes[self._name] = self._before
+
+
+def _inside(value: object) -> object:
+    """Give the attributes of a dataclass, in which tensors are swapped as in a dict."""
+    return vars(value) if is_dataclass(value) and type(getattr(value, "__dict__", None)) is dict else value
 
 
 def _is_builtin_container(value: object) -> bool:

@@ -105,9 +105,13 @@ def required_activation(name: str) -> Activation:
     return found
 
 
-@np.errstate(over="ignore")  # as in `_sigmoid`
 def activate(columns: Floats, names: Sequence[str]) -> None:
     """Apply one activation per gate to columns (…, gate, unit), in place."""
+    with np.errstate(over="ignore"):  # as in `_sigmoid`; a decorator would be shared by threads in NumPy 1
+        _activate(columns, names)
+
+
+def _activate(columns: Floats, names: Sequence[str]) -> None:
     for name, gates in _runs(names):
         run = columns[..., gates, :]
         if name == "sigmoid":

@@ -86,7 +86,7 @@ def _more_samples(found: Results) -> Iterator[Action]:
         return
     if found.samples in (1, 2):  # 0 where a summary does not count them
         yield Action(_TEXTS["samples"])
-    elif any(each.use.answer == UNCLEAR and not each.use.reason for each in layers):
+    elif any(each.use.answer == UNCLEAR and each.use.reason in ("", phrase("pair")) for each in layers):
         yield Action(_TEXTS["more_samples"].format(n=found.samples, what="use"))
     elif all(each.use.answer == NO for each in layers) and not found.uses_newest_alone:
         yield Action(_TEXTS["more_samples"].format(n=found.samples, what="reach"))

@@ -157,6 +157,7 @@ class Diagnosis(Shown, Results):
             "lag": self.lag,
             "dependency_length": self.dependency_length,
             "loss": plain(self.loss),
+            "is_solved": self.is_solved,
             "samples": self.samples,
             "layers": plain(self.layers),
             "use_curve": plain(self.use_curve),

@@ -84,8 +84,8 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        Requires a capture and about 40 forward passes; with a loss at every step also the lag matrix, and
-        four to eight times as many passes. If that takes long, a bar is shown.
+        Requires a capture and about 40 forward passes; with a loss at every step also a second capture, the
+        lag matrix, and four to eight times as many passes. If that takes long, a bar is shown.
 
     Raises
     ------
@@ -183,15 +183,18 @@ class _Run:
         """Capture all batches, and their lag matrices if the loss has a value at every step."""
         self._probe = Probe(self.model, loss=self.loss, layers=self.layers)
         for batch in batches:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="The certificate of")  # part of the verdict
-                tree = self._probe(batch.x, batch.y, sample_weight=batch.sample_weight)
+            tree = self._capture(batch, batch.sample_weight)
             leaves, self.framework = recurrent_layers(tree), str(tree.attrs.get("framework", ""))
             self._why_not = why_not_swapped(tree.attrs, leaves)
             if has_loss_per_step(leaves, batch.y):
                 self._add_lag_matrices(leaves, batch)
             self._captures.append(leaves)
         return join(self._captures)
+
+    def _capture(self, batch: Batch, sample_weight: Any) -> xr.DataTree:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The certificate of")  # part of the verdict
+            return self._probe(batch.x, batch.y, sample_weight=sample_weight)
 
     def _add_lag_matrices(self, leaves: dict[str, xr.Dataset], batch: Batch) -> None:
         steps = int(batch.y.shape[1])
@@ -202,7 +205,7 @@ class _Run:
             settings = {"layers": self.layers, "loss": self.loss, "loss_steps": count, "seed": self.seed}
             settings["sample_weight"] = batch.sample_weight
             matrices = recurrent_layers(lag_matrix(self.model, batch.x, batch.y, **settings))
-            of_last = recurrent_layers(self._probe(batch.x, batch.y, sample_weight=last))
+            of_last = recurrent_layers(self._capture(batch, last))
         except ThroughTimeError as error:
             reason = phrase("per_step_unmeasured", reason=str(error).partition("\n")[0].rstrip("."))
             self.unread.update(dict.fromkeys(paths, reason))
@@ -238,7 +241,7 @@ class _Run:
         at_steps = not readings[0].anchors and any(
             has_loss_per_step(first, each) for each in structures.leaves(batch.y)
         )
-        if all(are_labels_equal(each.y, len(readings[0].valid)) for each in batches):
+        if all(map(are_labels_equal, batches, readings)):
             return Swapped(reason=phrase("equal_labels"))
         try:
             if at_steps or (

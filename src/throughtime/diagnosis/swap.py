@@ -245,6 +245,7 @@ class Leaves:
         wanted = self._sizes[::-1] if self._time_first else self._sizes
         self._wanted = wanted
         self.has_time = wanted in shapes
+        self.are_all = {*shapes} == {wanted}
 
     def exchange(self, partner: Whole, old: Flags) -> Any:
         """Replace the old steps of each sample by those of its partner."""

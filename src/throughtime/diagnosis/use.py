@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from throughtime._inputs import structures
+from throughtime._inputs.batch import Batch
 from throughtime.diagnostics import rules
 from throughtime.diagnostics.statistics import Floats, interval, ratio_of_means
 from throughtime.diagnostics.thresholds import USED
 
 from .results import NO, NOT_MEASURED, UNCLEAR, YES, Answer
-from .swap import Swapped
+from .swap import Leaves, Reading, Swapped
 from .words import number, phrase
 
 
@@ -123,11 +123,13 @@ def largest_used(curve: xr.Dataset) -> int | None:
     return found
 
 
-def are_labels_equal(y: Any, samples: int) -> bool:
-    """Whether all samples have the same labels: then any exchange of all inputs has the same mean loss."""
-    labels = [structures.to_numpy(leaf) for leaf in structures.leaves(y)]
-    has_samples = all(each.shape[:1] == (samples,) for each in labels)
-    return samples > 1 and has_samples and all(bool((each == each[:1]).all()) for each in labels)
+def are_labels_equal(batch: Batch, reading: Reading) -> bool:
+    """Whether all samples have the same labels, so that any exchange of all inputs has the same mean loss."""
+    samples, _ = sizes = reading.valid.shape
+    if samples < 2 or batch.sample_weight is not None or not Leaves(batch.x, sizes).are_all:
+        return False
+    labels = [structures.to_numpy(leaf) for leaf in structures.leaves(batch.y)]
+    return all(each.shape[:1] == (samples,) and bool((each == each[:1]).all()) for each in labels)
 
 
 def pool(parts: list[Swapped]) -> Swapped:

@@ -87,7 +87,7 @@ def _check_version(schema: Any) -> None:
 
 def _read_diagnosis(data: Data) -> Diagnosis:
     read: dict[str, Any] = {
-        **dict.fromkeys(("lag", "dependency_length"), lambda lag: lag),  # None is a value
+        **dict.fromkeys(("lag", "dependency_length", "is_solved"), lambda value: value),  # None is a value
         "verdict": Verdict,
         "layers": _layers,
         "use_curve": _curve,

@@ -211,11 +211,12 @@ def _over_loss_steps(found: xr.Dataset) -> xr.Dataset:
     )
     read = found["length"] > 0
     broken = (found["non_finite"] & read).any("loss_time")
+    counts = (read & ~found["no_signal"]) | found["no_signal"].all("loss_time")
     return xr.Dataset(
         {
             "log_signal": signal,
             "log_ratio": ratio.where(~broken),
-            "length": found["length"].max("loss_time"),
+            "length": found["length"].where(counts, 0).max("loss_time"),
             # A loss step without signal is excluded; a sample is excluded if no loss step remains.
             "no_signal": (found["no_signal"] | ~read).all("loss_time") & read.any("loss_time"),
             "non_finite": broken,

@@ -115,10 +115,10 @@ def _changed(shown: xr.DataArray, name: str, along: str) -> str:
         far = int(known[0] if along == "time" and direction != "backward" else known[-1])
         place = f"at timestep {far}" if along == "time" else f"{count(far, 'step')} back"
         ends = float(rows[0, far]), float(rows[-1, far])
-        is_seen = max(ends) >= FLOOR * rows[np.isfinite(rows)].max()
-        words = change(*ends) if is_seen else "stays below the numerical floor"
         peak = int(np.nanargmax(rows[:, far]))
-        if words and rows[peak, far] > PEAK * max(ends):
+        is_seen = rows[peak, far] >= FLOOR * rows[np.isfinite(rows)].max()
+        words = change(*ends) if is_seen else "stays below the numerical floor"
+        if is_seen and words and rows[peak, far] > PEAK * max(ends):
             words += f", with its peak at training step {labels(part, 'step')[peak]}"
         found.append((direction, f"{place} {words}" if words else ""))
     return sentence(subject(name), found)

@@ -135,9 +135,15 @@ class Calls:
         finally:
             swaps.undo()
         self.steps.append(step)
-        return _Swaps().swapped(
-            result, (), lambda _, made: self._hand_out(step, made) if made.is_floating_point() else made
-        )
+        # What has left as it entered is another value after the call: this call's own use does not count.
+        entered = {id(one) for pair in swaps.copies for one in pair}
+
+        def leaving(_: Key, made: torch.Tensor) -> torch.Tensor:
+            if not made.is_floating_point():
+                return made
+            return self._hand_out(step, made.clone() if id(made) in entered else made)
+
+        return _Swaps().swapped(result, (), leaving)
 
     def enter(self, step: Step, key: Key, given: torch.Tensor) -> torch.Tensor:
         """Note a tensor that a call is given, and make the copy that it reads."""
@@ -205,6 +211,7 @@ class _Swaps:
     def __init__(self) -> None:
         self.copies: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._swapped: list[tuple[Any, object, object, object]] = []
+        self._seen: set[int] = set()
 
     def swapped(self, value: object, key: Key, swap: Callable[[Key, torch.Tensor], torch.Tensor]) -> Any:
         """Swap every tensor, each with its key."""
@@ -219,7 +226,8 @@ class _Swaps:
                 if new is not old:
                     value[place] = new
                     self._swapped.append((value, place, old, new))
-        elif is_dataclass(value) and hasattr(value, "__dict__"):
+        elif is_dataclass(value) and hasattr(value, "__dict__") and id(value) not in self._seen:
+            self._seen.add(id(value))  # one may hold another that holds it
             self.swapped(vars(value), key, swap)
         return value
 

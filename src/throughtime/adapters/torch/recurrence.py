@@ -38,6 +38,7 @@ class Recurrence:
     reason: str = ""
     taken: Mapping[int, Sequence[GradientEdge]] = field(default_factory=dict)
     blank: float = torch.nan
+    is_single: bool = False  # the model is called with one sample
 
     @cached_property
     def rows(self) -> list[torch.Tensor]:
@@ -60,9 +61,11 @@ class Recurrence:
         ordered = sorted(entering, key=lambda pair: pair[0] in carried)
         shapes = [tuple(one.given.shape) for _, one in ordered if one.given.ndim > 1]
         indices = [one for one in (self.steps[-1].indices,) if one]
-        # All may have one step, or one layer, before their samples.
-        second = {one[1] if len(one) == 3 and one[0] == 1 else one[0] for one in (*shapes, *indices)}
-        if len(second) == 1 and len(shapes) + len(indices) > 1:
+        every = [*shapes, *indices]
+        first, second = {one[0] for one in every}, {one[1] if len(one) == 3 else one[0] for one in every}
+        # All may have a step, or layers, before their samples.
+        is_first = len(every) < 2 or self.is_single if first == {1} else len(first) == 1
+        if len(second) == 1 and not is_first:
             return second.pop()
         return shapes[0][0] if shapes else None
 
@@ -125,11 +128,13 @@ def states_of_cell(count: int) -> tuple[State, ...]:
     return tuple(State(_name(place), ("states", str(place)), place) for place in range(count))
 
 
-def find(watched: Mapping[str, Calls], ends: Collection[Node]) -> dict[str, list[Recurrence]]:
+def find(
+    watched: Mapping[str, Calls], ends: Collection[Node], *, is_single: bool
+) -> dict[str, list[Recurrence]]:
     """Find the recurrences among watched modules, by path: the outermost that take what they returned.
 
     `ends` are nodes of the graph that other recurrent layers hand out: what only comes from there is no
-    state.
+    state. `is_single`: the model is called with one sample.
     """
     several = {path: calls for path, calls in watched.items() if len(calls.steps) > 1}
     own = {path: set(calls.handed_out) for path, calls in several.items()}
@@ -141,7 +146,7 @@ def find(watched: Mapping[str, Calls], ends: Collection[Node]) -> dict[str, list
         links = {path: _links(calls, nearer - own[path]) for path, calls in several.items()}
     carrying = [path for path, each in links.items() if each]
     outermost = [path for path in carrying if not any(path.startswith(f"{one}/") for one in carrying)]
-    recurrences = {path: _recurrences(several[path], links[path]) for path in outermost}
+    recurrences = {path: _recurrences(several[path], links[path], is_single) for path in outermost}
     return {path: each for path, each in recurrences.items() if each}
 
 
@@ -226,7 +231,7 @@ def _is_handed_on(given: torch.Tensor, plain: torch.Tensor) -> bool:
     return bool((same | zero).all() and (same & ~zero).any())
 
 
-def _recurrences(calls: Calls, links: _Links) -> list[Recurrence]:
+def _recurrences(calls: Calls, links: _Links, is_single: bool) -> list[Recurrence]:
     """Follow each call from the one whose states it gets."""
     states = _states(calls, links)
     last: dict[int, list[int]] = {}  # sequences of calls by their latest one
@@ -243,7 +248,7 @@ def _recurrences(calls: Calls, links: _Links) -> list[Recurrence]:
     every = sorted([*ended, *((one, "") for one in last.values())])
     taken = taken_by(calls.steps)
     return [
-        Recurrence([calls.steps[k] for k in numbers], states, reason, taken)
+        Recurrence([calls.steps[k] for k in numbers], states, reason, taken, is_single=is_single)
         for numbers, reason in every
         if len(numbers) > 1 and states
     ]

@@ -78,7 +78,7 @@ class Recorder:
     def recurrences(self) -> list[Call]:
         """Find the modules that were called again with what they returned; each takes its calls' place."""
         of_layers = (node for call in self.calls for node in call.handed_out() if node is not None)
-        found = recurrence.find(self._watched, frozenset(of_layers))
+        found = recurrence.find(self._watched, frozenset(of_layers), is_single=self._rows == 1)
         entries = {entry.path: entry for entry in self._candidates.values()}
         again = []
         for path, each in found.items():
