@@ -135,7 +135,7 @@ class Calls:
         finally:
             swaps.undo()
         self.steps.append(step)
-        # What has left as it entered is another value after the call: this call's own use does not count.
+        # A tensor that leaves as it entered is another value after the call: its own use does not count.
         entered = {id(one) for pair in swaps.copies for one in pair}
 
         def leaving(_: Key, made: torch.Tensor) -> torch.Tensor:
