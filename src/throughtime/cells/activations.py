@@ -29,11 +29,12 @@ class Activation:
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
 
-@np.errstate(over="ignore")  # exp(-z) is infinite where σ(z) is 0
-def _sigmoid(z: Floats) -> Floats:
+def _sigmoid(z: Floats, out: Floats | None = None) -> Floats:
     # Not ½ + ½ tanh(z/2), whose error is relative to 1: products of nearly closed gates need all digits.
-    value: Floats = 1 / (1 + np.exp(-z))
-    return value
+    # Times -1, because NumPy 2.4 negates strided float32 wrongly in place.
+    with np.errstate(over="ignore"):  # exp(-z) is infinite where σ(z) is 0
+        value: Floats = np.exp(np.multiply(z, -1, out=out), out=out)
+    return np.reciprocal(np.add(value, 1, out=out), out=out)
 
 
 def _between(low: float, high: float, slope: float = 1.0) -> Callable[[Floats], Floats]:
@@ -107,18 +108,10 @@ def required_activation(name: str) -> Activation:
 
 def activate(columns: Floats, names: Sequence[str]) -> None:
     """Apply one activation per gate to columns (…, gate, unit), in place."""
-    with np.errstate(over="ignore"):  # as in `_sigmoid`; a decorator would be shared by threads in NumPy 1
-        _activate(columns, names)
-
-
-def _activate(columns: Floats, names: Sequence[str]) -> None:
     for name, gates in _runs(names):
         run = columns[..., gates, :]
         if name == "sigmoid":
-            run *= -1  # NumPy 2.4 negates strided float32 wrongly in place
-            np.exp(run, out=run)
-            run += 1
-            np.reciprocal(run, out=run)
+            _sigmoid(run, out=run)
         elif name == "tanh":
             np.tanh(run, out=run)
         else:
