@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from throughtime._vocabulary import CLASSES
 from throughtime.adapters.optimizer import OptimizerStep
-from throughtime.diagnostics.thresholds import FAINT
+from throughtime.diagnostics.thresholds import FAINT, MOSTLY
 
 from . import causes
-from .results import NO, UNCLEAR, LayerDiagnosis, Remedy, Results, Verdict
+from .results import NO, UNCLEAR, Evidence, LayerDiagnosis, Remedy, Results, Verdict
 from .words import phrase
 
 _Code = Mapping[str, Mapping[str, str]]  # by framework and remedy
@@ -67,7 +67,7 @@ def actions(found: Results) -> Iterator[Action]:
     if found.dependency_length is not None:
         yield from advised
     is_plain = not found.remedies and not found.is_solved and not is_harmed and not found.uses_newest_alone
-    if found.verdict is Verdict.UNUSED and is_plain:
+    if found.verdict is Verdict.UNUSED and is_plain and not _is_dead(found.why):
         yield Action(_TEXTS["unused"].format(lag=found.lag))
 
 
@@ -86,7 +86,7 @@ def _more_samples(found: Results) -> Iterator[Action]:
         return
     if found.samples in (1, 2):  # 0 where a summary does not count them
         yield Action(_TEXTS["samples"])
-    elif any(each.use.answer == UNCLEAR and each.use.reason in ("", phrase("pair")) for each in layers):
+    elif any(each.use.answer == UNCLEAR and each.use.reason != phrase("loss_is_zero") for each in layers):
         yield Action(_TEXTS["more_samples"].format(n=found.samples, what="use"))
     elif all(each.use.answer == NO for each in layers) and not found.uses_newest_alone:
         yield Action(_TEXTS["more_samples"].format(n=found.samples, what="reach"))
@@ -115,8 +115,12 @@ def _conditional_remedies(found: Results) -> Iterator[Remedy]:
 def _remedies_of(found: Results, layer: LayerDiagnosis) -> Iterator[Remedy]:
     if layer.verdict is Verdict.UNSTABLE:
         yield from causes.of_kernel(layer)
-    elif layer.reach.answer == NO or layer.reach.value < FAINT:
+    elif layer.reach.answer == NO or layer.reach.value < FAINT or _is_dead(layer.why):
         yield from causes.remedies(layer, Verdict.NO_EVIDENCE, found.lag, OptimizerStep())
+
+
+def _is_dead(why: Sequence[Evidence]) -> bool:
+    return any(each.name == "dead" and each.value >= MOSTLY for each in why)
 
 
 def _action(found: Results, remedy: Remedy, condition: str = "") -> Action:

@@ -16,7 +16,7 @@ from throughtime._tree import states
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import recurrent_spectrum, saturation, timescale
 from throughtime.diagnostics.lyapunov_spectrum import of_few_samples
-from throughtime.diagnostics.rules import MEMORY_GATE, Growth, saturated_gates
+from throughtime.diagnostics.rules import MEMORY_GATE, Growth, is_bounded, saturated_gates
 from throughtime.diagnostics.thresholds import MOSTLY, THROWN
 
 from .results import Evidence, LayerDiagnosis, Remedy, Verdict
@@ -24,6 +24,7 @@ from .words import SOURCES, number, phrase, with_interval
 
 _FLOOR = 10  # times the optimizer's epsilon
 _KEEPS_LENGTH = 0.95  # share of a signal left by a step, from which a kernel keeps it
+_STILL = 1e-3  # largest difference between samples, of states between two limits
 _WORTH_NAMING = 0.1  # share of the weights below it
 
 
@@ -138,6 +139,9 @@ def _cut(layer: xr.Dataset) -> Iterator[Evidence]:
     name = f"{states(layer)[0]}_gradient"
     if "call" not in layer.coords or name not in layer:
         return
+    if "lag_matrix" in layer:
+        yield from _cut_windows(layer)
+        return
     arrives = (layer[name] != 0).any([dim for dim in layer[name].dims if dim != "time"]).values
     edges = np.flatnonzero(np.diff(layer["call"].values)) + 1  # the first steps of windows
     cut = [int(edge) for edge in edges if arrives[edge] and not arrives[:edge].any()]
@@ -146,12 +150,23 @@ def _cut(layer: xr.Dataset) -> Iterator[Evidence]:
         yield Evidence("cut", lag, phrase("cut", lag=lag))
 
 
+def _cut_windows(layer: xr.Dataset) -> Iterator[Evidence]:
+    call = layer["call"]
+    crosses = call.sel(time=layer["loss_time"].values).values[:, None] > call.values
+    if crosses.any() and not (layer["lag_matrix"] != 0).any("sample").values[crosses].any():
+        steps = int(np.bincount(call.values).max())
+        yield Evidence("cut", steps, phrase("cut_windows", lag=steps))
+
+
 def _dead(layer: xr.Dataset) -> Iterator[Evidence]:
-    """Report units of a relu that are 0 throughout."""
-    if layer.attrs.get("activation") != "relu" or "hidden" not in layer:
+    """Report units that do not react to inputs that differ: those of a dead relu, and saturated ones."""
+    if not {"hidden", "input"} <= {*layer.data_vars}:
         return
-    share = float((layer["hidden"] == 0).all([dim for dim in layer["hidden"].dims if dim != "unit"]).mean())
-    if share >= _WORTH_NAMING:
+    of_units, given = (
+        np.ptp(layer[name].transpose("sample", ...).values, axis=0) for name in ("hidden", "input")
+    )
+    share = float((of_units.max(axis=0) <= _STILL * is_bounded(layer.attrs)).mean())
+    if given.any() and share >= _WORTH_NAMING:
         yield Evidence("dead", share, phrase("dead", share=f"{share:.0%}"))
 
 
@@ -190,7 +205,7 @@ def _for_memory(layer: LayerDiagnosis, known: Mapping[str, Evidence], lag: int) 
     if scale is not None and scale.value < lag:
         gate = MEMORY_GATE.get(layer.kind, "forget")
         yield remedy("remedy_chrono", scale.text, gate=gate, longest=max(lag - 1, 2))
-    if layer.kind == "lstm" and bias is not None and bias.value < 0.5:
+    elif layer.kind == "lstm" and bias is not None and bias.value < 0.5:
         yield remedy("remedy_forget_bias", bias.text)
     if layer.kind == "simple_rnn" and radius is not None and radius.value < _KEEPS_LENGTH:
         yield remedy("remedy_orthogonal", radius.text)

@@ -153,6 +153,7 @@ def diagnose(
     asked = Asked(
         dependency_length, solved, seed, stepping, notes=tuple(run.notes), unread=run.unread, labels=labels
     )
+    asked = replace(asked, bad_label=_bad_label(taken))
     return replace(judge(leaves, swaps, asked), framework=run.framework)
 
 
@@ -162,6 +163,14 @@ def _diagnose_tree(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnos
     if step is not None:
         raise DiagnosticError(phrase("no_run", step=step))
     return diagnose_captured(tree, asked)
+
+
+def _bad_label(batches: Sequence[Batch]) -> str:
+    """Name the first label that is not finite; empty if there is none."""
+    for labels in map(structures.to_numpy, (leaf for each in batches for leaf in structures.leaves(each.y))):
+        if labels.dtype.kind == "f" and len(places := np.argwhere(~np.isfinite(labels))):
+            return f"{labels[tuple(places[0])]} in y[{', '.join(map(str, places[0]))}]"
+    return ""
 
 
 @dataclass

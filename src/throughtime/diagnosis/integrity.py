@@ -40,7 +40,8 @@ def find_fault(leaves: Mapping[str, xr.Dataset]) -> Stop | None:
         if is_backward and str(leaf.attrs.get("dtype")) == "float16":
             return Stop(Verdict.CANNOT_SAY, phrase("loss_scaling", where=found), "loss_scaling")
         phase = "backward" if is_backward else "forward"
-        return Stop(Verdict.UNSTABLE, phrase("nonfinite", where=found, phase=phase), "nonfinite")
+        key = "nonfinite_loss" if found.variable == "loss" else "nonfinite"
+        return Stop(Verdict.UNSTABLE, phrase(key, where=found, phase=phase), "nonfinite")
     return find_failed_certificate(leaves)
 
 

@@ -130,12 +130,17 @@ def norm(layer: xr.Dataset, name: str) -> float:
 
 def reads_many_steps(layer: xr.Dataset) -> bool:
     """Whether the output gradient of a layer is not 0 at several valid steps of a sample."""
+    steps = steps_read(layer)
+    return steps is not None and bool((steps.sum("time") > 1).any())
+
+
+def steps_read(layer: xr.Dataset) -> xr.DataArray | None:
+    """Whether the loss reads the output of a layer at each valid step; None without outputs of steps."""
     asked = layer.get("output_gradient")
-    if asked is None or "time" not in asked.dims:
-        return False
+    if asked is None or not {"sample", "time"} <= {*asked.dims}:
+        return None
     others = [dim for dim in asked.dims if dim not in ("sample", "time")]
-    steps = ((asked != 0).any(others) & valid_steps(layer)).sum("time")
-    return bool((steps > 1).any())
+    return (asked != 0).any(others) & valid_steps(layer)
 
 
 def lags_up_to(longest: int, dependency_length: int | None) -> list[int]:
