@@ -19,7 +19,7 @@ from throughtime._inputs.rules import number, whole
 from throughtime._tree import recorded_steps
 from throughtime.adapters.optimizer import optimizer_step
 
-from . import measure
+from . import integrity, measure
 from .diagnosis import Diagnosis
 from .judge import judge, note_few_samples
 from .layers import anchors, has_loss_per_step, join, reading_of, recurrent_layers, why_not_swapped
@@ -153,7 +153,7 @@ def diagnose(
     asked = Asked(
         dependency_length, solved, seed, stepping, notes=tuple(run.notes), unread=run.unread, labels=labels
     )
-    asked = replace(asked, bad_label=_bad_label(taken))
+    asked = replace(asked, bad_label=integrity.bad_label(taken))
     return replace(judge(leaves, swaps, asked), framework=run.framework)
 
 
@@ -163,14 +163,6 @@ def _diagnose_tree(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnos
     if step is not None:
         raise DiagnosticError(phrase("no_run", step=step))
     return diagnose_captured(tree, asked)
-
-
-def _bad_label(batches: Sequence[Batch]) -> str:
-    """Name the first label that is not finite; empty if there is none."""
-    for labels in map(structures.to_numpy, (leaf for each in batches for leaf in structures.leaves(each.y))):
-        if labels.dtype.kind == "f" and len(places := np.argwhere(~np.isfinite(labels))):
-            return f"{labels[tuple(places[0])]} in y[{', '.join(map(str, places[0]))}]"
-    return ""
 
 
 @dataclass
