@@ -104,7 +104,9 @@ def _read(kind: Any, value: Any) -> Any:
         return tuple(_read(parts[0], each) for each in value)
     if kind is Mapping:
         return {key: _read(parts[1], each) for key, each in value.items()}
-    return {xr.Dataset: _curve, Verdict: Verdict}.get(kind, lambda value: value)(value)
+    if kind is xr.Dataset:
+        return _curve(value)
+    return Verdict(value) if kind is Verdict else value
 
 
 def _read_fields(kind: Any, data: Data) -> Any:
