@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._errors import ThroughTimeError
-from throughtime._tree import states
+from throughtime._tree import state_gradients
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import recurrent_spectrum, saturation, timescale
 from throughtime.diagnostics.lyapunov_spectrum import of_few_samples
@@ -135,7 +135,7 @@ def _floor(layer: xr.Dataset, epsilon: float | None) -> Iterator[Evidence]:
 
 def _cut(layer: xr.Dataset) -> Iterator[Evidence]:
     """Report the nearest edge between windows that no gradient crosses, in steps from the end."""
-    name = f"{states(layer)[0]}_gradient"
+    name = state_gradients(layer)[0]
     if "call" not in layer.coords or name not in layer:
         return
     arrives = (layer[name] != 0).any([dim for dim in layer[name].dims if dim != "time"]).values

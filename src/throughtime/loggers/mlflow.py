@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 import time
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from throughtime.loggers.library import library
-
-if TYPE_CHECKING:
-    from throughtime.loggers.record import Record
+from throughtime.loggers.record import Record
 
 METRICS_A_CALL = 1000  # MLflow's limit
 

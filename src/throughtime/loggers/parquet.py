@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from throughtime._common.atomic import replace_file
 from throughtime._errors import MonitorError
 from throughtime.loggers.csv import check_columns
 from throughtime.loggers.library import library
-
-if TYPE_CHECKING:
-    from throughtime.loggers.record import Record
+from throughtime.loggers.record import Record
 
 ROWS_A_FILE = 256
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from throughtime.loggers.library import library
-
-if TYPE_CHECKING:
-    from throughtime.loggers.record import Record
+from throughtime.loggers.record import Record
 
 
 class TensorBoard:
