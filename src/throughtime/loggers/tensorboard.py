@@ -89,4 +89,5 @@ def _value(plugin: str, key: str, array: Any) -> Any:
 
 
 def _part(module: str) -> Any:
-    return library(f"tensorboard.{module}", "TensorBoard", "tensorboard")
+    package = "'throughtime[tensorboard]'"
+    return library("loggers.TensorBoard", "tensorboard", package, f"tensorboard.{module}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
+from PIL import Image
+
 from throughtime.loggers.library import library
 from throughtime.loggers.record import Record
 
@@ -17,7 +19,8 @@ class Tracker:
     _key: str
 
     def __init__(self, name: str, run: Any, options: dict[str, Any], **parts: bool) -> None:
-        self._library = library(name.lower(), name, name.lower())
+        module = name.lower()
+        self._library = library(f"loggers.{name}", module, f"'throughtime[{module}]'")
         self._given, self._options, self._parts = run, options, parts
         self._run: Any = None
         self._is_own = False
@@ -35,7 +38,7 @@ class Tracker:
         for key, histogram in record.histograms.items() if self._parts["histograms"] else ():
             found[key] = self._library.Histogram(np_histogram=tuple(histogram))
         for key, png in record.images.items() if self._parts["images"] else ():
-            found[key] = self._library.Image(library("PIL.Image", "WandB", "wandb").open(BytesIO(png)))
+            found[key] = self._library.Image(Image.open(BytesIO(png)))
         return found
 
 

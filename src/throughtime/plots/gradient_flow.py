@@ -74,8 +74,6 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     ------
     SchemaError
         No layer has a gradient with a time axis.
-    MissingDependencyError
-        cmcrameri is not installed.
 
     Examples
     --------
