@@ -38,6 +38,11 @@ def states(dataset: xr.Dataset) -> tuple[str, ...]:
     return ("hidden", "cell") if has_cell else ("hidden",)
 
 
+def state_gradients(dataset: xr.Dataset) -> list[str]:
+    """Names of the total derivatives with respect to the states of a captured layer."""
+    return [f"{state}_gradient" for state in states(dataset)]
+
+
 def layer(captured: Layer) -> xr.Dataset:
     """Return the variables of the one layer in a tree, node or Dataset.
 

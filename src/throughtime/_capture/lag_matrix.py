@@ -20,7 +20,7 @@ from throughtime._inputs import takes
 from throughtime._inputs.batch import Batch, take
 from throughtime._inputs.rules import whole
 from throughtime._inputs.structures import is_packed, mapped, to_numpy
-from throughtime._tree import reads_many_steps, states
+from throughtime._tree import reads_many_steps, state_gradients
 from throughtime._vocabulary import DIRECTIONS, LAGS, VARIABLES
 from throughtime.adapters.records import Array
 
@@ -203,7 +203,7 @@ def _bytes_of_copy(tree: xr.DataTree) -> int:
 
 def _gradients(leaf: xr.Dataset | xr.DataTree) -> list[str]:
     """List the names of the state gradients of a layer, if it has states."""
-    known = [f"{state}_gradient" for state in states(leaf)] if leaf.data_vars else []  # type: ignore[arg-type]
+    known = state_gradients(leaf) if leaf.data_vars else []  # type: ignore[arg-type]
     return [name for name in known if name in leaf]
 
 

@@ -175,19 +175,18 @@ def _undecided_sentences(found: Results, layer: LayerDiagnosis, sizes: str) -> I
 def instability_sentence(found: Results, path: str, asked: Asked) -> str:
     """Describe why a layer is unstable: its risen loss, or else its large step."""
     layer = found.layers[path]
-    known = {each.name: each.value for each in layer.why}
     longest = int(layer.curve.attrs["window"]) - 1 if layer.curve is not None else 0
-    values = {"layer": path, "factor": number(known["growth"]), "lag": longest}
+    values = {"layer": path, "factor": number(layer.evidence["growth"].value), "lag": longest}
     if has_risen((*asked.losses, found.loss)):
         return phrase("exploding_loss", **values, times=number(found.loss / asked.losses[0]))
     key = "optimizer" if asked.optimizer.is_known else "optimizer_assumed"
     optimizer = phrase(key, rate=number(asked.optimizer.rate))
-    return phrase("exploding_step", **values, optimizer=optimizer, step=number(known["step"]))
+    return phrase("exploding_step", **values, optimizer=optimizer, step=number(layer.evidence["step"].value))
 
 
 def _growth_sentences(found: Results, asked: Asked) -> Iterator[str]:
     """Explain why gradients that grow are no fault here, for the layer with the largest."""
-    known = {path: {one.name: one for one in each.why} for path, each in found.layers.items()}
+    known = {path: each.evidence for path, each in found.layers.items()}
     grown = {path: each["growth"].value for path, each in known.items() if "growth" in each}
     for path in sorted(grown, key=lambda each: -grown[each])[:1]:
         step = known[path].get("step") if asked.optimizer.is_known else None

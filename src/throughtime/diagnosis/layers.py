@@ -16,7 +16,7 @@ import xarray as xr
 from throughtime._errors import DiagnosticError, LossError
 from throughtime._inputs import structures
 from throughtime._inputs.batch import Batch
-from throughtime._tree import reads_many_steps, states
+from throughtime._tree import reads_many_steps, state_gradients
 from throughtime._vocabulary import CERTIFICATES, WEIGHTS
 from throughtime.diagnostics.lags import valid_steps
 from throughtime.diagnostics.state_jacobian import OPTIONAL
@@ -48,7 +48,7 @@ def recurrent_layers(tree: xr.DataTree) -> dict[str, xr.Dataset]:
 
 
 def _is_recurrent(leaf: xr.Dataset) -> bool:
-    of_states = [f"{state}_gradient" for state in states(leaf)]
+    of_states = state_gradients(leaf)
     signs = ["hidden", "lag_matrix", "gate_activation", *of_states, "recurrent_kernel"]
     signs += ["lag_ratio", *(f"{name}_norm" for name in of_states)]  # in a run that does not keep vectors
     return any(name in leaf for name in signs) or "missing_inside" in leaf.attrs
@@ -163,7 +163,7 @@ def has_loss_per_step(
 
 def level(leaf: xr.Dataset) -> str:
     """Return the level at which a layer was recorded."""
-    names = (f"{state}_gradient_norm" for state in states(leaf))
+    names = (f"{name}_norm" for name in state_gradients(leaf))
     if any("sample" in leaf[name].dims for name in names if name in leaf):
         return TIMESTEP
     return SUMMARY if "lag_ratio" in leaf else FULL
@@ -171,10 +171,9 @@ def level(leaf: xr.Dataset) -> str:
 
 def variables_to_read(leaf: xr.Dataset) -> list[str]:
     """List the variables that reach, share and horizon need, and weights, which may be broken."""
-    of_states = [f"{state}_gradient" for state in states(leaf)]
     read = [*_SCALARS, *("valid", "lag_matrix", "lag_ratio", "input", "hidden")]
     read += [*LAG_INTERVAL, *USE, *LAST_STEP, *OPTIONAL]
-    read += [name for base in (*_READ, *of_states, *WEIGHTS) for name in (base, f"{base}_norm")]
+    read += [name for base in (*_READ, *state_gradients(leaf), *WEIGHTS) for name in (base, f"{base}_norm")]
     return [name for name in read if name in leaf]
 
 
@@ -183,7 +182,7 @@ def as_captured(leaf: xr.Dataset) -> xr.Dataset:
     if level(leaf) != TIMESTEP:
         return leaf
     variables = {name: leaf[name] for name in (*_SCALARS, "valid") if name in leaf}
-    for name in (*_READ, *(f"{state}_gradient" for state in states(leaf))):
+    for name in (*_READ, *state_gradients(leaf)):
         norms = leaf.get(f"{name}_norm")
         if norms is None or "sample" not in norms.dims:
             continue
@@ -193,7 +192,7 @@ def as_captured(leaf: xr.Dataset) -> xr.Dataset:
     captured = xr.Dataset(variables, attrs=leaf.attrs)
     if not all(name in leaf for name in LAST_STEP) or not reads_many_steps(captured):
         return captured
-    joint, *others = (f"{state}_gradient" for state in states(leaf))
+    joint, *others = state_gradients(leaf)
     norms, variables["step_contribution"] = (leaf[name].fillna(0.0) for name in LAST_STEP)
     variables[joint] = norms.expand_dims(unit=1, axis=-1)
     variables |= {name: xr.zeros_like(variables[joint]) for name in others}

@@ -15,7 +15,7 @@ import xarray as xr
 from scipy.stats import DegenerateDataWarning
 
 from throughtime._errors import DiagnosticError, SchemaError, ThroughTimeError
-from throughtime._tree import reads_many_steps, states
+from throughtime._tree import reads_many_steps, state_gradients
 from throughtime._vocabulary import reason_key
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import (
@@ -59,7 +59,7 @@ class Signal:
 
 def why_no_gradient(layer: xr.Dataset) -> str:
     """Return the reason why a layer has no state gradients; empty if it has."""
-    name = f"{states(layer)[0]}_gradient"
+    name = state_gradients(layer)[0]
     if "lag_matrix" in layer or name in layer:
         return ""
     key = reason_key("hidden_gradient", layer.attrs)

@@ -22,7 +22,18 @@ from . import causes, integrity, measure
 from .conclude import decide, sentences_of, sentences_without_use, sizes_of, verdict_of, with_remedies
 from .diagnosis import Diagnosis
 from .layers import USE, find_nonfinite
-from .results import NAN, NOT_MEASURED, UNCLEAR, Answer, Asked, Evidence, LayerDiagnosis, Results, Verdict
+from .results import (
+    NAN,
+    NOT_MEASURED,
+    UNCLEAR,
+    Answer,
+    Asked,
+    Evidence,
+    LayerDiagnosis,
+    Results,
+    Verdict,
+    steps_of,
+)
 from .use import use_answer
 from .words import join_words, number, phrase
 
@@ -161,8 +172,8 @@ def _ends(leaf: xr.Dataset) -> list[Any]:
 def _horizon_interval(leaf: xr.Dataset) -> tuple[float, float]:
     """Return the lags at which the ends of the interval fall below the threshold; infinite if none does."""
     ends = map(horizon_of, _ends(leaf))
-    numbers = [NAN if end == NOT_MEASURED else np.inf if end[0] == "≥" else float(end) for end in ends]
-    return numbers[0], numbers[1]
+    low, high = (np.inf if end.startswith("≥") else steps_of(end) for end in ends)
+    return low, high
 
 
 def _curve(leaf: xr.Dataset) -> xr.Dataset:
