@@ -281,7 +281,6 @@ PRODUCED = {
         Model(decaying(), [0, 0, 0, 0.5], noise=1.0, seed=4), dependency_length=3
     ),
     "idle": lambda _: printed(Model(decaying(), [0.2], noise=1.0, seed=2), dependency_length=3),
-    "cut_windows": lambda patch: per_step(patch, refused=False, cut=True),
     "no_gradient": lambda _: printed(changed(decaying(), hidden_gradient=None)),
     "use_unclear": lambda _: printed(
         Model(decaying(), [1, 0, 0, 0, 0.1], noise=1.0, seed=1), dependency_length=3

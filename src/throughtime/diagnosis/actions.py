@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from throughtime._vocabulary import CLASSES
 from throughtime.adapters.optimizer import OptimizerStep
-from throughtime.diagnostics.thresholds import FAINT, MOSTLY
+from throughtime.diagnostics.thresholds import FAINT
 
 from . import causes
-from .results import NO, UNCLEAR, Evidence, LayerDiagnosis, Remedy, Results, Verdict
+from .results import NO, UNCLEAR, LayerDiagnosis, Remedy, Results, Verdict
 from .words import phrase
 
 _Code = Mapping[str, Mapping[str, str]]  # by framework and remedy
@@ -67,8 +67,9 @@ def actions(found: Results) -> Iterator[Action]:
     if found.dependency_length is not None:
         yield from advised
     is_plain = not found.remedies and not found.is_solved and not is_harmed and not found.uses_newest_alone
-    if found.verdict is Verdict.UNUSED and is_plain and not _is_dead(found.why):
-        yield Action(_TEXTS["unused"].format(lag=found.lag))
+    if found.verdict is Verdict.UNUSED and is_plain and "dead" not in {each.name for each in found.why}:
+        key = "unused_if_bad" if found.is_solved is None else "unused"
+        yield Action(_TEXTS[key].format(lag=found.lag))
 
 
 def _kept(found: Results) -> Iterator[Action]:
@@ -115,12 +116,8 @@ def _conditional_remedies(found: Results) -> Iterator[Remedy]:
 def _remedies_of(found: Results, layer: LayerDiagnosis) -> Iterator[Remedy]:
     if layer.verdict is Verdict.UNSTABLE:
         yield from causes.of_kernel(layer)
-    elif layer.reach.answer == NO or layer.reach.value < FAINT or _is_dead(layer.why):
+    elif layer.reach.answer == NO or layer.reach.value < FAINT or "dead" in {each.name for each in layer.why}:
         yield from causes.remedies(layer, Verdict.NO_EVIDENCE, found.lag, OptimizerStep())
-
-
-def _is_dead(why: Sequence[Evidence]) -> bool:
-    return any(each.name == "dead" and each.value >= MOSTLY for each in why)
 
 
 def _action(found: Results, remedy: Remedy, condition: str = "") -> Action:
@@ -163,7 +160,8 @@ def _lines(found: Results, remedy: Remedy, framework: str) -> tuple[str, ...]:
 
 
 def _clipping_lines(found: Results, lines: tuple[str, ...]) -> tuple[str, ...]:
-    limits = [one.value for each in found.layers.values() for one in each.why if one.name == "clip_norm"]
+    norms = [each.evidence.get("clip_norm") for each in found.layers.values()]
+    limits = [each.value for each in norms if each is not None]
     limit, origin = "1.0", "about the usual norm of the gradient"
     if limits:
         limit, origin = f"{min(limits):.15g}", "follows from your learning rate"

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._errors import ThroughTimeError
-from throughtime._tree import states
+from throughtime._tree import state_gradients
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import recurrent_spectrum, saturation, timescale
 from throughtime.diagnostics.lyapunov_spectrum import of_few_samples
@@ -135,38 +135,30 @@ def _floor(layer: xr.Dataset, epsilon: float | None) -> Iterator[Evidence]:
 
 
 def _cut(layer: xr.Dataset) -> Iterator[Evidence]:
-    """Report the nearest edge between windows that no gradient crosses, in steps from the end."""
-    name = f"{states(layer)[0]}_gradient"
+    """Report the nearest edge between windows that no gradient crosses, in steps from the end or a loss."""
+    name = state_gradients(layer)[0]
     if "call" not in layer.coords or name not in layer:
         return
+    call = layer["call"].values
     if "lag_matrix" in layer:
-        yield from _cut_windows(layer)
-        return
-    arrives = (layer[name] != 0).any([dim for dim in layer[name].dims if dim != "time"]).values
-    edges = np.flatnonzero(np.diff(layer["call"].values)) + 1  # the first steps of windows
-    cut = [int(edge) for edge in edges if arrives[edge] and not arrives[:edge].any()]
+        later = call[layer["loss_time"].values][:, None] > call
+        norms = layer["lag_matrix"].transpose("sample", "loss_time", "time").values
+        cut = [int(np.bincount(call).max())] * bool(later.any() and norms.any() and not norms[:, later].any())
+    else:
+        arrives = (layer[name] != 0).any([dim for dim in layer[name].dims if dim != "time"]).values
+        edges = map(int, np.flatnonzero(np.diff(call)) + 1)  # the first steps of windows
+        cut = [len(call) - edge for edge in edges if arrives[edge] and not arrives[:edge].any()]
     if cut:
-        lag = layer.sizes["time"] - cut[0]
-        yield Evidence("cut", lag, phrase("cut", lag=lag))
-
-
-def _cut_windows(layer: xr.Dataset) -> Iterator[Evidence]:
-    call = layer["call"]
-    crosses = call.sel(time=layer["loss_time"].values).values[:, None] > call.values
-    if crosses.any() and not (layer["lag_matrix"] != 0).any("sample").values[crosses].any():
-        steps = int(np.bincount(call.values).max())
-        yield Evidence("cut", steps, phrase("cut_windows", lag=steps))
+        yield Evidence("cut", cut[0], phrase("cut", lag=cut[0]))
 
 
 def _dead(layer: xr.Dataset) -> Iterator[Evidence]:
     """Report units that do not react to inputs that differ: those of a dead relu, and saturated ones."""
     if not {"hidden", "input"} <= {*layer.data_vars}:
         return
-    of_units, given = (
-        np.ptp(layer[name].transpose("sample", ...).values, axis=0) for name in ("hidden", "input")
-    )
-    share = float((of_units.max(axis=0) <= _STILL * is_bounded(layer.attrs)).mean())
-    if given.any() and share >= _WORTH_NAMING:
+    spread, given = (np.ptp(layer[name].transpose("sample", ...).values, 0) for name in ("hidden", "input"))
+    share = float((spread.max(axis=0) <= _STILL * is_bounded(layer.attrs)).mean())
+    if given.any() and share >= MOSTLY:
         yield Evidence("dead", share, phrase("dead", share=f"{share:.0%}"))
 
 
@@ -179,7 +171,7 @@ def remedies(
     layer: LayerDiagnosis, verdict: Verdict, lag: int | None, optimizer: OptimizerStep
 ) -> Iterator[Remedy]:
     """Yield the remedies for one layer; `lag` is None unless the task needs it and is not solved."""
-    known = {each.name: each for each in layer.why}
+    known = layer.evidence
     throws = optimizer.is_known and "step" in known and known["step"].value >= THROWN
     if "growth" in known and (verdict is Verdict.UNSTABLE or throws):
         if not optimizer.clips:
@@ -193,7 +185,7 @@ def remedies(
         yield remedy("remedy_frozen", known["frozen"].text)
     elif cut is not None and cut.value <= lag:
         yield remedy("remedy_window", cut.text, lag=lag, s="s")
-    elif dead is not None and dead.value >= MOSTLY:
+    elif dead is not None:
         yield remedy("remedy_dead", dead.text)
     else:
         yield from _for_memory(layer, known, lag)
@@ -218,8 +210,7 @@ def _for_memory(layer: LayerDiagnosis, known: Mapping[str, Evidence], lag: int) 
 
 def of_kernel(layer: LayerDiagnosis) -> Iterator[Remedy]:
     """Yield the remedy for a recurrent kernel that makes gradients grow, by Lyapunov exponent or radius."""
-    known = {each.name: each for each in layer.why}
-    is_simple = layer.kind == "simple_rnn"
+    known, is_simple = layer.evidence, layer.kind == "simple_rnn"
     radius = known.get("spectrum")
     grows = known.get("lyapunov", Evidence("", radius.value - 1 if radius and is_simple else 0.0, ""))
     if grows.value > 0:
