@@ -9,12 +9,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from .structure import is_packed
+
+if TYPE_CHECKING:
+    from .kernels import InnerLayer
+    from .layout import Layout
 
 # Operations that give a tensor another shape and leave its values and gradients alone.
 Function = Callable[..., Any]  # a forward, a kernel
@@ -73,6 +77,7 @@ class Leaving:
 class Step:
     """One call: arguments, results and what `mark` names in it; of a cell weights and their marks.
 
+    `layers` and `layout` are those of a fused recurrent layer, whose call may have many steps of time.
     `rows` has its samples by their place in the first call of a loop, once some have left, `places` by their
     place in the call before; `indices` is the shape of the first integer tensor among the arguments.
     """
@@ -86,6 +91,8 @@ class Step:
     rows: torch.Tensor | None = None
     places: torch.Tensor | None = None
     indices: tuple[int, ...] = ()
+    layers: tuple[InnerLayer, ...] = ()
+    layout: Layout | None = None
 
     def edges(self) -> Iterator[GradientEdge]:
         """Give every place whose gradient is of interest."""

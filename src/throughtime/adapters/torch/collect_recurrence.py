@@ -42,6 +42,10 @@ Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
 class Leaf:
     """Reads one recurrence."""
 
+    inner: int | None = None  # number among the layers of a fused one
+    directions: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()  # of windows of time
+
     def __init__(self, done: Pass, call: Call, recurrence: Recurrence) -> None:
         self.done, self.call, self.recurrence = done, call, recurrence
         self.steps, self.states = recurrence.steps, recurrence.states
@@ -56,16 +60,18 @@ class Leaf:
         if len(self.steps) > 1 and {"reset", "carried_gradient"} & wanted:
             arrays |= self._transitions()
         own, unreached = self._own()
-        inside = (self._inside(),) if self.done.wants_inside or "certificate" in wanted else ()
+        inside = tuple(self._inside()) if self.done.wants_inside else ()
         return LayerRecord(
-            path=self.call.path(),
+            path=self.call.path(self.inner),
             kind=self.call.kind,
             arrays={**arrays, **own},
+            directions=self.directions,
             flags=self._flags(),
             missing={name: why for name, why in self.missing.items() if name in wanted} | unreached,
             inside=inside,
             states=tuple(state.name for state in self.states) if self.call.kind == "rnn" else (),
             dims=self.dims,
+            windows=self.lengths,
         )
 
     def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
@@ -157,7 +163,7 @@ class Leaf:
 
     # States.
 
-    def _inside(self) -> DirectionRecord | SolvedRecord:
+    def _inside(self) -> Iterator[DirectionRecord | SolvedRecord]:
         arrays: dict[str, Array] = {}
         for state in self.states:
             arrays[state.name] = self._series(step.leaving[state.place].plain for step in self.steps)
@@ -174,7 +180,7 @@ class Leaf:
         ours, theirs = (
             graph.transported(self.recurrence, self.done.gradients) if self.done.has_labels else (None, None)
         )
-        return SolvedRecord(
+        yield SolvedRecord(
             arrays={**arrays, **marked.arrays, **({} if ours is None else {"input_gradient": ours})},
             weight_gradients={},
             input_gradient=theirs,
@@ -239,8 +245,7 @@ class Leaf:
 
     @cached_property
     def _crossings(self) -> graph.Transitions:
-        states = [(state.argument, state.place) for state in self.states]
-        return graph.between(self.steps, states, self.done.gradients)
+        return graph.between(self.recurrence, self.done.gradients)
 
     @cached_property
     def _through(self) -> graph.Through:
@@ -256,8 +261,7 @@ class CellLeaf(Leaf):
 
     def __init__(self, done: Pass, call: Call, recurrence: Recurrence) -> None:
         super().__init__(done, call, recurrence)
-        loops = (one.recurrence for one in done.calls_of(call) if one.recurrence is not None)
-        self._every = [step for one in loops for step in one.steps]
+        self._every = done.steps_of(call)
         recurrence.taken = taken_by(self._every)
 
     def _flags(self) -> dict[str, Attribute]:
@@ -273,13 +277,13 @@ class CellLeaf(Leaf):
         marks = list(zip(*(step.marked for step in self._every), strict=True))
         return self.done.weights(self.call.kind, self.steps[-1].weights, marks)
 
-    def _inside(self) -> DirectionRecord:
+    def _inside(self) -> Iterator[DirectionRecord]:
         # A parametrization computes a weight anew for each call; else all calls share its mark.
         marks = zip(*(step.marked for step in self.steps), strict=True)
         of_cell, gradients = self.done.used(self.call.kind, self.steps[-1].weights, marks)
         total = [[step.leaving[0].edge] for step in self.steps]  # dL/dh handed out, of all who take it
         given = ([step.entering[state.argument].given for step in self.steps] for state in self.states)
-        return DirectionRecord(
+        yield DirectionRecord(
             weights=of_cell,
             weight_gradients=gradients,
             inputs=self.outside["input"],

@@ -6,7 +6,7 @@ The certificate of the loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,9 +16,10 @@ from torch.autograd.graph import GradientEdge
 
 from throughtime.adapters.records import Array
 
-from .calls import Entering, Key, Step
+from .calls import Entering, Step
 from .marks import Gradients, flattened, sum_of
 from .recurrence import Recurrence
+from .staying import State
 from .structure import numpy
 
 _CHECKED = 5  # calls of a loop
@@ -32,7 +33,7 @@ class Crossing:
 
     `plain` is what the first call made, `handed_out` the edge of its copy, `given` what the second call took,
     `gradient` dL/dgiven through it. It `is_unchanged` if it is the very tensor handed out. `places` are those
-    of the samples that continue, if some have left.
+    of the samples that continue, along `axis`, if some have left.
     """
 
     plain: torch.Tensor
@@ -41,34 +42,36 @@ class Crossing:
     gradient: torch.Tensor | None
     is_unchanged: bool
     places: torch.Tensor | None
+    axis: int
 
     @property
     def is_same(self) -> bool:
         """Whether the samples that continue have their state as it was handed out, and its whole gradient."""
         if self.is_unchanged or not self.given.requires_grad:
             return True
-        plain, ramp = self.plain.detach(), _ramp(self.given)
+        plain, ramp = self.plain.detach().movedim(self.axis, 0), _ramp(self.given)
         places = ... if self.places is None else self.places.to(plain.device)
-        if not torch.equal(self.given.detach(), plain[places]):
+        if not torch.equal(self.given.detach().movedim(self.axis, 0), plain[places]):
             return False
         (back,), whole = _back([(self.given, ramp)], [self]), torch.zeros_like(plain)
-        whole[places] = ramp
-        return back is not None and torch.equal(back, whole)
+        whole[places] = ramp.movedim(self.axis, 0)
+        return back is not None and torch.equal(back.movedim(self.axis, 0), whole)
 
 
 Transitions = Sequence[Sequence[Crossing]]  # between each call and the next, of every state
 
 
-def between(steps: Sequence[Step], states: Iterable[tuple[Key, int]], gradients: Gradients) -> Transitions:
-    """List the crossings of all states, each an argument and a place among the results, between all calls."""
-    return [[_crossing(*pair, *state, gradients) for state in states] for pair in pairwise(steps)]
+def between(recurrence: Recurrence, gradients: Gradients) -> Transitions:
+    """List the crossings of all states between all calls."""
+    pairs = pairwise(recurrence.steps)
+    return [[_crossing(*pair, state, gradients) for state in recurrence.states] for pair in pairs]
 
 
-def _crossing(before: Step, after: Step, argument: Key, place: int, gradients: Gradients) -> Crossing:
-    left, entered = before.leaving[place], after.entering[argument]
+def _crossing(before: Step, after: Step, state: State, gradients: Gradients) -> Crossing:
+    left, entered = before.leaving[state.place], after.entering[state.argument]
     is_unchanged = entered.taken is left.plain
     back = gradients.tensor(entered.mark)
-    return Crossing(left.plain, left.copy, entered.given, back, is_unchanged, after.places)
+    return Crossing(left.plain, left.copy, entered.given, back, is_unchanged, after.places, state.axis)
 
 
 Through = Sequence[Sequence[torch.Tensor | None]]

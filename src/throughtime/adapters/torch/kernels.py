@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,22 +15,21 @@ from . import recurrence
 from .calls import Calls, Function, Step
 from .layout import Dense, Layout, Packed
 from .marks import INPUT, OUTPUT, STATE, WEIGHT, Marks
-from .staying import why_it_ends
+from .recurrence import Recurrence, states_of_kernel
+from .staying import State, why_it_ends
 from .structure import ordinary
-
-if TYPE_CHECKING:
-    from .passes import Call
 
 _VF = torch._VF
 Mark = Callable[[str, torch.Tensor], torch.Tensor]
-CELLS = {
+_FUSED = {_VF.lstm: "lstm", _VF.gru: "gru", _VF.rnn_tanh: "simple_rnn", _VF.rnn_relu: "simple_rnn"}
+KINDS = {
+    **_FUSED,
     _VF.lstm_cell: "lstm",
     _VF.gru_cell: "gru",
     _VF.rnn_tanh_cell: "simple_rnn",
     _VF.rnn_relu_cell: "simple_rnn",
 }
 _OF_FORWARDS: dict[object, Function] = {nn.LSTMCell.forward: _VF.lstm_cell, nn.GRUCell.forward: _VF.gru_cell}
-KINDS = {_VF.lstm: "lstm", _VF.gru: "gru", _VF.rnn_tanh: "simple_rnn", _VF.rnn_relu: "simple_rnn"}
 
 
 @dataclass(frozen=True)
@@ -190,47 +189,47 @@ class Windows:
     """All calls of one layer or cell during a pass; `calls` has the states given and handed out."""
 
     calls: Calls
-    _last: dict[int, tuple[Mark, Call | None]] = field(default_factory=dict)  # sequences by their last call
+    # Sequences, and marks of their weights, by the latest call.
+    _last: dict[int, tuple[Recurrence, Mark]] = field(default_factory=dict)
 
     def run(
-        self, asked: Arguments, marks: Marks
-    ) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...], Step, Call | None]:
-        """Compute what the kernel would; returns more than `run`: the step, and what was noted before it."""
-        step = Step(len(self.calls.steps))
-        entering = self._enter(step, asked.states)
-        can_go_on = isinstance(asked.layout, Dense) and not asked.is_bidirectional
-        shared, first = self._continued(step, self._source(step, by_values=True) if can_go_on else -1, marks)
-        layers, (output, *states) = run(replace(asked, states=entering), shared)
-        return layers, (output, *self.calls.hand_out(step, states)), step, first
-
-    def step(
-        self, kernel: Function, arguments: tuple[Any, ...], marks: Marks
-    ) -> tuple[Any, Step, Call | None]:
-        """Compute what the kernel of a cell would; returns that, and the last two of what `run` returns."""
+        self, kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None, marks: Marks
+    ) -> tuple[Any, Recurrence]:
+        """Compute what a kernel would; returns that, and the sequence whose latest call this is."""
+        if kernel in _FUSED:
+            return self._fused(read(kernel, arguments, order), marks)
         data, states, *weights = arguments
-        step = Step(len(self.calls.steps))
-        before = self._enter(step, states if isinstance(states, (tuple, list)) else (states,))
-        shared, first = self._continued(step, self._source(step, by_values=False), marks)
+        states = states if isinstance(states, (tuple, list)) else (states,)
+        step, before, loop, mark = self._next(states, marks, can_go_on=True, is_fused=False)
         step.weights = tuple(weight for weight in weights if weight is not None)
-        step.marked = tuple(shared(WEIGHT, weight) for weight in step.weights)
+        step.marked = tuple(mark(WEIGHT, weight) for weight in step.weights)
         entering = self.calls.enter(step, ("input",), ordinary(data))
         results = kernel(entering, before if len(before) > 1 else before[0], *step.marked)
         out = self.calls.hand_out(step, results if isinstance(results, tuple) else (results,))
-        return tuple(out) if len(out) > 1 else out[0], step, first
+        return tuple(out) if len(out) > 1 else out[0], loop
 
-    def _enter(self, step: Step, states: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        pairs = enumerate(map(ordinary, states))
-        return tuple(self.calls.enter(step, ("states", str(place)), one) for place, one in pairs)
+    def _fused(self, asked: Arguments, marks: Marks) -> tuple[tuple[torch.Tensor, ...], Recurrence]:
+        can_go_on = isinstance(asked.layout, Dense) and not asked.is_bidirectional
+        step, before, loop, mark = self._next(asked.states, marks, can_go_on=can_go_on, is_fused=True)
+        step.layout = asked.layout
+        step.layers, (output, *states) = run(replace(asked, states=before), mark)
+        return (output, *self.calls.hand_out(step, states)), loop
 
-    def _continued(self, step: Step, source: int, marks: Marks) -> tuple[Mark, Call | None]:
-        self._last[step.order] = self._last.pop(source, (_sharing(marks), None))
-        return self._last[step.order]
+    def _next(
+        self, states: Sequence[torch.Tensor], marks: Marks, *, can_go_on: bool, is_fused: bool
+    ) -> tuple[Step, tuple[torch.Tensor, ...], Recurrence, Mark]:
+        """Begin a call: its step, the states it reads, its sequence, and how weights are marked in this."""
+        step, pairs = Step(len(self.calls.steps)), enumerate(map(ordinary, states))
+        entering = tuple(self.calls.enter(step, ("states", str(place)), one) for place, one in pairs)
+        known = states_of_kernel(len(entering), axis=int(is_fused))
+        source = self._source(step, known, by_values=is_fused) if can_go_on else -1
+        # Samples that have left are as padding of a packed sequence: 0.
+        loop, mark = self._last.pop(source, (Recurrence([], known, blank=0.0), _sharing(marks)))
+        loop.steps.append(step)
+        self._last[step.order] = loop, mark
+        return step, entering, loop, mark
 
-    def begin(self, step: Step, noted: Call) -> None:
-        """Keep what the calls that continue from this one are handed."""
-        self._last[step.order] = self._last[step.order][0], noted
-
-    def _source(self, step: Step, *, by_values: bool) -> int:
+    def _source(self, step: Step, states: Sequence[State], *, by_values: bool) -> int:
         """Find the call whose states this one starts from; -1 where it starts anew."""
         if not self.calls.steps:
             return -1
@@ -239,7 +238,6 @@ class Windows:
             links = recurrence.links_of(self.calls, step, (), by_values=by_values)
             sources = {link.source for link in links}
         source = max(sources, default=-1)
-        if source not in self._last:
+        if source not in self._last or why_it_ends(self.calls.steps[source], step, states):
             return -1
-        before = self.calls.steps[source]
-        return -1 if why_it_ends(before, step, recurrence.states_of_cell(len(before.leaving))) else source
+        return source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch.autograd.graph import Node
@@ -14,8 +14,6 @@ from throughtime.adapters.records import UNREACHED, Array
 from . import weights
 from .calls import Named, Step
 from .find import Found
-from .kernels import InnerLayer
-from .layout import Layout
 from .marks import Gradients
 from .recurrence import Recurrence
 from .structure import numpy
@@ -27,28 +25,22 @@ STATES_ONLY = (
 
 @dataclass
 class Call:
-    """One call of one watched layer, or of a cell: one sequence of its calls.
+    """One call of one watched layer; of a recurrent one the sequence of its calls, `recurrence`.
 
-    `number` counts the calls of the layer from 1, `order` all calls as they come. `kind`, `layout` and
-    `layers` are those of a fused recurrent layer, `step` has the states that it was given and handed out, and
-    `windows` later calls, each of which starts from the states of the one before. `recurrence` has the calls
-    of a cell, or of a module that is called again with what it returned. `output` marks the first tensor that
-    another layer returns. With `is_beside` the layer's content has leaves below its path, so that its leaf
-    stands beside it. `autocast` is the precision that autocast computes in; empty where it is off.
-    `is_cut` if the model calls it under `torch.no_grad`, so that training gives it no gradient.
+    `number` counts the calls of the layer from 1, `order` all calls as they come. `output` marks the first
+    tensor that a layer returns which is not recurrent. With `is_beside` the layer's content has leaves below
+    its path, so that its leaf stands beside it. `autocast` is the precision that autocast computes in; empty
+    where it is off. `is_cut` if the model calls it under `torch.no_grad`, so that training gives it no
+    gradient.
     """
 
     entry: Found
     number: int
     kind: str = ""
-    layout: Layout | None = None
-    layers: tuple[InnerLayer, ...] = ()
     output: torch.Tensor | None = None
     activation: str = "tanh"
     autocast: str = ""
     is_cut: bool = False
-    step: Step | None = None
-    windows: list[Call] = field(default_factory=list)
     recurrence: Recurrence | None = None
     order: int = 0
     is_beside: bool = False
@@ -64,16 +56,14 @@ class Call:
 
     @property
     def steps(self) -> list[Step]:
-        """Inputs and results of each window of a layer, or of each call of a loop."""
-        windows = [one.step for one in (self, *self.windows) if one.step is not None]
-        return windows if self.recurrence is None else [*windows, *self.recurrence.steps]
+        """Each call of a sequence."""
+        return [] if self.recurrence is None else self.recurrence.steps
 
     def handed_out(self) -> Iterator[Node | None]:
-        """Give the nodes of what a recurrent layer, or a sequence of a cell's calls, has handed out."""
+        """Give the nodes of what a recurrent layer has handed out."""
         for step in self.steps:
             yield from (one.copy.node for one in step.leaving.values() if one.copy is not None)
-        for one in (self, *self.windows):
-            yield from (layer.output.grad_fn for layer in one.layers)
+            yield from (layer.output.grad_fn for layer in step.layers)
 
 
 @dataclass(frozen=True)
@@ -101,9 +91,9 @@ class Pass:
         """Whether anything inside recurrent layers was asked for."""
         return bool(self.wanted & (INSIDE | {"carried_gradient"}))
 
-    def calls_of(self, call: Call) -> list[Call]:
-        """List all calls of one layer."""
-        return [one for one in self.calls if one.entry.layer is call.entry.layer]
+    def steps_of(self, call: Call) -> list[Step]:
+        """List the calls in all sequences of one layer."""
+        return [step for one in self.calls if one.entry.layer is call.entry.layer for step in one.steps]
 
     def weights(
         self,

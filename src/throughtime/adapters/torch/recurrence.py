@@ -43,7 +43,8 @@ class Recurrence:
     @cached_property
     def rows(self) -> list[torch.Tensor]:
         """Samples of each call if some leave, which come first in every tensor then; else nothing."""
-        whole = torch.arange(len(self.steps[0].leaving[self.states[0].place].plain))
+        first = self.states[0]
+        whole = torch.arange(self.steps[0].leaving[first.place].plain.shape[first.axis])
         has_left = any(step.rows is not None for step in self.steps)
         return [whole if step.rows is None else step.rows for step in self.steps] if has_left else []
 
@@ -82,7 +83,7 @@ class Recurrence:
         if not self.rows:
             return ordered
         rows = self.rows[number].to(ordered.device)
-        return ordered.new_zeros(self.samples, *ordered.shape[1:]).index_copy(0, rows, ordered)
+        return ordered.new_zeros(len(self.rows[0]), *ordered.shape[1:]).index_copy(0, rows, ordered)
 
     def series(self, tensors: Iterable[torch.Tensor | None]) -> torch.Tensor:
         """Stack a tensor of each call, (sample, call, …): None is 0, a sample that has left `blank`."""
@@ -117,15 +118,10 @@ class Recurrence:
         return [*uses, *self.taken.get(id(plain), ())]
 
 
-def of_cell(step: Step) -> Recurrence:
-    """Begin the sequence of one of torch's cells."""
-    return Recurrence([], states_of_cell(len(step.leaving)), blank=0.0)  # as at padding of a packed sequence
-
-
 @cache
-def states_of_cell(count: int) -> tuple[State, ...]:
-    """Name the states of one of torch's cells: they come out in the order in which they go in."""
-    return tuple(State(_name(place), ("states", str(place)), place) for place in range(count))
+def states_of_kernel(count: int, axis: int) -> tuple[State, ...]:
+    """Name the states of one of torch's kernels: they come out in the order in which they go in."""
+    return tuple(State(_name(place), ("states", str(place)), place, axis) for place in range(count))
 
 
 def find(

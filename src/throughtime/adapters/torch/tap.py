@@ -7,6 +7,7 @@ around it: packing, states, a subclass's own forward.
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -54,7 +55,9 @@ class Recorder:
         self.unfit = ""  # what the first recurrent layer that cannot be meant so was called with
         self._marks = marks
         self._entries = {id(entry.layer): entry for entry in found}
-        self._windows: dict[int, kernels.Windows] = {}
+        self._windows = defaultdict[int, kernels.Windows](
+            lambda: kernels.Windows(calls.Calls(("states",), copies=self._copies))
+        )
 
     def watch(self, model: nn.Module) -> None:
         """Wrap the forward of every watched layer; whoever calls this puts the attributes back."""
@@ -104,13 +107,13 @@ class Recorder:
     @property
     def has_loops(self) -> bool:
         """Whether any layer was called again with what it returned."""
-        return any(call.recurrence or call.windows for call in self.calls)
+        return any(len(call.steps) > 1 for call in self.calls)
 
     def close(self) -> None:
         """Record nothing more: what runs again later (checkpointing) has to run as it did, unseen."""
         self._is_open = False
         self._marks = self._marks.anew()
-        self._windows = {}
+        self._windows.clear()
 
     @property
     def sizes(self) -> list[int]:
@@ -138,7 +141,7 @@ class Recorder:
     def _returned(self, entry: Found, result: T) -> T:
         """Mark the first tensor that a layer returns, and pass a copy in its place."""
         tensor = next(iter(structure.tensors(result)), None)
-        call = self._new_call(entry, None, tensor)
+        call = self._new_call(entry, tensor)
         if tensor is None:
             return result
         if self._is_open:
@@ -188,8 +191,7 @@ class Recorder:
 
     def named_outside(self) -> list[calls.Named]:
         """List what `mark` names outside of every recurrence."""
-        each = (step for call in self.calls if call.recurrence for step in call.recurrence.steps)
-        inside = {id(one) for step in each for one in step.named.values()}
+        inside = {id(one) for call in self.calls for step in call.steps for one in step.named.values()}
         return [one for one in self.named if id(one) not in inside]
 
     def edges(self, found: Sequence[Found]) -> list[GradientEdge]:
@@ -210,7 +212,7 @@ class Recorder:
                 return forward(*arguments, **keywords)
             if not keywords and (kernel := kernels.of_cell(forward, arguments)) is not None:
                 weights = module.weight_ih, module.weight_hh, module.bias_ih, module.bias_hh
-                return self.step(entry, kernel, (*arguments, *weights))
+                return self.run(entry, kernel, (*arguments, *weights))
             with _Kernels(self, entry, getattr(given, "unsorted_indices", None)):
                 return forward(*arguments, **keywords)
 
@@ -229,52 +231,26 @@ class Recorder:
             self.time_major = tuple(given.shape[:2])
         self.meter.add(module, given, samples=self.sizes[0], is_watched=is_watched)
 
-    def fused(
-        self, entry: Found, kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None
+    def run(
+        self, entry: Found, kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None = None
     ) -> object:
-        """Run a layer's kernel in parts."""
+        """Run a layer's kernel in parts, or one step of a cell."""
         with _gradients_on():
-            asked = kernels.read(kernel, arguments, order)
-            calls = self._noted(entry)
-            layers, result, step, first = calls.run(asked, self._marks)
-        call = self._new_call(entry, kernel, asked.data, first)
-        call.layout, call.layers, call.step = asked.layout, layers, step
-        if first is None:
-            calls.begin(step, call)
+            result, loop = self._windows[id(entry.layer)].run(kernel, arguments, order, self._marks)
+        if len(loop.steps) == 1:
+            call = self._new_call(entry, arguments[0])
+            call.kind, call.recurrence = kernels.KINDS[kernel], loop
+            call.activation = "relu" if kernel in (torch._VF.rnn_relu, torch._VF.rnn_relu_cell) else "tanh"
         return result
 
-    def _noted(self, entry: Found) -> kernels.Windows:
-        new = kernels.Windows(calls.Calls(("states",), copies=self._copies))
-        return self._windows.setdefault(id(entry.layer), new)
-
-    def step(self, entry: Found, kernel: Function, arguments: tuple[Any, ...]) -> object:
-        """Run one step of a cell."""
-        noted = self._noted(entry)
-        with _gradients_on():
-            result, step, first = noted.step(kernel, arguments, self._marks)
-        if first is None:
-            first = self._new_call(entry, kernel, arguments[0])
-            first.recurrence = recurrence.of_cell(step)
-            noted.begin(step, first)
-        assert first.recurrence is not None
-        first.recurrence.steps.append(step)
-        return result
-
-    def _new_call(
-        self, entry: Found, kernel: Function | None, data: torch.Tensor | None, first: Call | None = None
-    ) -> Call:
+    def _new_call(self, entry: Found, data: torch.Tensor | None) -> Call:
         self._count_of_calls += 1
         number = 1 + sum(one.entry.layer is entry.layer for one in self.calls)
         call = Call(entry, number, order=self._count_of_calls, is_beside=entry.is_container)
         call.is_cut = not torch.is_grad_enabled()
-        if kernel is not None:
-            call.kind = {**kernels.KINDS, **kernels.CELLS}[kernel]
-            call.activation = "relu" if kernel in (torch._VF.rnn_relu, torch._VF.rnn_relu_cell) else "tanh"
         if data is not None and torch.is_autocast_enabled(data.device.type):
             call.autocast = structure.name_of(torch.get_autocast_dtype(data.device.type))
-        if self._is_open and first is not None:
-            first.windows.append(call)
-        elif self._is_open:
+        if self._is_open:
             self.calls.append(call)
         return call
 
@@ -288,9 +264,7 @@ class _Kernels(TorchFunctionMode):
 
     def __torch_function__(self, func: Function, types: object, args: Any = (), kwargs: Any = None) -> Any:
         if func in kernels.KINDS:
-            return self._recorder.fused(self._entry, func, args, self._order)
-        if func in kernels.CELLS:
-            return self._recorder.step(self._entry, func, args)
+            return self._recorder.run(self._entry, func, args, self._order)
         return func(*args, **(kwargs or {}))
 
 
