@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+
+from throughtime.adapters.attributes import inside
 
 from .structure import is_packed
 
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
     from .kernels import InnerLayer
     from .layout import Layout
 
-# Operations that give a tensor another shape and leave its values and gradients alone.
 Function = Callable[..., Any]  # a forward, a kernel
+# Operations that give a tensor another shape and leave its values and gradients alone.
 _RESHAPES = frozenset(
     {"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0", "AliasBackward0"}
 )
+_OF_MODULES = frozenset({"_parameters", "_buffers", "_modules"})  # in a dataclass that is a module
 Key = tuple[str, ...]  # the name of an argument, and places within it
 
 
@@ -229,13 +232,15 @@ class _Swaps:
             return type(value)(*each) if hasattr(value, "_fields") else tuple(each)
         if isinstance(value, (list, dict)):
             for place, old in list(value.items() if isinstance(value, dict) else enumerate(value)):
+                if place in _OF_MODULES:
+                    continue
                 new = self.swapped(old, (*key, str(place)), swap)
                 if new is not old:
                     value[place] = new
                     self._swapped.append((value, place, old, new))
-        elif is_dataclass(value) and hasattr(value, "__dict__") and id(value) not in self._seen:
+        elif (held := inside(value)) is not value and id(value) not in self._seen:
             self._seen.add(id(value))  # one may hold another that holds it
-            self.swapped(vars(value), key, swap)
+            self.swapped(held, key, swap)
         return value
 
     def undo(self) -> None:

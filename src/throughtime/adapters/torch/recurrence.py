@@ -74,8 +74,25 @@ class Recurrence:
         """Bring a state, an input or an output to (sample, …)."""
         if tensor.ndim < 2:
             return tensor.reshape(1, -1) if self._batch is None else tensor.reshape(-1, 1)
-        is_second = not self.rows and tensor.ndim > 2 and tensor.shape[0] != self._batch == tensor.shape[1]
+        is_second = not self.rows and tensor.ndim > 2 and self._batch == tensor.shape[1]
+        if is_second and tensor.shape[0] == self._batch:
+            is_second = tensor.shape in self._layered
         return tensor.transpose(0, 1) if is_second else tensor
+
+    @cached_property
+    def _layered(self) -> set[torch.Size]:
+        """Shapes of states (layer, sample, …), as many layers as samples: layers read each other's states."""
+        step = self.steps[-1]
+        square = [one for one in self.states if step.leaving[one.place].plain.shape[:2] == (self._batch,) * 2]
+        marks = [edge for one in square if (edge := step.entering[one.argument].mark) is not None]
+        made = [one for state in square if (one := step.leaving[state.place].plain).requires_grad]
+        if not marks or not made:
+            return set()
+        last = torch.stack([one[-1, -1].sum() for one in made]).sum()
+        found = torch.autograd.grad(last, marks, retain_graph=True, allow_unused=True)
+        read = [(bool(one[:-1, -1].any()), bool(one[-1, :-1].any())) for one in found if one is not None]
+        of_layers, of_samples = (any(side) for side in zip(*read, strict=True)) if read else (False, False)
+        return {one.shape for one in made} if of_layers and not of_samples else set()
 
     def whole(self, tensor: torch.Tensor, number: int) -> torch.Tensor:
         """Bring a tensor of one call to (sample, …), 0 for samples that have left."""
