@@ -21,7 +21,8 @@ from throughtime.adapters.records import (
 )
 
 from . import description, graph, weights
-from .collect_recurrence import CellLeaf, Leaf
+from .calls import Step
+from .collect_recurrence import CellLeaf, KernelLeaf, Leaf, Weights
 from .layout import Packed
 from .passes import STATES_ONLY, Call, Pass
 from .recurrence import Recurrence
@@ -40,7 +41,7 @@ def leaves(done: Pass, call: Call, recurrence: Recurrence) -> list[LayerRecord]:
     return [_FusedLeaf(done, call, recurrence, place).record() for place in chosen]
 
 
-class _FusedLeaf(Leaf):
+class _FusedLeaf(KernelLeaf):
     """Reads one inner layer of a kernel; each call is a window of time."""
 
     def __init__(self, done: Pass, call: Call, recurrence: Recurrence, place: int) -> None:
@@ -55,13 +56,12 @@ class _FusedLeaf(Leaf):
         if weights.PROJECTION in weights.names(len(both[0].weights)):
             self.dims = weights.projected_dims(len(both) > 1)
 
-    def _flags(self) -> dict[str, Attribute]:
-        flags = description.of_recurrent(self.call, self.done.frozen)
-        dtype = self.call.autocast or name_of(self.layers[0].output.dtype)
-        if self.lengths:
-            flags["states_changed"] = int(not graph.all_same(self._crossings))
+    def _of_kind(self) -> dict[str, Attribute]:
         is_last = self.place == self._count - 1
-        return {**flags, "inner_layer": self.place, "is_last": int(is_last), "dtype": dtype}
+        return {**super()._of_kind(), "inner_layer": self.place, "is_last": int(is_last)}
+
+    def _weights(self, step: Step) -> Sequence[Weights]:
+        return [(one.weights, one.marked) for one in step.layers[self.place].directions]
 
     def _outside(self) -> dict[str, Array]:
         """Everything that enters and leaves, as far as it is asked for or the inside needs it."""
@@ -99,27 +99,13 @@ class _FusedLeaf(Leaf):
         found = _filled([self.done.gradients.of(*each) for each in marks], [each[0] for each in marks])
         return None if found is None else self._over_time(found)
 
-    def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
-        each, unreached = [], dict[str, str]()
-        every = [step.layers[self.place].directions for step in self.done.steps_of(self.call)]
-        for number, direction in enumerate(self.layers[0].directions):
-            # A parametrization computes a weight anew for each call.
-            marks = list(zip(*(directions[number].marked for directions in every), strict=True))
-            arrays, missing = self.done.weights(self.call.kind, direction.weights, marks)
-            unreached |= missing
-            each.append(arrays)
-        if len(each) == 1:
-            return each[0], unreached
-        return {name: np.stack([one[name] for one in each]) for name in each[0] if name in each[1]}, unreached
-
     def _inside(self) -> Iterator[DirectionRecord]:
         output, output_gradient = self.outside["output"], self.outside.get("output_gradient")
         every, packed = [layer.directions for layer in self.layers], isinstance(self.layouts[0], Packed)
         units = output.shape[-1] // len(every[0])
         for number, windows in enumerate(zip(*every, strict=True)):
             own = slice(number * units, (number + 1) * units)
-            marks = zip(*(one.marked for one in windows), strict=True)
-            own_weights, gradients = self.done.used(self.call.kind, windows[0].weights, marks)
+            own_weights, gradients = self._used(number)
             yield DirectionRecord(
                 weights=own_weights,
                 weight_gradients=gradients,
@@ -129,7 +115,7 @@ class _FusedLeaf(Leaf):
                 input_gradient=self._of_windows([[one.input] for one in windows]),
                 valid=self.layouts[0].valid if packed else None,
                 zero_output=packed,
-                runs_backward=windows[0].runs_backward,
+                runs_backward=number == 1,
                 initial=tuple(
                     self._of_calls(each, [numpy(state, copy=True) for state in each])
                     for each in zip(*(one.initial for one in windows), strict=True)

@@ -22,7 +22,7 @@ from throughtime.adapters.records import (
 )
 
 from . import description, graph, weights
-from .calls import Entering, Key
+from .calls import Entering, Key, Step
 from .find import class_name
 from .marks import sum_of, without
 from .passes import STATES_ONLY, Call, Pass
@@ -35,6 +35,7 @@ _NO_INPUT = "besides its states, the module takes no floating tensor that has on
 _NO_INITIAL = "the first call receives no state of this shape"
 _ORDER = "the order of the module's calls"
 _SHOWS = "a custom module has its states, and tensors that tt.mark names between them"
+Weights = tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]  # and their marks, in torch's order
 Edges = Iterable[Sequence[GradientEdge | None]]  # of each call
 Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
 
@@ -79,15 +80,18 @@ class Leaf:
 
     def _flags(self) -> dict[str, Attribute]:
         first = self.steps[0].leaving[self.states[0].place].plain
-        flags: dict[str, Attribute] = {
+        flags = {
             **description.of_layer(self.call, self.done.frozen),
-            "cell_class": class_name(self.call.entry.layer),
-            "time": _ORDER,
-            "carried": ", ".join(f"{state.name}: {'.'.join(state.argument)}" for state in self.states),
-            "states_changed": int(not graph.all_same(self._crossings)),
-            "dtype": name_of(first.dtype),
+            **self._of_kind(),
+            "dtype": self.call.autocast or name_of(first.dtype),
         }
+        if len(self.steps) > 1:
+            flags["states_changed"] = int(not graph.all_same(self._crossings))
         return {**flags, "ends": self.recurrence.reason} if self.recurrence.reason else flags
+
+    def _of_kind(self) -> dict[str, Attribute]:
+        carried = ", ".join(f"{state.name}: {'.'.join(state.argument)}" for state in self.states)
+        return {"cell_class": class_name(self.call.entry.layer), "time": _ORDER, "carried": carried}
 
     # Input and output.
 
@@ -256,31 +260,50 @@ class Leaf:
         return graph.any_changed(self._crossings)
 
 
-class CellLeaf(Leaf):
+class KernelLeaf(Leaf):
+    """Reads the calls of one of torch's kernels."""
+
+    def _weights(self, step: Step) -> Sequence[Weights]:
+        """Give the weights of each direction."""
+        raise NotImplementedError
+
+    def _of_kind(self) -> dict[str, Attribute]:
+        return description.of_kind(self.call.entry.layer, self.call.kind, self.call.activation)
+
+    def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
+        each, unreached = [], dict[str, str]()
+        # A parametrization computes a weight anew for each call.
+        every = [self._weights(step) for step in self.done.steps_of(self.call)]
+        for number, (given, _) in enumerate(self._weights(self.steps[-1])):
+            marks = zip(*(directions[number][1] for directions in every), strict=True)
+            arrays, missing = self.done.weights(self.call.kind, given, list(marks))
+            unreached |= missing
+            each.append(arrays)
+        if len(each) == 1:
+            return each[0], unreached
+        return {name: np.stack([one[name] for one in each]) for name in each[0] if name in each[1]}, unreached
+
+    def _used(self, number: int) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Read weights of one direction, and their gradients through the calls of this sequence."""
+        marks = zip(*(self._weights(step)[number][1] for step in self.steps), strict=True)
+        return self.done.used(self.call.kind, self._weights(self.steps[-1])[number][0], marks)
+
+
+class CellLeaf(KernelLeaf):
     """Reads each call as a pass of one step, from the state given to the state handed out."""
 
     def __init__(self, done: Pass, call: Call, recurrence: Recurrence) -> None:
         super().__init__(done, call, recurrence)
-        self._every = done.steps_of(call)
-        recurrence.taken = taken_by(self._every)
+        recurrence.taken = taken_by(done.steps_of(call))
 
-    def _flags(self) -> dict[str, Attribute]:
-        dtype = self.call.autocast or name_of(self.steps[0].leaving[0].plain.dtype)
-        flags = description.of_recurrent(self.call, self.done.frozen)
-        return flags | {
-            "time": _ORDER,
-            "states_changed": int(not graph.all_same(self._crossings)),
-            "dtype": dtype,
-        }
+    def _of_kind(self) -> dict[str, Attribute]:
+        return {**super()._of_kind(), "time": _ORDER}
 
-    def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
-        marks = list(zip(*(step.marked for step in self._every), strict=True))
-        return self.done.weights(self.call.kind, self.steps[-1].weights, marks)
+    def _weights(self, step: Step) -> Sequence[Weights]:
+        return [(step.weights, step.marked)]
 
     def _inside(self) -> Iterator[DirectionRecord]:
-        # A parametrization computes a weight anew for each call; else all calls share its mark.
-        marks = zip(*(step.marked for step in self.steps), strict=True)
-        of_cell, gradients = self.done.used(self.call.kind, self.steps[-1].weights, marks)
+        of_cell, gradients = self._used(0)
         total = [[step.leaving[0].edge] for step in self.steps]  # dL/dh handed out, of all who take it
         given = ([step.entering[state.argument].given for step in self.steps] for state in self.states)
         yield DirectionRecord(

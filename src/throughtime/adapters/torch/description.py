@@ -48,11 +48,6 @@ def of_module(entry: Found, *, trainable: bool) -> dict[str, Attribute]:
     }
 
 
-def of_recurrent(call: Call, frozen: Collection[int]) -> dict[str, Attribute]:
-    """Read the flags of a recurrent layer or cell that was called."""
-    return {**of_layer(call, frozen), **of_kind(call.entry.layer, call.kind, call.activation)}
-
-
 def of_kind(module: Any, kind: str, activation: str) -> dict[str, Attribute]:
     """Read what only a recurrent layer or cell has."""
     flags: dict[str, Attribute] = {"units": module.hidden_size, "activation": activation}

@@ -221,11 +221,9 @@ def transported(recurrence: Recurrence, gradients: Gradients) -> tuple[Array | N
     if not pairs:
         return None, None
     longest = max(len(ours) for ours, _ in pairs)
-    both = np.zeros((2, 1, len(pairs), longest), pairs[0][0].dtype)
-    for step, pair in enumerate(pairs):
-        for side, values in enumerate(pair):
-            both[side, 0, step, : len(values)] = values
-    return both[0], both[1]
+    padded = [[np.pad(side, (0, longest - len(side))) for side in pair] for pair in pairs]
+    ours, theirs = np.stack(padded, 1)[:, None]
+    return ours, theirs
 
 
 def _checked(recurrence: Recurrence, step: Step, gradients: Gradients) -> tuple[Array, Array] | None:

@@ -21,13 +21,12 @@ from .structure import ordinary
 
 _VF = torch._VF
 Mark = Callable[[str, torch.Tensor], torch.Tensor]
-_FUSED = {_VF.lstm: "lstm", _VF.gru: "gru", _VF.rnn_tanh: "simple_rnn", _VF.rnn_relu: "simple_rnn"}
-KINDS = {
-    **_FUSED,
-    _VF.lstm_cell: "lstm",
-    _VF.gru_cell: "gru",
-    _VF.rnn_tanh_cell: "simple_rnn",
-    _VF.rnn_relu_cell: "simple_rnn",
+_FUSED = frozenset({_VF.lstm, _VF.gru, _VF.rnn_tanh, _VF.rnn_relu})
+KINDS = {  # each with the activation of its candidate
+    **dict.fromkeys((_VF.lstm, _VF.lstm_cell), ("lstm", "tanh")),
+    **dict.fromkeys((_VF.gru, _VF.gru_cell), ("gru", "tanh")),
+    **dict.fromkeys((_VF.rnn_tanh, _VF.rnn_tanh_cell), ("simple_rnn", "tanh")),
+    **dict.fromkeys((_VF.rnn_relu, _VF.rnn_relu_cell), ("simple_rnn", "relu")),
 }
 _OF_FORWARDS: dict[object, Function] = {nn.LSTMCell.forward: _VF.lstm_cell, nn.GRUCell.forward: _VF.gru_cell}
 
@@ -40,7 +39,6 @@ class Direction:
     States are (sample, unit) in the packed order, the final ones marked.
     """
 
-    runs_backward: bool
     input: torch.Tensor
     weights: tuple[torch.Tensor, ...]
     marked: tuple[torch.Tensor, ...]
@@ -152,7 +150,7 @@ def _direction(
     data = asked.layout.reversed(entering) if backward else entering
     output, *states = _kernel(asked, data, initial, marked)
     final = tuple(marks(STATE, state[0]) for state in states)
-    direction = Direction(backward, entering, weights, marked, tuple(state[0] for state in initial), final)
+    direction = Direction(entering, weights, marked, tuple(state[0] for state in initial), final)
     return direction, asked.layout.reversed(output) if backward else output
 
 

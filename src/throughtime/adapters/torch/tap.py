@@ -25,7 +25,6 @@ from .find import Found, class_name, is_recurrent
 from .layout import Meter
 from .marks import OUTPUT, Marks
 from .passes import Call
-from .structure import T
 
 
 class Recorder:
@@ -70,7 +69,7 @@ class Recorder:
             if is_kernel:
                 wrapped = self._recurrent(entry, module, forward, name or class_name(module))
             elif entry is not None:
-                wrapped = self._plain(entry, forward)
+                wrapped = functools.partial(self._plain, entry, forward)
             if is_candidate:
                 wrapped = self._loop_step(self._candidates[id(module)].path, calls.names_of(forward), wrapped)
             if wrapped is forward:
@@ -112,7 +111,7 @@ class Recorder:
     def close(self) -> None:
         """Record nothing more: what runs again later (checkpointing) has to run as it did, unseen."""
         self._is_open = False
-        self._marks = self._marks.anew()
+        self._marks.is_open = False
         self._windows.clear()
 
     @property
@@ -131,15 +130,9 @@ class Recorder:
         """Length of the first axis of the input."""
         return int(self._inputs[0].shape[0]) if self._inputs and self._inputs[0].ndim else 1
 
-    def _plain(self, entry: Found, forward: Function) -> Function:
-        def watched(*arguments: object, **keywords: object) -> object:
-            result = forward(*arguments, **keywords)
-            return self._returned(entry, result)
-
-        return watched
-
-    def _returned(self, entry: Found, result: T) -> T:
+    def _plain(self, entry: Found, forward: Function, *arguments: object, **keywords: object) -> object:
         """Mark the first tensor that a layer returns, and pass a copy in its place."""
+        result = forward(*arguments, **keywords)
         tensor = next(iter(structure.tensors(result)), None)
         call = self._new_call(entry, tensor)
         if tensor is None:
@@ -239,8 +232,7 @@ class Recorder:
             result, loop = self._windows[id(entry.layer)].run(kernel, arguments, order, self._marks)
         if len(loop.steps) == 1:
             call = self._new_call(entry, arguments[0])
-            call.kind, call.recurrence = kernels.KINDS[kernel], loop
-            call.activation = "relu" if kernel in (torch._VF.rnn_relu, torch._VF.rnn_relu_cell) else "tanh"
+            (call.kind, call.activation), call.recurrence = kernels.KINDS[kernel], loop
         return result
 
     def _new_call(self, entry: Found, data: torch.Tensor | None) -> Call:
