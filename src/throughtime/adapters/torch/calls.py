@@ -48,15 +48,6 @@ def copied(tensor: torch.Tensor) -> tuple[torch.Tensor, GradientEdge | None]:
     return copy, edge_of(copy)
 
 
-@dataclass(eq=False)
-class Named:
-    """A tensor that `mark` names, and the edge of the copy that the code continues with."""
-
-    name: str
-    plain: torch.Tensor
-    edge: GradientEdge | None
-
-
 @dataclass(eq=False, slots=True)
 class Entering:
     """A tensor among the arguments: as it was given, and the edge of the copy that the module reads."""
@@ -69,11 +60,14 @@ class Entering:
 
 @dataclass(eq=False, slots=True)
 class Leaving:
-    """A tensor among the results: as the module made it, its edge, and that of the copy handed out."""
+    """A tensor among the results: as the module made it, its edge, and that of the copy handed out.
+
+    One that `mark` names has the edge of the copy that the code continues with.
+    """
 
     plain: torch.Tensor
     edge: GradientEdge | None
-    copy: GradientEdge | None
+    copy: GradientEdge | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -90,7 +84,7 @@ class Step:
     leaving: dict[int, Leaving] = field(default_factory=dict)
     weights: tuple[torch.Tensor, ...] = ()
     marked: tuple[torch.Tensor, ...] = ()
-    named: dict[str, Named] = field(default_factory=dict)
+    named: dict[str, Leaving] = field(default_factory=dict)
     rows: torch.Tensor | None = None
     places: torch.Tensor | None = None
     indices: tuple[int, ...] = ()
@@ -201,11 +195,6 @@ class Calls:
     def first_node(self) -> int:
         """See `Step.first_node`; what was made before it is of no interest."""
         return next((step.first_node for step in self.steps if step.first_node), 0)
-
-    @property
-    def results(self) -> list[torch.Tensor]:
-        """The results of the latest call."""
-        return [one.plain for one in self.steps[-1].leaving.values()]
 
     def place_of(self, given: torch.Tensor) -> tuple[int, int] | None:
         """Find which call and place handed out a tensor, at most reshaped."""

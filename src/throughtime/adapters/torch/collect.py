@@ -22,7 +22,7 @@ from throughtime.adapters.records import (
 
 from . import description, graph, weights
 from .calls import Step
-from .collect_recurrence import CellLeaf, KernelLeaf, Leaf, Weights
+from .collect_recurrence import CellLeaf, KernelLeaf, Leaf, Tensors
 from .layout import Packed
 from .passes import STATES_ONLY, Call, Pass
 from .recurrence import Recurrence
@@ -60,7 +60,7 @@ class _FusedLeaf(KernelLeaf):
         is_last = self.place == self._count - 1
         return {**super()._of_kind(), "inner_layer": self.place, "is_last": int(is_last)}
 
-    def _weights(self, step: Step) -> Sequence[Weights]:
+    def _directions(self, step: Step) -> Sequence[tuple[Tensors, Tensors]]:
         return [(one.weights, one.marked) for one in step.layers[self.place].directions]
 
     def _outside(self) -> dict[str, Array]:
@@ -105,7 +105,7 @@ class _FusedLeaf(KernelLeaf):
         units = output.shape[-1] // len(every[0])
         for number, windows in enumerate(zip(*every, strict=True)):
             own = slice(number * units, (number + 1) * units)
-            own_weights, gradients = self._used(number)
+            own_weights, gradients = self.done.used(self.call.kind, self._named(number, self.steps))
             yield DirectionRecord(
                 weights=own_weights,
                 weight_gradients=gradients,
@@ -208,11 +208,11 @@ def records(
 
 
 def _named(done: Pass) -> Iterator[marking.Marked]:
-    for one in done.named:
+    for name, one in done.named:
         back = done.gradients.of(one.edge)
         gradient = None if back is None else _samples_first(back, done.time_major)
         value = _samples_first(numpy(one.plain.detach()), done.time_major)
-        yield marking.Marked(one.name, value, gradient)
+        yield marking.Marked(name, value, gradient)
 
 
 def _plain(done: Pass, call: Call) -> LayerRecord:

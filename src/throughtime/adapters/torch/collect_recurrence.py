@@ -25,7 +25,7 @@ from . import description, graph, weights
 from .calls import Entering, Key, Step
 from .find import class_name
 from .marks import sum_of, without
-from .passes import STATES_ONLY, Call, Pass
+from .passes import STATES_ONLY, Call, Pass, Weights
 from .recurrence import Recurrence, taken_by
 from .staying import State
 from .structure import name_of, numpy
@@ -35,7 +35,7 @@ _NO_INPUT = "besides its states, the module takes no floating tensor that has on
 _NO_INITIAL = "the first call receives no state of this shape"
 _ORDER = "the order of the module's calls"
 _SHOWS = "a custom module has its states, and tensors that tt.mark names between them"
-Weights = tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]  # and their marks, in torch's order
+Tensors = Sequence[torch.Tensor]
 Edges = Iterable[Sequence[GradientEdge | None]]  # of each call
 Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
 
@@ -263,30 +263,28 @@ class Leaf:
 class KernelLeaf(Leaf):
     """Reads the calls of one of torch's kernels."""
 
-    def _weights(self, step: Step) -> Sequence[Weights]:
-        """Give the weights of each direction."""
+    def _directions(self, step: Step) -> Sequence[tuple[Tensors, Tensors]]:
+        """Give the weights of each direction, in torch's order, and their marks."""
         raise NotImplementedError
+
+    def _named(self, number: int, steps: Sequence[Step]) -> Weights:
+        """Name the weights of a direction, each with the marks that some calls made of it."""
+        # A parametrization computes a weight anew for each call.
+        given = self._directions(self.steps[-1])[number][0]
+        marks = zip(*(self._directions(step)[number][1] for step in steps), strict=True)
+        return dict(zip(weights.names(len(given)), zip(given, marks, strict=True), strict=True))
 
     def _of_kind(self) -> dict[str, Attribute]:
         return description.of_kind(self.call.entry.layer, self.call.kind, self.call.activation)
 
     def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
-        each, unreached = [], dict[str, str]()
-        # A parametrization computes a weight anew for each call.
-        every = [self._weights(step) for step in self.done.steps_of(self.call)]
-        for number, (given, _) in enumerate(self._weights(self.steps[-1])):
-            marks = zip(*(directions[number][1] for directions in every), strict=True)
-            arrays, missing = self.done.weights(self.call.kind, given, list(marks))
-            unreached |= missing
-            each.append(arrays)
+        numbers, every = range(len(self._directions(self.steps[-1]))), self.done.steps_of(self.call)
+        pairs = (self.done.weights(self.call.kind, self._named(number, every)) for number in numbers)
+        each, unreached = zip(*pairs, strict=True)
+        missing = {name: why for one in unreached for name, why in one.items()}
         if len(each) == 1:
-            return each[0], unreached
-        return {name: np.stack([one[name] for one in each]) for name in each[0] if name in each[1]}, unreached
-
-    def _used(self, number: int) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Read weights of one direction, and their gradients through the calls of this sequence."""
-        marks = zip(*(self._weights(step)[number][1] for step in self.steps), strict=True)
-        return self.done.used(self.call.kind, self._weights(self.steps[-1])[number][0], marks)
+            return each[0], missing
+        return {name: np.stack([one[name] for one in each]) for name in each[0] if name in each[1]}, missing
 
 
 class CellLeaf(KernelLeaf):
@@ -299,11 +297,11 @@ class CellLeaf(KernelLeaf):
     def _of_kind(self) -> dict[str, Attribute]:
         return {**super()._of_kind(), "time": _ORDER}
 
-    def _weights(self, step: Step) -> Sequence[Weights]:
+    def _directions(self, step: Step) -> Sequence[tuple[Tensors, Tensors]]:
         return [(step.weights, step.marked)]
 
     def _inside(self) -> Iterator[DirectionRecord]:
-        of_cell, gradients = self._used(0)
+        of_cell, gradients = self.done.used(self.call.kind, self._named(0, self.steps))
         total = [[step.leaving[0].edge] for step in self.steps]  # dL/dh handed out, of all who take it
         given = ([step.entering[state.argument].given for step in self.steps] for state in self.states)
         yield DirectionRecord(

@@ -16,7 +16,7 @@ from torch.autograd.graph import GradientEdge
 
 from throughtime.adapters.records import Array
 
-from .calls import Entering, Step
+from .calls import Entering, Leaving, Step
 from .marks import Gradients, flattened, sum_of
 from .recurrence import Recurrence
 from .staying import State
@@ -29,31 +29,33 @@ _Ordered = Callable[[torch.Tensor], torch.Tensor]  # does so with a state as it 
 
 @dataclass(frozen=True)
 class Crossing:
-    """One state on its way from a call to the next.
+    """One state on its way from a call to the next: what the one handed out, and what the other took.
 
-    `plain` is what the first call made, `handed_out` the edge of its copy, `given` what the second call took,
-    `gradient` dL/dgiven through it. It `is_unchanged` if it is the very tensor handed out. `places` are those
-    of the samples that continue, along `axis`, if some have left.
+    `gradient` is dL/d(what it took) through it. `places` are those of the samples that continue, along
+    `axis`, if some have left.
     """
 
-    plain: torch.Tensor
-    handed_out: GradientEdge | None
-    given: torch.Tensor
+    left: Leaving
+    entered: Entering
     gradient: torch.Tensor | None
-    is_unchanged: bool
     places: torch.Tensor | None
     axis: int
 
     @property
+    def is_unchanged(self) -> bool:
+        """Whether it is the very tensor handed out."""
+        return self.entered.taken is self.left.plain
+
+    @property
     def is_same(self) -> bool:
         """Whether the samples that continue have their state as it was handed out, and its whole gradient."""
-        if self.is_unchanged or not self.given.requires_grad:
+        if self.is_unchanged or not self.entered.given.requires_grad:
             return True
-        plain, ramp = self.plain.detach().movedim(self.axis, 0), _ramp(self.given)
+        plain, ramp = self.left.plain.detach().movedim(self.axis, 0), _ramp(self.entered.given)
         places = ... if self.places is None else self.places.to(plain.device)
-        if not torch.equal(self.given.detach().movedim(self.axis, 0), plain[places]):
+        if not torch.equal(self.entered.given.detach().movedim(self.axis, 0), plain[places]):
             return False
-        (back,), whole = _back([(self.given, ramp)], [self]), torch.zeros_like(plain)
+        (back,), whole = _back([(self.entered.given, ramp)], [self]), torch.zeros_like(plain)
         whole[places] = ramp.movedim(self.axis, 0)
         return back is not None and torch.equal(back.movedim(self.axis, 0), whole)
 
@@ -68,10 +70,9 @@ def between(recurrence: Recurrence, gradients: Gradients) -> Transitions:
 
 
 def _crossing(before: Step, after: Step, state: State, gradients: Gradients) -> Crossing:
-    left, entered = before.leaving[state.place], after.entering[state.argument]
-    is_unchanged = entered.taken is left.plain
-    back = gradients.tensor(entered.mark)
-    return Crossing(left.plain, left.copy, entered.given, back, is_unchanged, after.places, state.axis)
+    entered = after.entering[state.argument]
+    gradient = gradients.tensor(entered.mark)
+    return Crossing(before.leaving[state.place], entered, gradient, after.places, state.axis)
 
 
 Through = Sequence[Sequence[torch.Tensor | None]]
@@ -81,7 +82,7 @@ def through_changes(transitions: Transitions) -> Through:
     """Find what each call hands back, through a change, to every state that the one before handed out."""
     each = []
     for crossings in transitions:
-        sources = [(one.given, one.gradient) for one in crossings if not one.is_unchanged]
+        sources = [(one.entered.given, one.gradient) for one in crossings if not one.is_unchanged]
         given = [(tensor, gradient) for tensor, gradient in sources if gradient is not None]
         each.append(_back(given, crossings))
     return each
@@ -91,7 +92,7 @@ def variables(
     transitions: Transitions, through: Through, rows: Rows, unscaled: Callable[[torch.Tensor], torch.Tensor]
 ) -> dict[str, Array]:
     """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state)."""
-    none = torch.zeros_like(rows(transitions[0][0].plain, 0).flatten(1)[:, 0], dtype=torch.bool)
+    none = torch.zeros_like(rows(transitions[0][0].left.plain, 0).flatten(1)[:, 0], dtype=torch.bool)
     resets = [_resets(crossings, rows, number, none) for number, crossings in enumerate(transitions)]
     carried = []
     for place, one in enumerate(transitions[0]):
@@ -101,7 +102,7 @@ def variables(
             sum_of((each[place].gradient if each[place].is_unchanged else None, changed[place]))
             for each, changed in pairs
         ]
-        zero = torch.zeros_like(rows(one.plain, 0))
+        zero = torch.zeros_like(rows(one.left.plain, 0))
         with torch.no_grad():
             each = [zero if one is None else rows(one, number) for number, one in enumerate(back)]
             carried.append(unscaled(torch.stack([*each, zero], 1)).flatten(2).norm(dim=2))
@@ -118,11 +119,11 @@ def _back(
 ) -> list[torch.Tensor | None]:
     """Take gradients of the states that entered calls with respect to every state that a call returned."""
     given = [(tensor, gradient) for tensor, gradient in given if tensor.requires_grad]
-    places = [place for place, one in enumerate(crossings) if one.handed_out is not None]
+    places = [place for place, one in enumerate(crossings) if one.left.copy is not None]
     found: list[torch.Tensor | None] = [None] * len(crossings)
     if given and places:
         tensors, gradients = zip(*given, strict=True)
-        sources = [edge for one in crossings if (edge := one.handed_out) is not None]
+        sources = [edge for one in crossings if (edge := one.left.copy) is not None]
         back = torch.autograd.grad(tensors, sources, gradients, retain_graph=True, allow_unused=True)
         for place, gradient in zip(places, back, strict=True):
             found[place] = gradient
@@ -135,9 +136,10 @@ def _resets(crossings: Sequence[Crossing], rows: Rows, number: int, none: torch.
     for one in crossings:
         if one.is_unchanged:
             continue
-        differs = _any(rows(one.given.detach(), number + 1) != rows(one.plain.detach(), number))
+        given, plain = one.entered.given, one.left.plain
+        differs = _any(rows(given.detach(), number + 1) != rows(plain.detach(), number))
         if bool(differs.any()):
-            back = _back([(one.given, _ramp(one.given))], crossings)
+            back = _back([(given, _ramp(given))], crossings)
             reached = [_any(rows(gradient, number)) for gradient in back if gradient is not None]
             resets = resets | (differs & ~torch.stack([none, *reached]).any(0))
     return resets
@@ -160,7 +162,7 @@ def all_same(transitions: Transitions) -> bool:
 def any_changed(transitions: Transitions) -> bool:
     """Whether any state is changed between calls, by what the graph knows."""
     each = (one for crossings in transitions for one in crossings)
-    return any(not one.is_unchanged and one.given.requires_grad for one in each)
+    return any(not one.is_unchanged and one.entered.given.requires_grad for one in each)
 
 
 def step_jacobians(loop: Recurrence, *, is_given: bool) -> torch.Tensor | None:

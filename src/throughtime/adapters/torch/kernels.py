@@ -76,16 +76,11 @@ class Arguments:
         """One or two."""
         return 2 if self.is_bidirectional else 1
 
-    def weights_of(self, layer: int, direction: int) -> tuple[torch.Tensor, ...]:
-        """Take the weights of one direction of one inner layer."""
-        each = len(self.weights) // (self.count * self.directions)
-        start = (layer * self.directions + direction) * each
-        return tuple(self.weights[start : start + each])
-
-    def states_of(self, layer: int, direction: int) -> tuple[torch.Tensor, ...]:
-        """Take the initial states of one direction of one inner layer, (1, sample, unit)."""
-        place = layer * self.directions + direction
-        return tuple(state[place : place + 1] for state in self.states)
+    def of(self, layer: int, direction: int) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """Take the weights of one direction of one inner layer, and its initial states (1, sample, unit)."""
+        each, place = len(self.weights) // (self.count * self.directions), layer * self.directions + direction
+        states = tuple(state[place : place + 1] for state in self.states)
+        return tuple(self.weights[place * each : (place + 1) * each]), states
 
 
 def read(kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None) -> Arguments:
@@ -144,9 +139,8 @@ def _direction(
 ) -> tuple[Direction, torch.Tensor]:
     backward = number == 1
     entering = marks(INPUT, value)
-    weights = asked.weights_of(place, number)
+    weights, initial = asked.of(place, number)
     marked = tuple(marks(WEIGHT, weight) for weight in weights)
-    initial = asked.states_of(place, number)
     data = asked.layout.reversed(entering) if backward else entering
     output, *states = _kernel(asked, data, initial, marked)
     final = tuple(marks(STATE, state[0]) for state in states)
@@ -233,7 +227,7 @@ class Windows:
             return -1
         sources = {one.source for one in step.entering.values()}
         if len(sources) > 1 or -1 in sources:
-            links = recurrence.links_of(self.calls, step, (), by_values=by_values)
+            links = recurrence.links_of(self.calls, step, (), step.order, by_values=by_values)
             sources = {link.source for link in links}
         source = max(sources, default=-1)
         if source not in self._last or why_it_ends(self.calls.steps[source], step, states):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import UNREACHED, Array
 
 from . import weights
-from .calls import Named, Step
+from .calls import Leaving, Step
 from .find import Found
 from .marks import Gradients
 from .recurrence import Recurrence
@@ -21,6 +21,7 @@ from .structure import numpy
 STATES_ONLY = (
     "the loss depends on the layer's final states, not on its output: hidden_gradient has what reaches them"
 )
+Weights = Mapping[str, tuple[torch.Tensor, Sequence[torch.Tensor]]]  # by the schema's names, with their marks
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Pass:
     frozen: set[int]
     has_labels: bool
     time_major: tuple[int, ...]
-    named: Sequence[Named] = ()
+    named: Sequence[tuple[str, Leaving]] = ()
 
     @property
     def wants_inside(self) -> bool:
@@ -95,46 +96,37 @@ class Pass:
         """List the calls in all sequences of one layer."""
         return [step for one in self.calls if one.entry.layer is call.entry.layer for step in one.steps]
 
-    def weights(
-        self,
-        kind: str,
-        given: Sequence[torch.Tensor],
-        marks: Sequence[Iterable[torch.Tensor]],
-    ) -> tuple[dict[str, Array], dict[str, str]]:
-        """Read one direction's weights, in torch's order, and their total gradients, as far as asked for.
+    def weights(self, kind: str, named: Weights) -> tuple[dict[str, Array], dict[str, str]]:
+        """Read weights and their total gradients, as far as asked for, and why a gradient does not exist.
 
-        `marks` are all marks made of each weight, by whatever call. Returns arrays by the schema's names, and
-        the reasons for gradients that do not exist.
+        `named` has all marks made of each weight, by whatever call.
         """
-        pairs = zip(given, marks, strict=True)
-        return self._read(dict(zip(weights.names(len(given)), pairs, strict=True)), kind)
+        arrays = _values(kind, named) if "weights" in self.wanted else {}
+        if "weight_gradients" not in self.wanted:
+            return arrays, {}
+        # A parametrization computes the weight anew for each call.
+        total = {
+            name: (weight, (weight,) if id(weight) in self.stand_ins else marks)
+            for name, (weight, marks) in named.items()
+        }
+        gradients = self._gradients(kind, total)
+        missing = {name: UNREACHED for one in named if (name := f"{one}_gradient") not in gradients}
+        return arrays | gradients, missing
 
     def own_weights(self, module: torch.nn.Module) -> tuple[dict[str, Array], dict[str, str]]:
         """Read all weights of any layer and their total gradients, as `weights` does."""
-        return self._read({name: (weight, (weight,)) for name, weight in weights.by_name(module).items()}, "")
+        return self.weights("", {name: (one, (one,)) for name, one in weights.by_name(module).items()})
 
-    def _read(
-        self, named: Mapping[str, tuple[torch.Tensor, Iterable[torch.Tensor]]], kind: str
-    ) -> tuple[dict[str, Array], dict[str, str]]:
-        arrays: dict[str, Array] = {}
-        missing: dict[str, str] = {}
-        for name, (weight, marks) in named.items():
-            if "weights" in self.wanted:
-                arrays[name] = weights.turned(kind, name, numpy(weight, copy=True))
-            if "weight_gradients" in self.wanted:
-                # A parametrization computes the weight anew for each call.
-                uses = (weight,) if id(weight) in self.stand_ins else marks
-                gradient = self.gradients.of(*uses)
-                if gradient is None:
-                    missing[f"{name}_gradient"] = UNREACHED
-                else:
-                    arrays[f"{name}_gradient"] = weights.turned(kind, name, gradient)
-        return arrays, missing
+    def used(self, kind: str, named: Weights) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Read weights, and their gradients through these marks alone."""
+        return _values(kind, named), self._gradients(kind, named)
 
-    def used(
-        self, kind: str, given: Sequence[torch.Tensor], marks: Iterable[Iterable[torch.Tensor]]
-    ) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Read the weights of one direction, and their gradients through these marks alone."""
-        gradients = [self.gradients.of(*made) for made in marks]
-        values = [numpy(weight, copy=True) for weight in given]
-        return weights.oriented(kind, values), weights.oriented(kind, gradients, "_gradient")
+    def _gradients(self, kind: str, named: Weights) -> dict[str, Array]:
+        found = {name: self.gradients.of(*marks) for name, (_, marks) in named.items()}
+        known = {name: one for name, one in found.items() if one is not None}
+        return {f"{name}_gradient": weights.turned(kind, name, one) for name, one in known.items()}
+
+
+def _values(kind: str, named: Weights) -> dict[str, Array]:
+    pairs = named.items()
+    return {name: weights.turned(kind, name, numpy(weight, copy=True)) for name, (weight, _) in pairs}

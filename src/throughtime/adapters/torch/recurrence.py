@@ -178,39 +178,28 @@ _Links = Mapping[int, Sequence[Link]]
 
 def _links(calls: Calls, ends: Collection[Node]) -> _Links:
     """Find where each call gets its arguments from."""
-    links, first = {}, calls.first_node
+    links = {}
     for number, step in enumerate(calls.steps[1:], 1):
         if len(step.entering) > 1 or calls.hands_on:
-            links[number] = links_of(calls, step, ends, number=number, oldest=first)
+            links[number] = links_of(calls, step, ends, number)
     return {number: each for number, each in links.items() if each}
 
 
 def links_of(
-    calls: Calls,
-    step: Step,
-    ends: Collection[Node],
-    *,
-    number: int | None = None,
-    oldest: int | None = None,
-    by_values: bool = True,
+    calls: Calls, step: Step, ends: Collection[Node], number: int, *, by_values: bool = True
 ) -> list[Link]:
-    """Find where a call gets its arguments from: by the graph, else by the values of the call before."""
-    number = len(calls.steps) if number is None else number
-    oldest = calls.first_node if oldest is None else oldest
-    each = [
-        link for key, one in step.entering.items() for link in _reached(calls, key, one, ends, oldest=oldest)
-    ]
-    if each or not by_values:
-        return each
-    return list(_alike(step, number - 1, calls.steps[number - 1]))
+    """Find where call `number` gets its arguments from: by the graph, else by values of the call before."""
+    each = [link for key, one in step.entering.items() for link in _reached(calls, key, one, ends)]
+    return each if each or not by_values else list(_alike(step, number - 1, calls.steps[number - 1]))
 
 
-def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Node], *, oldest: int) -> Iterator[Link]:
+def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Node]) -> Iterator[Link]:
     """Walk the graph back to what the module handed out, latest first and no further than its latest call.
 
     Nodes are numbered as they are made, so that nothing made before the first call is visited.
     """
-    waiting: list[tuple[int, int, Node | None, int]] = [(0, 0, one.given.grad_fn, 0)]
+    oldest, waiting = calls.first_node, list[tuple[int, int, Node | None, int]]()
+    heappush(waiting, (0, 0, one.given.grad_fn, 0))
     seen = {one.given.grad_fn}
     while waiting:
         *_, node, distance = heappop(waiting)

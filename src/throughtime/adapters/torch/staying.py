@@ -34,7 +34,8 @@ def why_it_ends(before: Step, after: Step, states: Sequence[State]) -> str:
                 return change
         pairs.append((old, new.given, state.axis))
     if before.rows is not None or change:
-        if (found := _stay(pairs)) is None:
+        found, *others = (_rows(*pair) for pair in pairs)
+        if found is None or not all(one is not None and torch.equal(one, found) for one in others):
             return f"{change or 'samples have left'}; which samples continue is not known"
         after.places, after.rows = found, found if before.rows is None else before.rows[found]
     return ""
@@ -50,18 +51,11 @@ def is_part(given: torch.Tensor, plain: torch.Tensor, axis: int = 0) -> bool:
     return same and 0 < given.shape[axis] < plain.shape[axis]
 
 
-def _stay(pairs: Sequence[tuple[Leaving, torch.Tensor, int]]) -> torch.Tensor | None:
-    """Find the row that each sample of a call had in the one before, by what was handed out and given.
-
-    None where the states do not agree, or the graph does not show it: a row is cut off, or rows are mixed.
-    """
-    rows = [_rows(*pair) for pair in pairs]
-    first = rows[0]
-    is_known = first is not None and all(one is not None and torch.equal(one, first) for one in rows)
-    return first if is_known else None
-
-
 def _rows(old: Leaving, new: torch.Tensor, axis: int) -> torch.Tensor | None:
+    """Find the row that each sample of a call had in the one before, by a state handed out and given.
+
+    None where the graph does not show it: a row is cut off, or rows are mixed.
+    """
     if old.copy is None or not new.requires_grad:
         return None
     new = new.movedim(axis, 0)

@@ -126,10 +126,14 @@ _SIZES = "an array of shape {shape} has no axis of the {samples} samples"
 
 @dataclass(frozen=True)
 class Samples:
-    """Where the samples stand; `time_major` has steps and samples of a model that has its steps first."""
+    """Where the samples stand; `time_major` has steps and samples of a model that has its steps first.
+
+    Where two axes are as long, the first is theirs, or else the last.
+    """
 
     count: int
     time_major: tuple[int, ...] = ()
+    are_last: bool = False
 
     def axis(self, leaf: torch.Tensor) -> int | None:
         """Find the axis of samples; None where there is none."""
@@ -138,7 +142,7 @@ class Samples:
             return 1
         # States that the model is given have their layers first.
         axes = [place for place, length in enumerate(shape[:2]) if length == self.count]
-        return axes[0] if axes else None
+        return axes[-int(self.are_last)] if axes else None
 
     def part(self, data: T, rows: slice) -> T:
         """Take some samples of every array."""

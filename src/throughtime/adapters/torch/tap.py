@@ -39,8 +39,8 @@ class Recorder:
         self, found: Sequence[Found], candidates: Sequence[Found], marks: Marks, inputs: object, meter: Meter
     ) -> None:
         self.calls: list[Call] = []
-        self.named: list[calls.Named] = []
-        self._open_calls: list[dict[str, calls.Named]] = []
+        self.named: list[tuple[str, calls.Leaving]] = []
+        self._open_calls: list[dict[str, calls.Leaving]] = []
         self._candidates = {id(entry.layer): entry for entry in candidates}
         self._watched: dict[str, calls.Calls] = {}
         self._copies: dict[Node, GradientEdge] = {}
@@ -165,7 +165,8 @@ class Recorder:
                 self._plain_paths.add(path)
                 del self._watched[path]
             elif len(noted.steps) > 1 and self.meter.is_due(id(noted)):
-                self.meter.add_again(id(noted), noted.results, self.sizes[0])
+                results = [one.plain for one in noted.steps[-1].leaving.values()]
+                self.meter.add_again(id(noted), results, self.sizes[0])
             return result
 
         return watched
@@ -176,21 +177,21 @@ class Recorder:
             return tensor
         self.meter.add_output([tensor], is_watched=True)
         copy, edge = calls.copied(tensor) if tensor.is_floating_point() else (tensor, None)
-        one = calls.Named(name, tensor, edge)
-        self.named.append(one)
+        one = calls.Leaving(tensor, edge)
+        self.named.append((name, one))
         for each in self._open_calls:
             each[unique(name, each)] = one
         return copy
 
-    def named_outside(self) -> list[calls.Named]:
+    def named_outside(self) -> list[tuple[str, calls.Leaving]]:
         """List what `mark` names outside of every recurrence."""
         inside = {id(one) for call in self.calls for step in call.steps for one in step.named.values()}
-        return [one for one in self.named if id(one) not in inside]
+        return [pair for pair in self.named if id(pair[1]) not in inside]
 
     def edges(self, found: Sequence[Found]) -> list[GradientEdge]:
         """List the places whose gradients leaves are made of, besides marks."""
         edges = [edge for call in self.calls_of(found) for step in call.steps for edge in step.edges()]
-        return edges + [one.edge for one in self.named_outside() if one.edge is not None]
+        return edges + [one.edge for _, one in self.named_outside() if one.edge is not None]
 
     def _recurrent(
         self, entry: Found | None, module: layout.Recurrent, forward: Function, name: str
