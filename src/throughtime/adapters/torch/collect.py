@@ -21,8 +21,7 @@ from throughtime.adapters.records import (
 )
 
 from . import description, graph, weights
-from .calls import Step
-from .collect_recurrence import CellLeaf, KernelLeaf, Leaf, Tensors
+from .collect_recurrence import CellLeaf, KernelLeaf, Leaf
 from .layout import Packed
 from .passes import STATES_ONLY, Call, Pass
 from .recurrence import Recurrence
@@ -49,55 +48,59 @@ class _FusedLeaf(KernelLeaf):
         self.layers = [step.layers[place] for step in self.steps]
         self.layouts = [step.layout for step in self.steps if step.layout is not None]
         self.lengths = tuple(layout.steps for layout in self.layouts) if len(self.steps) > 1 else ()
-        self.place, self._count = place, len(self.steps[0].layers)
-        self.inner = place if self._count > 1 else None
-        both = self.layers[0].directions
-        self.directions = ("forward", "backward") if len(both) > 1 else ()
-        if weights.PROJECTION in weights.names(len(both[0].weights)):
-            self.dims = weights.projected_dims(len(both) > 1)
+        self.place, count, both = place, len(self.steps[0].layers), len(self.layers[0].directions)
+        self.inner = place if count > 1 else None
+        self.first, self.sets = place * both, count * both
+        self.directions = ("forward", "backward") if both > 1 else ()
+        if weights.PROJECTION in self._named(0, self.steps):
+            self.dims = weights.projected_dims(both > 1)
 
     def _of_kind(self) -> dict[str, Attribute]:
-        is_last = self.place == self._count - 1
+        is_last = self.place == len(self.steps[0].layers) - 1
         return {**super()._of_kind(), "inner_layer": self.place, "is_last": int(is_last)}
-
-    def _directions(self, step: Step) -> Sequence[tuple[Tensors, Tensors]]:
-        return [(one.weights, one.marked) for one in step.layers[self.place].directions]
 
     def _outside(self) -> dict[str, Array]:
         """Everything that enters and leaves, as far as it is asked for or the inside needs it."""
-        wanted, needed, found = self.done.wanted, self.done.wants_inside, dict[str, Array]()
+        wanted, needed, layers = self.done.wanted, self.done.wants_inside, self.layers
+        inputs = [layer.input for layer in layers]
+        found = {"valid": self._joined([np.ones(tuple(one.shape[:-1]), bool) for one in inputs], inputs)}
         if "input" in wanted or needed:
-            found["input"] = self._over_time([numpy(layer.input, copy=True) for layer in self.layers])
+            found["input"] = self._joined([numpy(one, copy=True) for one in inputs], inputs)
         if "output" in wanted or needed:
-            found["output"] = self._over_time([numpy(layer.output) for layer in self.layers])
-        found["valid"] = self._whole([layout.valid for layout in self.layouts])
+            found["output"] = self._joined([numpy(layer.output) for layer in layers], inputs)
         marks = {
             "output_gradient": [[layer.output] for layer in self.layers],
             "input_gradient": [[one.input for one in layer.directions] for layer in self.layers],
         }
-        gradients = {name: self._of_windows(each) for name, each in marks.items()}
-        self.missing |= {name: UNREACHED for name, one in gradients.items() if one is None}
+        found |= {name: self._gradients(each) for name, each in marks.items()}
+        self.missing |= {name: UNREACHED for name, one in found.items() if one is None}
         states = (state for layer in self.layers for one in layer.directions for state in one.final)
         is_reached = any(self.done.gradients.tensor(state) is not None for state in states)
-        if gradients["output_gradient"] is None and is_reached:
+        if found["output_gradient"] is None and is_reached:
             self.missing["output_gradient"] = STATES_ONLY
-        return found | {name: one for name, one in gradients.items() if one is not None}
+        return {name: one for name, one in found.items() if one is not None}
 
-    def _over_time(self, arrays: Sequence[Array]) -> Array:
-        pairs = zip(self.layouts, arrays, strict=True)
-        return self._whole([layout.by_sample(array) for layout, array in pairs])
+    def _gradients(self, marks: Sequence[Sequence[torch.Tensor]], *, of_states: bool = False) -> Array | None:
+        """Read the gradients of what each window has, from its marks."""
+        found = [self.done.gradients.of(*each) for each in marks]
+        return self._joined(found, [each[0] for each in marks], of_states=of_states)
 
-    def _whole(self, parts: Sequence[Array]) -> Array:
-        """Put windows (sample, time, …) one after another, 0 for samples that have left."""
-        if self.recurrence.rows:
-            whole, pairs = self.recurrence.whole, enumerate(parts)
-            parts = [numpy(whole(torch.from_numpy(part), number)) for number, part in pairs]
-        return np.concatenate(parts, 1) if self.lengths else parts[0]
-
-    def _of_windows(self, marks: Sequence[Sequence[torch.Tensor]]) -> Array | None:
-        """Read the gradient of what each window has at every step, from its marks; None without any."""
-        found = _filled([self.done.gradients.of(*each) for each in marks], [each[0] for each in marks])
-        return None if found is None else self._over_time(found)
+    def _joined(
+        self, arrays: Sequence[Array | None], like: Sequence[torch.Tensor], *, of_states: bool = False
+    ) -> Array | None:
+        """Put windows one after another, 0 where a sample has left or nothing is; None where all is nothing."""
+        known, parts = next((one for one in arrays if one is not None), None), []
+        if known is None:
+            return None
+        for number, (layout, array, tensor) in enumerate(zip(self.layouts, arrays, like, strict=True)):
+            filled = np.zeros(tuple(tensor.shape), known.dtype) if array is None else array
+            part = layout.in_order(filled) if of_states else layout.by_sample(filled)
+            if self.recurrence.rows:
+                part = numpy(self.recurrence.whole(torch.from_numpy(part), number))
+            parts.append(part)
+        if not self.lengths:
+            return parts[0]
+        return np.stack(parts, 1) if of_states else np.concatenate(parts, 1)
 
     def _inside(self) -> Iterator[DirectionRecord]:
         output, output_gradient = self.outside["output"], self.outside.get("output_gradient")
@@ -105,6 +108,8 @@ class _FusedLeaf(KernelLeaf):
         units = output.shape[-1] // len(every[0])
         for number, windows in enumerate(zip(*every, strict=True)):
             own = slice(number * units, (number + 1) * units)
+            initial = zip(*(one.initial for one in windows), strict=True)
+            final = zip(*(one.final for one in windows), strict=True)
             own_weights, gradients = self.done.used(self.call.kind, self._named(number, self.steps))
             yield DirectionRecord(
                 weights=own_weights,
@@ -112,28 +117,19 @@ class _FusedLeaf(KernelLeaf):
                 inputs=self.outside["input"],
                 hidden=output[..., own],
                 output_gradient=None if output_gradient is None else output_gradient[..., own],
-                input_gradient=self._of_windows([[one.input] for one in windows]),
-                valid=self.layouts[0].valid if packed else None,
+                input_gradient=self._gradients([[one.input] for one in windows]),
+                valid=self.outside["valid"] if packed else None,
                 zero_output=packed,
                 runs_backward=number == 1,
                 initial=tuple(
-                    self._of_calls(each, [numpy(state, copy=True) for state in each])
-                    for each in zip(*(one.initial for one in windows), strict=True)
+                    self._joined([numpy(one, copy=True) for one in each], each, of_states=True)
+                    for each in initial
                 ),
                 final_gradients=tuple(
-                    self._of_calls(each, [self.done.gradients.of(state) for state in each])
-                    for each in zip(*(one.final for one in windows), strict=True)
+                    self._gradients([[one] for one in each], of_states=True) for each in final
                 ),
                 windows=self.lengths,
             )
-
-    def _of_calls(self, states: Sequence[torch.Tensor], arrays: Sequence[Array | None]) -> Array | None:
-        found = _filled(arrays, states)
-        if found is None:
-            return None
-        pairs = zip(self.layouts, found, strict=True)
-        whole = self._whole([layout.in_order(array)[:, None] for layout, array in pairs])
-        return whole if self.lengths else whole[:, 0]
 
     def _transitions(self) -> dict[str, Array]:
         """Put what crosses between calls at the last step of the earlier one; NaN elsewhere, solved later."""
@@ -153,15 +149,6 @@ class _FusedLeaf(KernelLeaf):
         carried[:, ends - 1] = across
         norms = np.sqrt(np.square(carried).sum(-1))
         return {"reset": reset, "carried_gradient": norms, "carried_by_state": carried}
-
-
-def _filled(arrays: Sequence[Array | None], like: Sequence[torch.Tensor]) -> list[Array] | None:
-    """Put 0 where there is no array; None where there is none at all."""
-    known = next((array for array in arrays if array is not None), None)
-    if known is None:
-        return None
-    pairs = zip(arrays, like, strict=True)
-    return [np.zeros(tuple(one.shape), known.dtype) if array is None else array for array, one in pairs]
 
 
 _NO_TENSOR = "the layer returns no tensor"

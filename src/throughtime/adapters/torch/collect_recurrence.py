@@ -35,7 +35,6 @@ _NO_INPUT = "besides its states, the module takes no floating tensor that has on
 _NO_INITIAL = "the first call receives no state of this shape"
 _ORDER = "the order of the module's calls"
 _SHOWS = "a custom module has its states, and tensors that tt.mark names between them"
-Tensors = Sequence[torch.Tensor]
 Edges = Iterable[Sequence[GradientEdge | None]]  # of each call
 Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
 
@@ -263,22 +262,22 @@ class Leaf:
 class KernelLeaf(Leaf):
     """Reads the calls of one of torch's kernels."""
 
-    def _directions(self, step: Step) -> Sequence[tuple[Tensors, Tensors]]:
-        """Give the weights of each direction, in torch's order, and their marks."""
-        raise NotImplementedError
+    first, sets = 0, 1  # of all sets of weights, one for each direction, the first that is this leaf's
 
     def _named(self, number: int, steps: Sequence[Step]) -> Weights:
         """Name the weights of a direction, each with the marks that some calls made of it."""
+        given, place = self.steps[-1].weights, self.first + number
+        count = len(given) // self.sets
+        own = slice(place * count, (place + 1) * count)
         # A parametrization computes a weight anew for each call.
-        given = self._directions(self.steps[-1])[number][0]
-        marks = zip(*(self._directions(step)[number][1] for step in steps), strict=True)
-        return dict(zip(weights.names(len(given)), zip(given, marks, strict=True), strict=True))
+        marks = zip(*(step.marked[own] for step in steps), strict=True)
+        return dict(zip(weights.names(count), zip(given[own], marks, strict=True), strict=True))
 
     def _of_kind(self) -> dict[str, Attribute]:
         return description.of_kind(self.call.entry.layer, self.call.kind, self.call.activation)
 
     def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
-        numbers, every = range(len(self._directions(self.steps[-1]))), self.done.steps_of(self.call)
+        numbers, every = range(len(self.directions) or 1), self.done.steps_of(self.call)
         pairs = (self.done.weights(self.call.kind, self._named(number, every)) for number in numbers)
         each, unreached = zip(*pairs, strict=True)
         missing = {name: why for one in unreached for name, why in one.items()}
@@ -296,9 +295,6 @@ class CellLeaf(KernelLeaf):
 
     def _of_kind(self) -> dict[str, Attribute]:
         return {**super()._of_kind(), "time": _ORDER}
-
-    def _directions(self, step: Step) -> Sequence[tuple[Tensors, Tensors]]:
-        return [(step.weights, step.marked)]
 
     def _inside(self) -> Iterator[DirectionRecord]:
         of_cell, gradients = self.done.used(self.call.kind, self._named(0, self.steps))

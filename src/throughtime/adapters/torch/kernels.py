@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from .staying import State, why_it_ends
 from .structure import ordinary
 
 _VF = torch._VF
-Mark = Callable[[str, torch.Tensor], torch.Tensor]
+Mark = Callable[[torch.Tensor], torch.Tensor]
 _FUSED = frozenset({_VF.lstm, _VF.gru, _VF.rnn_tanh, _VF.rnn_relu})
 KINDS = {  # each with the activation of its candidate
     **dict.fromkeys((_VF.lstm, _VF.lstm_cell), ("lstm", "tanh")),
@@ -33,15 +34,13 @@ _OF_FORWARDS: dict[object, Function] = {nn.LSTMCell.forward: _VF.lstm_cell, nn.G
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction of one inner layer: marks, and the tensors they are made of.
+    """One direction of one inner layer.
 
-    `input` marks what the layer reads, in input time. Weights stand in torch's order, see `weights.names`.
-    States are (sample, unit) in the packed order, the final ones marked.
+    `input` marks what the layer reads, in input time. States are (sample, unit) in the packed order, the
+    final ones marked.
     """
 
     input: torch.Tensor
-    weights: tuple[torch.Tensor, ...]
-    marked: tuple[torch.Tensor, ...]
     initial: tuple[torch.Tensor, ...]
     final: tuple[torch.Tensor, ...]
 
@@ -107,7 +106,7 @@ def of_cell(forward: Function, arguments: tuple[Any, ...]) -> Function | None:
     return kernel if tensors and all(getattr(one, "ndim", 0) == 2 for one in tensors) else None
 
 
-def run(asked: Arguments, marks: Mark) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...]]:
+def run(asked: Arguments, marks: Marks) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...]]:
     """Compute what the kernel would; returns the layers as they were seen, and what the kernel returns."""
     layers: list[InnerLayer] = []
     value = asked.data
@@ -124,7 +123,7 @@ def run(asked: Arguments, marks: Mark) -> tuple[tuple[InnerLayer, ...], tuple[to
     return tuple(layers), (output, *states)
 
 
-def _layer(asked: Arguments, place: int, value: torch.Tensor, marks: Mark) -> InnerLayer:
+def _layer(asked: Arguments, place: int, value: torch.Tensor, marks: Marks) -> InnerLayer:
     directions, outputs = [], []
     for number in range(asked.directions):
         direction, output = _direction(asked, place, number, value, marks)
@@ -135,16 +134,15 @@ def _layer(asked: Arguments, place: int, value: torch.Tensor, marks: Mark) -> In
 
 
 def _direction(
-    asked: Arguments, place: int, number: int, value: torch.Tensor, marks: Mark
+    asked: Arguments, place: int, number: int, value: torch.Tensor, marks: Marks
 ) -> tuple[Direction, torch.Tensor]:
     backward = number == 1
     entering = marks(INPUT, value)
     weights, initial = asked.of(place, number)
-    marked = tuple(marks(WEIGHT, weight) for weight in weights)
     data = asked.layout.reversed(entering) if backward else entering
-    output, *states = _kernel(asked, data, initial, marked)
+    output, *states = _kernel(asked, data, initial, weights)
     final = tuple(marks(STATE, state[0]) for state in states)
-    direction = Direction(entering, weights, marked, tuple(state[0] for state in initial), final)
+    direction = Direction(entering, tuple(state[0] for state in initial), final)
     return direction, asked.layout.reversed(output) if backward else output
 
 
@@ -164,27 +162,14 @@ def _kernel(
     return tuple(result)
 
 
-def _sharing(marks: Marks) -> Mark:
-    """Mark a weight once for several calls: a mark a call would cost a gradient a call."""
-    known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def mark(kind: str, tensor: torch.Tensor) -> torch.Tensor:
-        if kind != WEIGHT or id(tensor) not in known:
-            known[id(tensor)] = tensor, marks(kind, tensor)
-        return known[id(tensor)][1]
-
-    return mark
-
-
 @dataclass
-class Windows:
-    """All calls of one layer or cell during a pass; `calls` has the states given and handed out."""
+class Windows(Calls):
+    """All calls of one layer or cell during a pass, each with the states that it was given and handed out."""
 
-    calls: Calls
-    # Sequences, and marks of their weights, by the latest call.
-    _last: dict[int, tuple[Recurrence, Mark]] = field(default_factory=dict)
+    # Sequences, and how weights are marked in them, by the latest call.
+    last: dict[int, tuple[Recurrence, Mark]] = field(default_factory=dict)
 
-    def run(
+    def call(
         self, kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None, marks: Marks
     ) -> tuple[Any, Recurrence]:
         """Compute what a kernel would; returns that, and the sequence whose latest call this is."""
@@ -192,44 +177,52 @@ class Windows:
             return self._fused(read(kernel, arguments, order), marks)
         data, states, *weights = arguments
         states = states if isinstance(states, (tuple, list)) else (states,)
-        step, before, loop, mark = self._next(states, marks, can_go_on=True, is_fused=False)
-        step.weights = tuple(weight for weight in weights if weight is not None)
-        step.marked = tuple(mark(WEIGHT, weight) for weight in step.weights)
-        entering = self.calls.enter(step, ("input",), ordinary(data))
+        weights = [weight for weight in weights if weight is not None]
+        step, before, loop = self._next(states, weights, marks, can_go_on=True, is_fused=False)
+        entering = self.enter(step, ("input",), ordinary(data))
         results = kernel(entering, before if len(before) > 1 else before[0], *step.marked)
-        out = self.calls.hand_out(step, results if isinstance(results, tuple) else (results,))
+        out = self.hand_out(step, results if isinstance(results, tuple) else (results,))
         return tuple(out) if len(out) > 1 else out[0], loop
 
     def _fused(self, asked: Arguments, marks: Marks) -> tuple[tuple[torch.Tensor, ...], Recurrence]:
         can_go_on = isinstance(asked.layout, Dense) and not asked.is_bidirectional
-        step, before, loop, mark = self._next(asked.states, marks, can_go_on=can_go_on, is_fused=True)
+        step, before, loop = self._next(
+            asked.states, asked.weights, marks, can_go_on=can_go_on, is_fused=True
+        )
         step.layout = asked.layout
-        step.layers, (output, *states) = run(replace(asked, states=before), mark)
-        return (output, *self.calls.hand_out(step, states)), loop
+        step.layers, (output, *states) = run(replace(asked, states=before, weights=step.marked), marks)
+        return (output, *self.hand_out(step, states)), loop
 
     def _next(
-        self, states: Sequence[torch.Tensor], marks: Marks, *, can_go_on: bool, is_fused: bool
-    ) -> tuple[Step, tuple[torch.Tensor, ...], Recurrence, Mark]:
-        """Begin a call: its step, the states it reads, its sequence, and how weights are marked in this."""
-        step, pairs = Step(len(self.calls.steps)), enumerate(map(ordinary, states))
-        entering = tuple(self.calls.enter(step, ("states", str(place)), one) for place, one in pairs)
+        self,
+        states: Sequence[torch.Tensor],
+        weights: Sequence[torch.Tensor],
+        marks: Marks,
+        *,
+        can_go_on: bool,
+        is_fused: bool,
+    ) -> tuple[Step, tuple[torch.Tensor, ...], Recurrence]:
+        """Begin a call: its step, the states that it reads, and its sequence."""
+        step, pairs = Step(len(self.steps)), enumerate(map(ordinary, states))
+        entering = tuple(self.enter(step, ("states", str(place)), one) for place, one in pairs)
         known = states_of_kernel(len(entering), axis=int(is_fused))
         source = self._source(step, known, by_values=is_fused) if can_go_on else -1
-        # Samples that have left are as padding of a packed sequence: 0.
-        loop, mark = self._last.pop(source, (Recurrence([], known, blank=0.0), _sharing(marks)))
+        # Samples that have left are as padding of a packed sequence. A weight is marked once for all calls.
+        anew = Recurrence([], known, blank=0.0), cache(partial(marks, WEIGHT))
+        loop, mark = self.last[step.order] = self.last.pop(source, anew)
         loop.steps.append(step)
-        self._last[step.order] = loop, mark
-        return step, entering, loop, mark
+        step.weights, step.marked = tuple(weights), tuple(map(mark, weights))
+        return step, entering, loop
 
     def _source(self, step: Step, states: Sequence[State], *, by_values: bool) -> int:
         """Find the call whose states this one starts from; -1 where it starts anew."""
-        if not self.calls.steps:
+        if not self.steps:
             return -1
         sources = {one.source for one in step.entering.values()}
         if len(sources) > 1 or -1 in sources:
-            links = recurrence.links_of(self.calls, step, (), step.order, by_values=by_values)
+            links = recurrence.links_of(self, step, (), step.order, by_values=by_values)
             sources = {link.source for link in links}
         source = max(sources, default=-1)
-        if source not in self._last or why_it_ends(self.calls.steps[source], step, states):
+        if source not in self.last or why_it_ends(self.steps[source], step, states):
             return -1
         return source

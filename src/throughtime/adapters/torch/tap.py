@@ -55,7 +55,7 @@ class Recorder:
         self._marks = marks
         self._entries = {id(entry.layer): entry for entry in found}
         self._windows = defaultdict[int, kernels.Windows](
-            lambda: kernels.Windows(calls.Calls(("states",), copies=self._copies))
+            lambda: kernels.Windows(("states",), copies=self._copies)
         )
 
     def watch(self, model: nn.Module) -> None:
@@ -230,7 +230,7 @@ class Recorder:
     ) -> object:
         """Run a layer's kernel in parts, or one step of a cell."""
         with _gradients_on():
-            result, loop = self._windows[id(entry.layer)].run(kernel, arguments, order, self._marks)
+            result, loop = self._windows[id(entry.layer)].call(kernel, arguments, order, self._marks)
         if len(loop.steps) == 1:
             call = self._new_call(entry, arguments[0])
             (call.kind, call.activation), call.recurrence = kernels.KINDS[kernel], loop
