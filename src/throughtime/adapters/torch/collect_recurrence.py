@@ -22,18 +22,18 @@ from throughtime.adapters.records import (
 )
 
 from . import description, graph, weights
-from .calls import Entering, Key, Step
+from .calls import Entering, Key
 from .find import class_name
 from .marks import sum_of, without
-from .passes import STATES_ONLY, Call, Pass, Weights
-from .recurrence import Recurrence, taken_by
+from .passes import STATES_ONLY, Call, Pass
+from .recurrence import Recurrence
 from .staying import State
 from .structure import name_of, numpy
 
 _NO_GRADIENTS = "the loop runs without gradients: remove torch.no_grad() from the calls of this module"
 _NO_INPUT = "besides its states, the module takes no floating tensor that has one shape at every call"
 _NO_INITIAL = "the first call receives no state of this shape"
-_ORDER = "the order of the module's calls"
+ORDER = "the order of the module's calls"
 _SHOWS = "a custom module has its states, and tensors that tt.mark names between them"
 Edges = Iterable[Sequence[GradientEdge | None]]  # of each call
 Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
@@ -49,6 +49,7 @@ class Leaf:
     def __init__(self, done: Pass, call: Call, recurrence: Recurrence) -> None:
         self.done, self.call, self.recurrence = done, call, recurrence
         self.steps, self.states = recurrence.steps, recurrence.states
+        self.transitions = graph.Transitions(recurrence, done.gradients)
         self.dims: dict[str, tuple[str, ...]] = {}
         self.missing: dict[str, str] = {}
 
@@ -85,12 +86,12 @@ class Leaf:
             "dtype": self.call.autocast or name_of(first.dtype),
         }
         if len(self.steps) > 1:
-            flags["states_changed"] = int(not graph.all_same(self._crossings))
+            flags["states_changed"] = int(not self.transitions.are_same)
         return {**flags, "ends": self.recurrence.reason} if self.recurrence.reason else flags
 
     def _of_kind(self) -> dict[str, Attribute]:
         carried = ", ".join(f"{state.name}: {'.'.join(state.argument)}" for state in self.states)
-        return {"cell_class": class_name(self.call.entry.layer), "time": _ORDER, "carried": carried}
+        return {"cell_class": class_name(self.call.entry.layer), "time": ORDER, "carried": carried}
 
     # Input and output.
 
@@ -113,7 +114,7 @@ class Leaf:
         """Find what others ask of the output: of a state that is changed, all but what the next call does."""
         outputs = ((step, step.leaving[self._place].plain) for step in self.steps)
         asked = [[one.copy for one in step.leaving.values() if one.plain is made] for step, made in outputs]
-        less = [*map(self._handed_back, range(len(asked)))] if self._changes else ()
+        less = [*map(self._handed_back, range(len(asked)))]
         found = self._gradient("output_gradient", asked, output, less)
         edges = (one.edge for step in self.steps for one in step.leaving.values())
         if not found and any(self.done.gradients.tensor(edge) is not None for edge in edges):
@@ -122,9 +123,9 @@ class Leaf:
 
     def _handed_back(self, number: int) -> torch.Tensor | None:
         """Sum what the next call hands back to the output of a call through a change of it."""
-        if number == len(self._through):
+        if number == len(self.transitions.through):
             return None
-        step, back = self.steps[number], self._through[number]
+        step, back = self.steps[number], self.transitions.through[number]
         output = step.leaving[self._place].plain
         pairs = zip(self.states, back, strict=True)
         return sum_of(one for state, one in pairs if step.leaving[state.place].plain is output)
@@ -240,82 +241,8 @@ class Leaf:
 
     def _transitions(self) -> dict[str, Array]:
         rows, valid = self.recurrence.whole, numpy(self.recurrence.valid)
-        found = graph.variables(self._crossings, self._through, rows, self.done.gradients.unscaled)
+        found = self.transitions.variables(rows)
         found["reset"] &= valid
         for name in ("carried_gradient", "carried_by_state"):
             found[name][~valid] = self.recurrence.blank
         return found if self.done.has_labels else {"reset": found["reset"]}
-
-    @cached_property
-    def _crossings(self) -> graph.Transitions:
-        return graph.between(self.recurrence, self.done.gradients)
-
-    @cached_property
-    def _through(self) -> graph.Through:
-        return graph.through_changes(self._crossings)
-
-    @cached_property
-    def _changes(self) -> bool:
-        return graph.any_changed(self._crossings)
-
-
-class KernelLeaf(Leaf):
-    """Reads the calls of one of torch's kernels."""
-
-    first, sets = 0, 1  # of all sets of weights, one for each direction, the first that is this leaf's
-
-    def _named(self, number: int, steps: Sequence[Step]) -> Weights:
-        """Name the weights of a direction, each with the marks that some calls made of it."""
-        given, place = self.steps[-1].weights, self.first + number
-        count = len(given) // self.sets
-        own = slice(place * count, (place + 1) * count)
-        # A parametrization computes a weight anew for each call.
-        marks = zip(*(step.marked[own] for step in steps), strict=True)
-        return dict(zip(weights.names(count), zip(given[own], marks, strict=True), strict=True))
-
-    def _of_kind(self) -> dict[str, Attribute]:
-        return description.of_kind(self.call.entry.layer, self.call.kind, self.call.activation)
-
-    def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
-        numbers, every = range(len(self.directions) or 1), self.done.steps_of(self.call)
-        pairs = (self.done.weights(self.call.kind, self._named(number, every)) for number in numbers)
-        each, unreached = zip(*pairs, strict=True)
-        missing = {name: why for one in unreached for name, why in one.items()}
-        if len(each) == 1:
-            return each[0], missing
-        return {name: np.stack([one[name] for one in each]) for name in each[0] if name in each[1]}, missing
-
-
-class CellLeaf(KernelLeaf):
-    """Reads each call as a pass of one step, from the state given to the state handed out."""
-
-    def __init__(self, done: Pass, call: Call, recurrence: Recurrence) -> None:
-        super().__init__(done, call, recurrence)
-        recurrence.taken = taken_by(done.steps_of(call))
-
-    def _of_kind(self) -> dict[str, Attribute]:
-        return {**super()._of_kind(), "time": _ORDER}
-
-    def _inside(self) -> Iterator[DirectionRecord]:
-        of_cell, gradients = self.done.used(self.call.kind, self._named(0, self.steps))
-        total = [[step.leaving[0].edge] for step in self.steps]  # dL/dh handed out, of all who take it
-        given = ([step.entering[state.argument].given for step in self.steps] for state in self.states)
-        yield DirectionRecord(
-            weights=of_cell,
-            weight_gradients=gradients,
-            inputs=self.outside["input"],
-            hidden=self.outside["output"],
-            output_gradient=self._summed(total, self.outside["output"]),
-            input_gradient=self.outside.get("input_gradient"),
-            valid=None,
-            zero_output=False,
-            runs_backward=False,
-            initial=tuple(map(self._series, given)),
-            final_gradients=(None, *map(self._of_others, self.states[1:])),
-            windows=(1,) * len(self.steps),
-        )
-
-    def _of_others(self, state: State) -> Array | None:
-        """dL/d(state handed out) at each call, beyond what its own call asks of it."""
-        uses = [self.recurrence.uses(step.leaving[state.place].plain, step) for step in self.steps]
-        return self._summed(uses, self.outside["output"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -60,58 +61,55 @@ class Crossing:
         return back is not None and torch.equal(back.movedim(self.axis, 0), whole)
 
 
-Transitions = Sequence[Sequence[Crossing]]  # between each call and the next, of every state
+class Transitions:
+    """The crossings of all states between each call of a recurrence and the next."""
 
+    def __init__(self, recurrence: Recurrence, gradients: Gradients) -> None:
+        self._gradients = gradients
+        pairs = pairwise(recurrence.steps)
+        self._each = [[self._crossing(*pair, state) for state in recurrence.states] for pair in pairs]
 
-def between(recurrence: Recurrence, gradients: Gradients) -> Transitions:
-    """List the crossings of all states between all calls."""
-    pairs = pairwise(recurrence.steps)
-    return [[_crossing(*pair, state, gradients) for state in recurrence.states] for pair in pairs]
+    def _crossing(self, before: Step, after: Step, state: State) -> Crossing:
+        entered = after.entering[state.argument]
+        gradient = self._gradients.tensor(entered.mark)
+        return Crossing(before.leaving[state.place], entered, gradient, after.places, state.axis)
 
+    @property
+    def are_same(self) -> bool:
+        """Whether every state enters the next call as it was handed out, of all samples or of some."""
+        return all(one.is_same for crossings in self._each for one in crossings)
 
-def _crossing(before: Step, after: Step, state: State, gradients: Gradients) -> Crossing:
-    entered = after.entering[state.argument]
-    gradient = gradients.tensor(entered.mark)
-    return Crossing(before.leaving[state.place], entered, gradient, after.places, state.axis)
+    @cached_property
+    def through(self) -> Sequence[Sequence[torch.Tensor | None]]:
+        """What each call hands back, through a change, to every state that the one before handed out."""
+        each = []
+        for crossings in self._each:
+            sources = [(one.entered.given, one.gradient) for one in crossings if not one.is_unchanged]
+            given = [(tensor, gradient) for tensor, gradient in sources if gradient is not None]
+            each.append(_back(given, crossings))
+        return each
 
-
-Through = Sequence[Sequence[torch.Tensor | None]]
-
-
-def through_changes(transitions: Transitions) -> Through:
-    """Find what each call hands back, through a change, to every state that the one before handed out."""
-    each = []
-    for crossings in transitions:
-        sources = [(one.entered.given, one.gradient) for one in crossings if not one.is_unchanged]
-        given = [(tensor, gradient) for tensor, gradient in sources if gradient is not None]
-        each.append(_back(given, crossings))
-    return each
-
-
-def variables(
-    transitions: Transitions, through: Through, rows: Rows, unscaled: Callable[[torch.Tensor], torch.Tensor]
-) -> dict[str, Array]:
-    """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state)."""
-    none = torch.zeros_like(rows(transitions[0][0].left.plain, 0).flatten(1)[:, 0], dtype=torch.bool)
-    resets = [_resets(crossings, rows, number, none) for number, crossings in enumerate(transitions)]
-    carried = []
-    for place, one in enumerate(transitions[0]):
-        pairs = zip(transitions, through, strict=True)
-        # As it is, and through a change.
-        back = [
-            sum_of((each[place].gradient if each[place].is_unchanged else None, changed[place]))
-            for each, changed in pairs
-        ]
-        zero = torch.zeros_like(rows(one.left.plain, 0))
-        with torch.no_grad():
-            each = [zero if one is None else rows(one, number) for number, one in enumerate(back)]
-            carried.append(unscaled(torch.stack([*each, zero], 1)).flatten(2).norm(dim=2))
-    norms = numpy(torch.stack(carried, 2))
-    return {
-        "reset": numpy(torch.stack([none, *resets], 1)),
-        "carried_gradient": np.sqrt(np.square(norms).sum(-1)),
-        "carried_by_state": norms,
-    }
+    def variables(self, rows: Rows) -> dict[str, Array]:
+        """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state)."""
+        none = torch.zeros_like(rows(self._each[0][0].left.plain, 0).flatten(1)[:, 0], dtype=torch.bool)
+        resets = [_resets(crossings, rows, number, none) for number, crossings in enumerate(self._each)]
+        carried = []
+        for place, one in enumerate(self._each[0]):
+            states = (crossings[place] for crossings in self._each)
+            as_it_is = (state.gradient if state.is_unchanged else None for state in states)
+            changed = (back[place] for back in self.through)
+            back = map(sum_of, zip(as_it_is, changed, strict=True))
+            zero = torch.zeros_like(rows(one.left.plain, 0))
+            with torch.no_grad():
+                each = [zero if one is None else rows(one, number) for number, one in enumerate(back)]
+                stacked = self._gradients.unscaled(torch.stack([*each, zero], 1))
+            carried.append(stacked.flatten(2).norm(dim=2))
+        norms = numpy(torch.stack(carried, 2))
+        return {
+            "reset": numpy(torch.stack([none, *resets], 1)),
+            "carried_gradient": np.sqrt(np.square(norms).sum(-1)),
+            "carried_by_state": norms,
+        }
 
 
 def _back(
@@ -152,17 +150,6 @@ def _ramp(given: torch.Tensor) -> torch.Tensor:
 
 def _any(values: torch.Tensor) -> torch.Tensor:
     return values.flatten(1).ne(0).any(1)
-
-
-def all_same(transitions: Transitions) -> bool:
-    """Whether every state enters the next call as it was handed out, of all samples or of some."""
-    return all(one.is_same for crossings in transitions for one in crossings)
-
-
-def any_changed(transitions: Transitions) -> bool:
-    """Whether any state is changed between calls, by what the graph knows."""
-    each = (one for crossings in transitions for one in crossings)
-    return any(not one.is_unchanged and one.entered.given.requires_grad for one in each)
 
 
 def step_jacobians(loop: Recurrence, *, is_given: bool) -> torch.Tensor | None:

@@ -124,13 +124,10 @@ def run(asked: Arguments, marks: Marks) -> tuple[tuple[InnerLayer, ...], tuple[t
 
 
 def _layer(asked: Arguments, place: int, value: torch.Tensor, marks: Marks) -> InnerLayer:
-    directions, outputs = [], []
-    for number in range(asked.directions):
-        direction, output = _direction(asked, place, number, value, marks)
-        directions.append(direction)
-        outputs.append(output)
+    each = [_direction(asked, place, number, value, marks) for number in range(asked.directions)]
+    directions, outputs = zip(*each, strict=True)
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
-    return InnerLayer(value, marks(OUTPUT, joined), tuple(directions))
+    return InnerLayer(value, marks(OUTPUT, joined), directions)
 
 
 def _direction(

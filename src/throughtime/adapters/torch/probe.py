@@ -93,7 +93,8 @@ class Probe:
         recorder.close()
         found = self._found(recurrences, has_marks=bool(recorder.named))
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
-        gradients = marks.differentiate(loss, weights, recorder.edges(found), keep=recorder.has_loops)
+        keep = any(len(call.steps) > 1 for call in recorder.calls)
+        gradients = marks.differentiate(loss, weights, recorder.edges(found), keep=keep)
         if has_labels:
             reduced = tried_factor(self.loss, data, recorder.sizes)
             self._add_penalty(gradients, originals if weights else [], stand_ins, data)
@@ -109,8 +110,7 @@ class Probe:
             time_major=recorder.time_major,
             named=recorder.named_outside(),
         )
-        value = None if loss is None else float(loss.detach())
-        record = collect.records(done, value, reduced, training=self.request.training)
+        record = collect.records(done, loss, reduced, training=self.request.training)
         if budget.part == budget.samples or reduced is None:
             return record
         return self._of_a_part(record, recorder, reduced[1], data)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.utils import _pytree
@@ -65,7 +64,7 @@ def _copied(leaf: object, device: torch.device, dtype: torch.dtype) -> Any:
     kind = array.dtype.kind
     if kind not in "fiub":
         return leaf
-    tensor = from_numpy(array)
+    tensor = torch.from_numpy(np.array(array, order="C"))  # torch takes no negative strides
     if kind == "f":
         return tensor.to(device, dtype)
     return tensor.to(device, torch.int64 if kind == "i" else tensor.dtype)
@@ -92,11 +91,6 @@ def packed_samples(packed: PackedSequence, samples: tuple[int, ...]) -> PackedSe
     padded, lengths = pad_packed_sequence(packed, batch_first=True)
     chosen = list(samples)
     return pack_padded_sequence(padded[chosen].detach(), lengths[chosen], True, enforce_sorted=False)
-
-
-def from_numpy(array: object, dtype: npt.DTypeLike | None = None) -> torch.Tensor:
-    """Copy an array into a tensor: torch takes neither negative strides nor another byte order."""
-    return torch.from_numpy(np.array(to_numpy(array), dtype, order="C"))
 
 
 def numpy(tensor: torch.Tensor, *, copy: bool = False) -> Array:

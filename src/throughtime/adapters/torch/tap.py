@@ -103,11 +103,6 @@ class Recorder:
         layers = {id(entry.layer) for entry in found}
         return [call for call in self.calls if id(call.entry.layer) in layers]
 
-    @property
-    def has_loops(self) -> bool:
-        """Whether any layer was called again with what it returned."""
-        return any(len(call.steps) > 1 for call in self.calls)
-
     def close(self) -> None:
         """Record nothing more: what runs again later (checkpointing) has to run as it did, unseen."""
         self._is_open = False

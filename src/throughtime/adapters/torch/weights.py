@@ -92,21 +92,19 @@ def weights_of(model: nn.Module) -> dict[str, object]:
 def load_weights(model: nn.Module, source: str | os.PathLike[str] | Mapping[str, Any]) -> nn.Module:
     """Put weights into a module: a state dict, or a file `.pt`, `.pth`, `.ckpt` or `.safetensors`."""
     state = _read(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else source
-    nested = next((state[name] for name in _NESTED if isinstance(state.get(name), Mapping)), state)
-    if not all(isinstance(name, str) for name in nested):
+    if isinstance(state, Mapping):
+        state = next((state[name] for name in _NESTED if isinstance(state.get(name), Mapping)), state)
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise SchemaError(f"{source} has no state dict: save it as torch.save(model.state_dict(), path).")
-    model.load_state_dict(dict(nested))
+    model.load_state_dict(dict(state))
     return model
 
 
-def _read(path: str) -> Mapping[str, Any]:
+def _read(path: str) -> object:
     if path.endswith(".safetensors"):
         try:
             from safetensors.torch import load_file  # noqa: PLC0415 - optional
         except ImportError as error:
             raise MissingDependencyError("Run pip install safetensors to read .safetensors.") from error
         return dict(load_file(path))
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, Mapping):
-        raise SchemaError(f"{path} has no state dict: save it as torch.save(model.state_dict(), path).")
-    return state
+    return torch.load(path, map_location="cpu", weights_only=True)
