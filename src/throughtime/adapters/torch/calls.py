@@ -235,10 +235,8 @@ class _Swaps:
     def undo(self) -> None:
         """Put back what the module has left, and write on a caller's tensor what it wrote on its copy."""
         for container, place, old, new in reversed(self._swapped):
-            there = (
-                container.get(place) if isinstance(container, dict) else dict(enumerate(container)).get(place)
-            )
-            if there is new:
+            items = container if isinstance(container, dict) else dict(enumerate(container))
+            if items.get(place) is new:
                 container[place] = old
         for given, copy in self.copies:
             if copy._version:

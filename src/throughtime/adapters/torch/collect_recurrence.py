@@ -22,7 +22,7 @@ from throughtime.adapters.records import (
 )
 
 from . import description, graph, weights
-from .calls import Entering, Key
+from .calls import Entering, Key, Step
 from .find import class_name
 from .marks import sum_of, without
 from .passes import STATES_ONLY, Call, Pass
@@ -114,20 +114,18 @@ class Leaf:
         """Find what others ask of the output: of a state that is changed, all but what the next call does."""
         outputs = ((step, step.leaving[self._place].plain) for step in self.steps)
         asked = [[one.copy for one in step.leaving.values() if one.plain is made] for step, made in outputs]
-        less = [*map(self._handed_back, range(len(asked)))]
+        pairs = zip(self.steps, [*self.transitions.through, ()], strict=True)
+        less = [self._handed_back(*pair) for pair in pairs]
         found = self._gradient("output_gradient", asked, output, less)
         edges = (one.edge for step in self.steps for one in step.leaving.values())
         if not found and any(self.done.gradients.tensor(edge) is not None for edge in edges):
             self.missing["output_gradient"] = STATES_ONLY
         return found
 
-    def _handed_back(self, number: int) -> torch.Tensor | None:
+    def _handed_back(self, step: Step, back: Parts) -> torch.Tensor | None:
         """Sum what the next call hands back to the output of a call through a change of it."""
-        if number == len(self.transitions.through):
-            return None
-        step, back = self.steps[number], self.transitions.through[number]
         output = step.leaving[self._place].plain
-        pairs = zip(self.states, back, strict=True)
+        pairs = zip(self.states, back, strict=False)  # nothing comes back to the last call
         return sum_of(one for state, one in pairs if step.leaving[state.place].plain is output)
 
     @cached_property

@@ -20,7 +20,7 @@ from throughtime.adapters.records import Array
 from .calls import Entering, Leaving, Step
 from .marks import Gradients, flattened, sum_of
 from .recurrence import Recurrence
-from .staying import State
+from .staying import State, ramp
 from .structure import numpy
 
 _CHECKED = 5  # calls of a loop
@@ -52,12 +52,12 @@ class Crossing:
         """Whether the samples that continue have their state as it was handed out, and its whole gradient."""
         if self.is_unchanged or not self.entered.given.requires_grad:
             return True
-        plain, ramp = self.left.plain.detach().movedim(self.axis, 0), _ramp(self.entered.given)
+        plain, back_in = self.left.plain.detach().movedim(self.axis, 0), ramp(self.entered.given)
         places = ... if self.places is None else self.places.to(plain.device)
         if not torch.equal(self.entered.given.detach().movedim(self.axis, 0), plain[places]):
             return False
-        (back,), whole = _back([(self.entered.given, ramp)], [self]), torch.zeros_like(plain)
-        whole[places] = ramp.movedim(self.axis, 0)
+        (back,), whole = _back([(self.entered.given, back_in)], [self]), torch.zeros_like(plain)
+        whole[places] = back_in.movedim(self.axis, 0)
         return back is not None and torch.equal(back.movedim(self.axis, 0), whole)
 
 
@@ -81,7 +81,7 @@ class Transitions:
 
     @cached_property
     def through(self) -> Sequence[Sequence[torch.Tensor | None]]:
-        """What each call hands back, through a change, to every state that the one before handed out."""
+        """Gradients that each call hands back, through a change, to states that the one before handed out."""
         each = []
         for crossings in self._each:
             sources = [(one.entered.given, one.gradient) for one in crossings if not one.is_unchanged]
@@ -137,15 +137,10 @@ def _resets(crossings: Sequence[Crossing], rows: Rows, number: int, none: torch.
         given, plain = one.entered.given, one.left.plain
         differs = _any(rows(given.detach(), number + 1) != rows(plain.detach(), number))
         if bool(differs.any()):
-            back = _back([(given, _ramp(given))], crossings)
+            back = _back([(given, ramp(given))], crossings)
             reached = [_any(rows(gradient, number)) for gradient in back if gradient is not None]
             resets = resets | (differs & ~torch.stack([none, *reached]).any(0))
     return resets
-
-
-def _ramp(given: torch.Tensor) -> torch.Tensor:
-    """Make a gradient without equal parts, which a normalization would take to 0."""
-    return torch.linspace(1, 2, given.numel(), dtype=given.dtype, device=given.device).view_as(given)
 
 
 def _any(values: torch.Tensor) -> torch.Tensor:

@@ -62,18 +62,13 @@ class Arguments:
     data: torch.Tensor
     layout: Layout
     batch_first: bool
+    directions: int
     states: tuple[torch.Tensor, ...]
     weights: Sequence[torch.Tensor]
     has_biases: bool
     count: int
     dropout: float
     training: bool
-    is_bidirectional: bool
-
-    @property
-    def directions(self) -> int:
-        """One or two."""
-        return 2 if self.is_bidirectional else 1
 
     def of(self, layer: int, direction: int) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
         """Take the weights of one direction of one inner layer, and its initial states (1, sample, unit)."""
@@ -93,7 +88,8 @@ def read(kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | Non
         layout, batch_first = Packed(sizes, order), False
     states = tuple(states) if isinstance(states, (tuple, list)) else (states,)
     states = tuple(ordinary(state) for state in states)
-    return Arguments(kernel, ordinary(data), layout, batch_first, states, *others)
+    *others, is_bidirectional = others
+    return Arguments(kernel, ordinary(data), layout, batch_first, 1 + is_bidirectional, states, *others)
 
 
 def of_cell(forward: Function, arguments: tuple[Any, ...]) -> Function | None:
@@ -182,7 +178,7 @@ class Windows(Calls):
         return tuple(out) if len(out) > 1 else out[0], loop
 
     def _fused(self, asked: Arguments, marks: Marks) -> tuple[tuple[torch.Tensor, ...], Recurrence]:
-        can_go_on = isinstance(asked.layout, Dense) and not asked.is_bidirectional
+        can_go_on = isinstance(asked.layout, Dense) and asked.directions == 1
         step, before, loop = self._next(
             asked.states, asked.weights, marks, can_go_on=can_go_on, is_fused=True
         )

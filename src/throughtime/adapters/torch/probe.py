@@ -122,9 +122,7 @@ class Probe:
         if not why_whole:
             axes = structure.axes_of(data, part.axis)
             if self._alike is None:
-                rows, both = (
-                    partial(function, axes=axes) for function in (structure.rows_of, structure.join)
-                )
+                rows, both = partial(structure.rows_of, axes=axes), partial(structure.join, axes=axes)
                 self._alike = Alike(lambda data: float(total(self.loss, *data)), rows, both, how)
             with torch.no_grad(), autocast_off(data[0]):
                 why_whole = self._alike.why_not(data, part.count)

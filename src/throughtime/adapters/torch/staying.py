@@ -51,6 +51,12 @@ def is_part(given: torch.Tensor, plain: torch.Tensor, axis: int = 0) -> bool:
     return same and 0 < given.shape[axis] < plain.shape[axis]
 
 
+def ramp(given: torch.Tensor) -> torch.Tensor:
+    """Make a gradient without equal parts, which a normalization would take to 0."""
+    flat = torch.linspace(1, 2, given.numel(), dtype=given.dtype, device=given.device)
+    return flat.view(given.shape)
+
+
 def _rows(old: Leaving, new: torch.Tensor, axis: int) -> torch.Tensor | None:
     """Find the row that each sample of a call had in the one before, by a state handed out and given.
 
@@ -60,11 +66,11 @@ def _rows(old: Leaving, new: torch.Tensor, axis: int) -> torch.Tensor | None:
         return None
     new = new.movedim(axis, 0)
     # Gradients of a sum with any weights, and of one with those times the number of the row.
-    ramp = torch.linspace(1, 2, new.numel(), dtype=new.dtype, device=new.device).view(len(new), -1)
-    numbered = ramp * torch.arange(1, len(new) + 1, dtype=new.dtype, device=new.device)[:, None]
+    plain = ramp(new).view(len(new), -1)
+    numbered = plain * torch.arange(1, len(new) + 1, dtype=new.dtype, device=new.device)[:, None]
     back = [
         torch.autograd.grad(new, [old.copy], one.view_as(new), retain_graph=True, allow_unused=True)[0]
-        for one in (ramp, numbered)
+        for one in (plain, numbered)
     ]
     if back[0] is None:
         return None

@@ -50,7 +50,8 @@ class Recorder:
         self._is_open = True
         self.time_major: tuple[int, ...] = ()
         self._inputs = structure.tensors(inputs)
-        self._sizes: list[tuple[int, int]] = []  # of each call of a recurrent layer: module, samples
+        self._first = 0, 0  # recurrent layer that is called: module, samples
+        self._sequences = 0  # that it runs
         self.unfit = ""  # what the first recurrent layer that cannot be meant so was called with
         self._marks = marks
         self._entries = {id(entry.layer): entry for entry in found}
@@ -86,16 +87,15 @@ class Recorder:
         for path, each in found.items():
             entry = entries[path]
             self.calls = [one for one in self.calls if one.entry.layer is not entry.layer]
-            self._sizes = self._sizes or [(id(entry.layer), each[0].samples)]
+            self._first = self._first if self._first[0] else (id(entry.layer), each[0].samples)
             again += [
                 Call(entry, number, kind="rnn", recurrence=one, order=one.steps[0].order)
                 for number, one in enumerate(each, 1)
             ]
         self.calls = sorted([*self.calls, *again], key=lambda call: call.order)
-        if self._sizes:  # of every sequence, where each sample may have one
-            first = self._sizes[0]
-            count = sum(id(call.entry.layer) == first[0] for call in self.calls)
-            self._sizes = [first] * (count if count >= self._rows else 1) if count else self._sizes
+        count = sum(id(call.entry.layer) == self._first[0] for call in self.calls)
+        if count:  # each sample may have a sequence
+            self._sequences = count if count >= self._rows else 1
         return again
 
     def calls_of(self, found: Sequence[Found]) -> list[Call]:
@@ -112,13 +112,10 @@ class Recorder:
     @property
     def sizes(self) -> list[int]:
         """List the numbers of samples that the call may have had: as layers see it, and by the input."""
-        found = [self._rows]
-        if self._sizes:
-            first, samples = self._sizes[0]
-            # A model that takes one sample after another calls its layer with each.
-            if samples > 1 or sum(module == first for module, _ in self._sizes) == 1:
-                return [samples, *found]
-        return found
+        _, samples = self._first
+        # A model that takes one sample after another calls its layer with each.
+        is_known = samples > 1 or self._sequences == 1
+        return [samples, self._rows] if is_known else [self._rows]
 
     @property
     def _rows(self) -> int:
@@ -212,8 +209,10 @@ class Recorder:
         is_cell = isinstance(module, nn.RNNCellBase)
         if is_cell and not self.meter.is_due(id(module)):
             return
-        if not (is_cell and any(id(module) == known for known, _ in self._sizes)):  # its calls are steps
-            self._sizes.append((id(module), layout.count_samples(module, given)))
+        if not self._first[0]:
+            self._first = id(module), layout.count_samples(module, given)
+        if id(module) == self._first[0] and not (is_cell and self._sequences):  # its calls are steps
+            self._sequences += 1
         is_second = getattr(module, "batch_first", None) is False and getattr(given, "ndim", 0) == 3
         same = (one for one in self._inputs if is_second and given.data_ptr() == one.data_ptr())
         if any(given.shape == one.shape for one in same):

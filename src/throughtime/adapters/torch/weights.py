@@ -48,10 +48,10 @@ def projected_dims(is_bidirectional: bool) -> dict[str, tuple[str, ...]]:
     return {**found, "gate_gradient": found["gate_activation"]}
 
 
-def oriented(kind: str, arrays: Sequence[Array | None], suffix: str = "") -> dict[str, Array]:
-    """Orient one direction's weights, in torch's order, or their gradients; `suffix` ends each name."""
+def oriented(kind: str, arrays: Sequence[Array]) -> dict[str, Array]:
+    """Orient one direction's weights, in torch's order."""
     pairs = zip(names(len(arrays)), arrays, strict=True)
-    return {f"{name}{suffix}": turned(kind, name, array) for name, array in pairs if array is not None}
+    return {name: turned(kind, name, array) for name, array in pairs}
 
 
 def turned(kind: str, name: str, array: Array) -> Array:
