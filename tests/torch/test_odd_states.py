@@ -128,7 +128,7 @@ def test_layers_stand_before_the_samples_of_tokens(layers: int) -> None:
 
 @pytest.mark.parametrize("is_first", [True, False])
 @pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
-def test_as_many_layers_as_samples_are_told_apart(kind: type[nn.Module], is_first: bool) -> None:
+def test_as_many_layers_as_samples_are_distinguished(kind: type[nn.Module], is_first: bool) -> None:
     """Samples stand where they stand in a batch with one more sample."""
 
     class Stack(nn.Module):

@@ -160,7 +160,7 @@ class Windows(Calls):
     """All calls of one layer or cell during a pass, each with the states that it was given and handed out."""
 
     # Sequences, and how weights are marked in them, by the latest call.
-    last: dict[int, tuple[Recurrence, Mark]] = field(default_factory=dict)
+    _last: dict[int, tuple[Recurrence, Mark]] = field(default_factory=dict)
 
     def call(
         self, kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None, marks: Marks
@@ -202,7 +202,7 @@ class Windows(Calls):
         source = self._source(step, known, by_values=is_fused) if can_go_on else -1
         # Samples that have left are as padding of a packed sequence. A weight is marked once for all calls.
         anew = Recurrence([], known, blank=0.0), cache(partial(marks, WEIGHT))
-        loop, mark = self.last[step.order] = self.last.pop(source, anew)
+        loop, mark = self._last[step.order] = self._last.pop(source, anew)
         loop.steps.append(step)
         step.weights, step.marked = tuple(weights), tuple(map(mark, weights))
         return step, entering, loop
@@ -216,6 +216,6 @@ class Windows(Calls):
             links = recurrence.links_of(self, step, (), step.order, by_values=by_values)
             sources = {link.source for link in links}
         source = max(sources, default=-1)
-        if source not in self.last or why_it_ends(self.steps[source], step, states):
+        if source not in self._last or why_it_ends(self.steps[source], step, states):
             return -1
         return source
