@@ -250,7 +250,6 @@ def names_of(forward: Function) -> tuple[str, ...]:
     except (TypeError, ValueError):
         return ()
     found = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD]
-    variable = any(one.kind is one.VAR_POSITIONAL for one in parameters)
-    if variable:
+    if any(one.kind is one.VAR_POSITIONAL for one in parameters):
         return (*found[:-1], *(f"{found[-1]}_{place}" for place in range(8)))
     return tuple(found)

@@ -87,7 +87,6 @@ def read(kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | Non
         data, sizes, states, *others = arguments
         layout, batch_first = Packed(sizes, order), False
     states = tuple(states) if isinstance(states, (tuple, list)) else (states,)
-    states = tuple(ordinary(state) for state in states)
     *others, is_bidirectional = others
     return Arguments(kernel, ordinary(data), layout, batch_first, 1 + is_bidirectional, states, *others)
 
@@ -200,9 +199,11 @@ class Windows(Calls):
         entering = tuple(self.enter(step, ("states", str(place)), one) for place, one in pairs)
         known = states_of_kernel(len(entering), axis=int(is_fused))
         source = self._source(step, known, by_values=is_fused) if can_go_on else -1
-        # Samples that have left are as padding of a packed sequence. A weight is marked once for all calls.
-        anew = Recurrence([], known, blank=0.0), cache(partial(marks, WEIGHT))
-        loop, mark = self._last[step.order] = self._last.pop(source, anew)
+        if source >= 0:
+            loop, mark = self._last.pop(source)
+        else:  # samples that leave are as padding of a packed sequence; a weight is marked once for all calls
+            loop, mark = Recurrence([], known, blank=0.0), cache(partial(marks, WEIGHT))
+        self._last[step.order] = loop, mark
         loop.steps.append(step)
         step.weights, step.marked = tuple(weights), tuple(map(mark, weights))
         return step, entering, loop

@@ -189,17 +189,17 @@ def links_of(
     calls: Calls, step: Step, ends: Collection[Node], number: int, *, by_values: bool = True
 ) -> list[Link]:
     """Find where call `number` gets its arguments from: by the graph, else by values of the call before."""
-    each = [link for key, one in step.entering.items() for link in _reached(calls, key, one, ends)]
+    pairs, oldest = step.entering.items(), calls.first_node
+    each = [link for key, one in pairs for link in _reached(calls, key, one, ends, oldest)]
     return each if each or not by_values else list(_alike(step, number - 1, calls.steps[number - 1]))
 
 
-def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Node]) -> Iterator[Link]:
+def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Node], oldest: int) -> Iterator[Link]:
     """Walk the graph back to what the module handed out, latest first and no further than its latest call.
 
     Nodes are numbered as they are made, so that nothing made before the first call is visited.
     """
-    oldest, waiting = calls.first_node, list[tuple[int, int, Node | None, int]]()
-    heappush(waiting, (0, 0, one.given.grad_fn, 0))
+    waiting: list[tuple[int, int, Node | None, int]] = [(0, 0, one.given.grad_fn, 0)]
     seen = {one.given.grad_fn}
     while waiting:
         *_, node, distance = heappop(waiting)

@@ -56,7 +56,7 @@ class Recorder:
         self._marks = marks
         self._entries = {id(entry.layer): entry for entry in found}
         self._windows = defaultdict[int, kernels.Windows](
-            lambda: kernels.Windows(("states",), copies=self._copies)
+            functools.partial(kernels.Windows, ("states",), copies=self._copies)
         )
 
     def watch(self, model: nn.Module) -> None:
