@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
+from math import prod
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -19,7 +21,6 @@ from . import weights
 from .computation import Computation
 from .describe import join, of_framework, of_loop
 from .find import Found
-from .gates import Gate
 from .loop import Loop
 from .models import Model
 from .samples import real_parts
@@ -32,7 +33,6 @@ _NO_NAMES = (
     "jax.tree_util.Partial(function, parameters)"
 )
 _SHOWS = "this loop was not recognised as LSTM, GRU or simple cell; tt.mark(value, name) shows values in it"
-_INNER = "the loop holds another loop ({lines}), whose states it does not show"
 _COMPLEX = "a state is complex: carry real and imaginary part as two states"
 _NAMED = INSIDE | {"input", "input_gradient", "output", "output_gradient", "valid", "reset"}
 
@@ -42,9 +42,12 @@ def records(
 ) -> ModelRecord:
     """Turn a finished pass into records."""
     found = computation.found
-    own = iter(results["layers"])
+    numbers = count()
     each = [
-        [_Leaf(computation, model, results, next(own), half).record() for half in entry.halves]
+        [
+            _Leaf(computation, model, results, results["layers"][next(numbers)], half).record()
+            for half in entry.halves
+        ]
         for entry in found
     ]
     of_loops = tuple(join(entry, *halves) for entry, halves in zip(found, each, strict=True))
@@ -78,7 +81,8 @@ class _Leaf:
 
     def __post_init__(self) -> None:
         self.loop, self.wanted = self.entry.layer, self.computation.wanted
-        self.outer = self.loop.outer.length if self.loop.outer else 0
+        self.around = [one.length for one in self.loop.around]
+        self.outer = prod(self.around) if self.around else 0
         self.gradients: Results = self.own.get("gradients", {})
 
     def record(self) -> LayerRecord:
@@ -90,9 +94,6 @@ class _Leaf:
             axes = ("sample", "time", *(f"input_{axis}" for axis in AXES[: given.ndim - 2]))
             self.dims |= dict.fromkeys(("input", "input_gradient"), axes)
         kept = {name: array for name, array in arrays.items() if self._is_wanted(name)}
-        if self.loop.inner:
-            lines = ", ".join(dict.fromkeys(op.line or "of a library" for op in self.loop.inner))
-            self.missing["inner_loop"] = _INNER.format(lines=lines)
         if self.loop.kind == "rnn":
             shown = [state.name for state in self.loop.shown]
             lacking = [name for name in INSIDE - {"certificate"} if not _is_of(name, len(shown))]
@@ -105,7 +106,7 @@ class _Leaf:
             kind=self.loop.kind,
             arrays=kept,
             flags=of_loop(self.entry, has_jacobian="jacobian" in self.own),
-            missing={n: why for n, why in self.missing.items() if self._is_wanted(n) or n == "inner_loop"},
+            missing={n: why for n, why in self.missing.items() if self._is_wanted(n)},
             inside=inside,
             states=tuple(state.name for state in self.loop.shown) if self.loop.kind == "rnn" else (),
             dims=self.dims,
@@ -127,6 +128,7 @@ class _Leaf:
     def _samples_first(self, array: ArrayLike, axis: int | None) -> Array:
         """Bring samples to the front, each with its outer steps."""
         found, outer = real_parts(to_numpy(array)), bool(self.outer)
+        found = found.reshape(-1, *found.shape[len(self.around) :]) if outer else found
         found = found[None] if axis is None else np.moveaxis(found, axis + outer, 0)
         return found.reshape(-1, *found.shape[2:]) if outer else found
 
@@ -136,14 +138,14 @@ class _Leaf:
             return array
         if self.own["lengths"] is None:
             return array[:, ::-1]
-        lengths = to_numpy(self.own["lengths"])[:, None]
+        lengths = self._samples_first(self.own["lengths"], 0)[:, None]
         order = (lengths - 1 - np.arange(self.loop.length)) % self.loop.length
         return np.take_along_axis(array, order.reshape(*order.shape, *(1,) * (array.ndim - 2)), 1)
 
     def _by_step(self, array: ArrayLike) -> Array:
         """(time, sample), or (time, 1) where all samples are alike, to (sample, time)."""
         samples = self._series(self.own["states"][0], self.loop.shown[0].axis).shape[0]
-        shape = (*([self.outer] if self.outer else []), self.loop.length, samples // (self.outer or 1))
+        shape = (*self.around, self.loop.length, samples // (self.outer or 1))
         return self._in_input_time(self._samples_first(np.broadcast_to(to_numpy(array), shape), 1))
 
     def _once(self, array: ArrayLike, axis: int | None) -> Array:
@@ -248,21 +250,9 @@ class _Leaf:
         return arrays
 
     def _gates(self) -> dict[str, Array]:
-        gates = list(self.loop.gates.values()) if self.own["values"] else []
-        found = {}
-        if len(gates) > 1:
-            values = [self.own["values"][gate.value] for gate in gates]
-            found["gate_activation"] = self._stacked(values, gates[0])
-        if gates and self.gradients:
-            back = [self.gradients["values"][gate.before] for gate in gates]
-            found["gate_gradient"] = self._stacked(back, gates[0])
-        return found
-
-    def _stacked(self, values: Sequence[ArrayLike], gate: Gate) -> Array:
-        """Put gates side by side, in the order in which the program has samples and steps."""
-        axis, each = self.loop.axis(gate.value), list(map(np.asarray, values))
-        place = bool(self.outer) + (1 if axis is None else axis + 2)
-        return self._series(each[0] if len(each) == 1 else np.stack(each, place), axis)
+        both = {"gate_activation": self.own.get("gates"), "gate_gradient": self.gradients.get("gates")}
+        axis = self.loop.gate_axis
+        return {name: self._series(array, axis) for name, array in both.items() if array is not None}
 
 
 def _is_of(name: str, states: int) -> bool:
@@ -291,9 +281,7 @@ def _in_loop(
     if not loop.marks:
         return MarkedSteps()
     values, gradients = (
-        {name: series(side["values"][key], loop.axis(key)) for name, key in loop.marks.items()}
-        if side
-        else {}
-        for side in (own, own.get("gradients"))
+        {name: series(array, loop.axis(loop.marks[name])) for name, array in side.get("marks", {}).items()}
+        for side in (own, own.get("gradients", {}))
     )
     return of_steps(values, gradients, taken, has_gradients=bool(gradients))

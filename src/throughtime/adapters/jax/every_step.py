@@ -36,7 +36,7 @@ def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> Results:
     weights = {one.const: (one, one.weight, 0) for one in taps.products}
     factors = {one.input: (one, 1 - one.weight, 1) for one in taps.products if one.input is not None}
     of_weights, of_inputs = _left(weights, seen.consts), _left(factors, seen.inputs)
-    asked = None if gradients is None else (gradients["states"], gradients["emitted"])
+    asked = None if gradients is None else (gradients.states, gradients.emitted)
 
     def every(of_scan: Any, of_step: Any) -> Any:
         known = seen.entering, seen.values, asked
@@ -52,8 +52,8 @@ def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> Results:
         "values": values,
         "gradients": tapped,
         "carried": carried,
-        "weights": _pairs(weights, of_weights, consts, gradients["consts"]),
-        "steps": deviation(_pairs(factors, of_inputs, inputs, gradients["inputs"]), loop.length),
+        "weights": _pairs(weights, of_weights, consts, gradients.consts),
+        "steps": deviation(_pairs(factors, of_inputs, inputs, gradients.inputs), loop.length),
     }
 
 
@@ -62,11 +62,11 @@ def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
     found: dict[Value, Array]
     (consts, of_weights), (inputs, states, zeros, of_inputs) = of_scan, of_step
     others, found, asked = known
-    made: dict[int, Array] = {}
+    made: dict[Value, Array] = {}
 
     def change(key: int, value: Array) -> Array:
-        if key in taps.keys:
-            made[taps.keys[key]] = value
+        if key in taps.states:
+            made[key] = value
             return found[key]
         return value + zeros[key] if key in zeros else value
 
@@ -84,7 +84,7 @@ def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
     values = {key: read(key) for key in (*(gate.value for gate in taps.gates), *taps.marks)} | entries
     if asked is None:
         return jnp.zeros(()), values
-    pairs = [(made[place], gradient) for place, gradient in asked[0].items()]
+    pairs = [(made[key], gradient) for key, gradient in asked[0].items()]
     pairs += zip(map(read, taps.loop.emitted), asked[1], strict=True)
     terms = [jnp.sum(jnp.real(value * gradient)) for value, gradient in pairs if gradient is not None]
     return sum(terms, jnp.zeros(())), values
