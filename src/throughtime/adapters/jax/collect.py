@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from itertools import count
 from math import prod
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from throughtime._inputs.structures import to_numpy
+from throughtime._inputs.structures import owned, to_numpy
 from throughtime.adapters.axes import AXES, of_series, of_state
 from throughtime.adapters.loss_reduction import attributes_of
 from throughtime.adapters.marking import Marked, MarkedSteps, leaves, of_steps
@@ -23,7 +24,7 @@ from .describe import join, of_framework, of_loop
 from .find import Found
 from .loop import Loop
 from .models import Model
-from .samples import real_parts
+from .samples import real_parts, tree_map
 from .scan import State
 from .taps import Results
 
@@ -35,6 +36,18 @@ _NO_NAMES = (
 _SHOWS = "this loop was not recognised as LSTM, GRU or simple cell; tt.mark(value, name) shows values in it"
 _COMPLEX = "a state is complex: carry real and imaginary part as two states"
 _NAMED = INSIDE | {"input", "input_gradient", "output", "output_gradient", "valid", "reset"}
+
+
+def brought(results: Results, factor: float) -> Results:
+    """Bring results to NumPy, and undo the loss's factor on each sample in all gradients but parameters'."""
+    places = set[int]()
+    results = tree_map(lambda array: owned(to_numpy(array), places), results)
+    names = ("gradients", "carried", "steps", "weights")
+    of_layers = [layer.get(name) for layer in results["layers"].values() for name in names]
+    for array in jax.tree.leaves((of_layers, results["mark_gradients"])) if factor != 1 else ():
+        with np.errstate(over="ignore"):  # what overflows is found as such
+            np.multiply(array, array.dtype.type(1 / factor), out=array)
+    return results
 
 
 def records(
@@ -63,6 +76,7 @@ def records(
         attributes=attributes,
         loss=None if reduced is None else float(results["loss"]),
         reduction_factor=None if reduced is None else reduced[0],
+        is_undone=True,
         weight=float(computation.traced.samples.count),
     )
 
@@ -250,9 +264,14 @@ class _Leaf:
         return arrays
 
     def _gates(self) -> dict[str, Array]:
-        both = {"gate_activation": self.own.get("gates"), "gate_gradient": self.gradients.get("gates")}
-        axis = self.loop.gate_axis
-        return {name: self._series(array, axis) for name, array in both.items() if array is not None}
+        both = ("gate_activation", self.own["gates"]), ("gate_gradient", self.gradients.get("gates"))
+        return {name: self._stacked(gates) for name, gates in both if gates}
+
+    def _stacked(self, gates: list[ArrayLike]) -> Array:
+        """Put gates side by side, and release them."""
+        each = [self._series(one, self.loop.gate_axis) for one in gates]
+        gates.clear()
+        return each[0] if len(each) == 1 else np.stack(each, 2)
 
 
 def _is_of(name: str, states: int) -> bool:

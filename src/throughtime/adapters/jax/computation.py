@@ -231,36 +231,22 @@ class Computation:
     def _of_layer(
         self, loop: Loop, seen: Seen, gradients: Zeros | None, within: Mapping[str, Any]
     ) -> Results:
-        key = loop.shown[0].key
-        found: Results = {
-            "states": [seen.values[state.key] for state in loop.shown],
-            "initial": [seen.initial[state.place] for state in loop.shown],
-            "input": _input(loop, seen.inputs, within.get("values")),
-            "output": seen.values[key] if loop.output is None else seen.emitted[loop.output],
-            "marks": _marks(loop, within.get("values")),
-            "lengths": seen.lengths,
-        }
-        if len(loop.gates) > 1:
-            found["gates"] = _stacked(
-                loop, within.get("values"), [gate.value for gate in loop.gates.values()]
-            )
-        if "step_contribution" in self.wanted and loop.gates:
-            found["hidden_before"] = before(loop, seen, loop.shown[0])
+        first, gates = loop.shown[0], loop.gates.values()
+        output = seen.values[first.key] if loop.output is None else seen.emitted[loop.output]
+        activations = [gate.value for gate in gates] if len(gates) > 1 else []
+        found = _side(loop, seen, seen.values, output, within.get("values", {}), activations)
+        found["lengths"] = seen.lengths
+        if "step_contribution" in self.wanted and gates:
+            found["hidden_before"] = before(loop, seen, first)
         if "state_jacobian" in self.wanted and not loop.is_complex:
             found["jacobian"] = jacobians(loop, seen)
         if gradients is None:
             return found
-        back = within.get("gradients")
-        found["gradients"] = {
-            "states": [gradients.states[state.key] for state in loop.shown],
-            "initial": [gradients.initial[state.place] for state in loop.shown],
-            "input": _input(loop, gradients.inputs, back),
-            "output": _output_gradient(loop, seen, gradients, back),
-            "marks": _marks(loop, back),
-            "gates": _stacked(loop, back, [gate.before for gate in loop.gates.values()]),
-        }
+        back, entering = within.get("gradients", {}), [gate.before for gate in gates]
+        output = _output_gradient(loop, seen, gradients, back)
+        of_gradients = _side(loop, gradients, gradients.states, output, back, entering)
         # A conjugate has the gradients of real and imaginary part.
-        found["gradients"] = jax.tree.map(jnp.conj, found["gradients"])
+        found["gradients"] = jax.tree.map(jnp.conj, of_gradients)
         if within:
             found |= {name: within[name] for name in ("weights", "steps")}
             back = within["carried"]
@@ -268,26 +254,33 @@ class Computation:
         return found
 
 
-def _marks(loop: Loop, within: Within | None) -> dict[str, Array]:
-    return {} if within is None else {name: within[key] for name, key in loop.marks.items()}
+def _side(
+    loop: Loop,
+    of_scan: Seen | Zeros,
+    states: Mapping[Value, Array | None],
+    output: Array,
+    within: Within,
+    gates: Sequence[Value],
+) -> Results:
+    """Take a layer's values, or gradients, from those of its scan and from what lies `within` the steps."""
+    return {
+        "states": [states[state.key] for state in loop.shown],
+        "initial": [of_scan.initial[state.place] for state in loop.shown],
+        "input": _input(loop, of_scan.inputs, within),
+        "output": output,
+        "gates": [within[key] for key in gates if within],
+        "marks": {name: within[key] for name, key in loop.marks.items() if within},
+    }
 
 
-def _stacked(loop: Loop, within: Within | None, keys: Sequence[Value]) -> Array | None:
-    """Put a layer's gates side by side, after the axis of samples."""
-    if within is None or len(keys) < 2:
-        return within[keys[0]] if within and keys else None
-    axis = loop.gate_axis
-    return jnp.stack([within[key] for key in keys], 1 if axis is None else axis + 2)
-
-
-def _input(loop: Loop, inputs: Sequence[Array | None], within: Within | None) -> Array | None:
+def _input(loop: Loop, inputs: Sequence[Array | None], within: Within) -> Array | None:
     """Take a layer's input from the scan's, or from the cell below."""
     if loop.input is not None:
         return inputs[loop.input]
-    return None if loop.below is None or within is None else within[loop.entry]
+    return None if loop.below is None else within.get(loop.entry)
 
 
-def _output_gradient(loop: Loop, seen: Seen, gradients: Zeros, within: Within | None) -> Array:
+def _output_gradient(loop: Loop, seen: Seen, gradients: Zeros, within: Within) -> Array:
     """Sum what others ask of the output: of all that is handed out, of cells above, of the last state."""
     state = loop.output_state
     if loop.output is None:
@@ -300,7 +293,7 @@ def _output_gradient(loop: Loop, seen: Seen, gradients: Zeros, within: Within | 
     if state is None:
         return found
     for one in loop.parts_of_scan:
-        if one.below is not None and one.below.place == state.place and within is not None:
+        if one.below is not None and one.below.place == state.place and within:
             found = found + within[one.entry]
     last = 0 if loop.reverse else -1
     final = gradients.final[state.place]

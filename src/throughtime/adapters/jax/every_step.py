@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from .loop import Loop
-from .products import Pairs, Product, deviation
+from .products import Pairs, Product, deviation, replaced
 from .program import Op, Value, bind, evaluate
 from .scan import Change, State
 from .taps import Results, Seen, Taps, Zeros
@@ -68,6 +68,8 @@ def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
         if key in taps.states:
             made[key] = value
             return found[key]
+        if key in taps.sums:
+            value = replaced(value, found[key])
         return value + zeros[key] if key in zeros else value
 
     def run(op: Op, values: list[Array]) -> Sequence[Array]:
@@ -76,7 +78,7 @@ def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
         if (product := taps.known.get(op)) is None:
             return bind(op, values)
         along = of_weights[product.const], of_inputs.get(product.input)
-        return [product.known(values, found[op.outputs[0]], *along)]
+        return [product.known(values, found.get(op.outputs[0]), *along)]
 
     entries: dict[int, Array] = {}
     arguments = _arguments(seen, consts, {**states, **others}, inputs)

@@ -5,6 +5,7 @@ A comparison takes thin products alone: R·dW is the sum of (R·x_t) dz_t over a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,13 +45,16 @@ class Product:
         both = (of_weight, of_other) if self.weight == 0 else (of_other, of_weight)
         return jnp.tensordot(*both, axes=(-1, -1))
 
-    def known(self, values: list[Array], found: Array, of_weight: Array, of_input: Array | None) -> Array:
-        """Go on with the product as found before; zeros along directions are added to weight and input."""
+    def known(
+        self, values: list[Array], found: Array | None, of_weight: Array, of_input: Array | None
+    ) -> Array:
+        """Go on with the product as found before, if it was; zeros along directions are added to factors."""
         weight, other = values[self.weight], values[1 - self.weight]
         still = jax.lax.stop_gradient(other)
         parts = [still if self.input is not None else other, jax.lax.stop_gradient(weight)]
         made = bind(self.op, parts if self.weight else parts[::-1])[0]
-        product = _replaced(made, found) + self.outer(of_weight, self.along(still, 1 - self.weight))
+        made = made if found is None else replaced(made, found)
+        product = made + self.outer(of_weight, self.along(still, 1 - self.weight))
         return (
             product if of_input is None else product + self.outer(self.along(parts[1], self.weight), of_input)
         )
@@ -75,15 +79,34 @@ def products(scan: Scan) -> list[Product]:
     return found
 
 
+def sums(scan: Scan, known: Sequence[Product]) -> dict[int, list[Op]]:
+    """Find sums of several products that nothing else reads: a loop keeps each sum instead of them."""
+    found: dict[int, list[Op]] = {}
+    made = {one.op.outputs[0]: one.op for one in known}
+    read = Counter(key for op in scan.body.ops for key in op.inputs if isinstance(key, int))
+    read.update(key for key in scan.body.outputs if isinstance(key, int))
+    for op in scan.body.ops:
+        if op.name in ("add", "add_any"):
+            summed = [
+                one
+                for key in op.inputs
+                if isinstance(key, int) and read[key] == 1
+                for one in (*found.pop(key, []), *([made[key]] if key in made else []))
+            ]
+            if summed:
+                found[op.outputs[0]] = summed
+    return {key: each for key, each in found.items() if len(each) > 1}
+
+
 @jax.custom_vjp
-def _replaced(made: Array, found: Array) -> Array:
+def replaced(made: Array, found: Array) -> Array:
     """Go on with what was found before; the gradient is that of what was made."""
     del made
     return found
 
 
-_replaced.defvjp(
-    lambda made, found: (_replaced(made, found), None),
+replaced.defvjp(
+    lambda made, found: (replaced(made, found), None),
     lambda _, gradient: (gradient, jnp.zeros_like(gradient)),
 )
 

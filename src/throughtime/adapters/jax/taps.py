@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .loop import Loop
-from .products import products
+from .products import products, sums
 from .program import Op, Program, Value, bind, evaluate
 from .samples import tree_map
 
@@ -59,6 +59,7 @@ class Taps:
         self.loop, self.layers = loop, loop.parts_of_scan
         self.inner: list[Taps] = []  # of scans in the body
         self.products = products(loop) if runs_again else []
+        self.sums = sums(loop, self.products)
         self.known = {one.op: one for one in self.products}
         self.states = {state.key for state in loop.states}
 
@@ -81,7 +82,8 @@ class Taps:
 
     @cached_property
     def _kept(self) -> list[Value]:
-        keys: list[Value] = [op.outputs[0] for op in self.known]
+        summed = {op for each in self.sums.values() for op in each}
+        keys: list[Value] = [*self.sums, *(op.outputs[0] for op in self.known if op not in summed)]
         for state in self.loop.states:
             changes = state.changes
             each = (changes.on_entry, changes.on_exit, changes.mask)
@@ -144,6 +146,7 @@ class Taps:
         """Run the scan with zeros added; return its results, and what was seen of it."""
         loop = self.loop
         consts, initial, inputs = map(_added, loop.parts(given), zeros[:3])
+        emitted = loop.emitted
         others = loop.changing.keys() - {state.place for state in loop.states}
 
         def step(carry: Any, now: Any) -> tuple[Any, Any]:
@@ -151,13 +154,13 @@ class Taps:
             both = zip(self.inner, zeros.inner, of_step, strict=True)
             inner = [one.shared(whole.consts, own) for one, whole, own in both]
             read, seen = run(loop.body, [*consts, *carry, *x], self.inner, inner, states)
-            values, entering = {key: read(key) for key in self._kept}, {k: carry[k] for k in others}
-            emitted = [read(key) for key in loop.emitted]
-            return [read(key) for key in loop.carried], (values, entering, emitted, self._apart(seen))
+            values = {key: read(key) for key in self._kept}, {k: carry[k] for k in others}
+            rest = [None if key in self._kept else read(key) for key in emitted]
+            return [read(key) for key in loop.carried], (*values, rest, self._apart(seen))
 
         if (remat := loop.body.checkpoint) is not None:  # keep as little of a step as the caller's own does
             step = jax.checkpoint(step, policy=remat.get("policy"), prevent_cse=False)
-        final, (values, entering, emitted, within) = jax.lax.scan(
+        final, (values, entering, rest, within) = jax.lax.scan(
             step,
             initial,
             (inputs, zeros.states, self._apart(zeros.inner)),
@@ -165,12 +168,13 @@ class Taps:
             reverse=loop.reverse,
             unroll=loop.op.params.get("unroll", 1),
         )
-        emitted = _added(emitted, zeros.emitted)
+        made = [values[key] if one is None else one for key, one in zip(emitted, rest, strict=True)]
+        made = _added(made, zeros.emitted)
         for number, one in enumerate(self.inner):
             places = one.places
             within[number] = one.shared([None if k is None else consts[k] for k in places], within[number])
-        seen = Seen(consts, initial, inputs, values, entering, emitted, within)
-        return [*_added(final, zeros.final), *emitted], seen
+        seen = Seen(consts, initial, inputs, values, entering, made, within)
+        return [*_added(final, zeros.final), *made], seen
 
     def _apart(self, of_inner: Sequence[Taken]) -> list[Taken]:
         return [one.shared(None, each) for one, each in zip(self.inner, of_inner, strict=True)]
