@@ -12,7 +12,7 @@ import xarray as xr
 
 from throughtime._capture.label import Captured, Leaf
 from throughtime._errors import MonitorError, SchemaError
-from throughtime._tree import states
+from throughtime._tree import state_gradients
 from throughtime._vocabulary import CERTIFICATES, quantities
 from throughtime.diagnosis.layers import FULL, SUMMARY, TIMESTEP
 
@@ -100,7 +100,7 @@ def _reduce(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arra
 
 def norms_through_time(leaf: Leaf, arrays: Arrays) -> Iterator[tuple[str, Array]]:
     """Yield norms over units, of each sample at each step."""
-    for name in (*THROUGH_TIME, *_state_gradients(leaf)):
+    for name in (*THROUGH_TIME, *state_gradients(leaf.layout)):
         if name in arrays:
             yield f"{name}_norm", where_valid(norm(arrays[name], KEPT_DIMS), arrays.get("valid"))
 
@@ -117,16 +117,12 @@ def of_samples(leaf: Leaf, arrays: Arrays) -> Iterator[tuple[str, Array]]:
 
 def has_lags(leaf: Leaf) -> bool:
     """Whether the gradient ratio by lag is known: a state has a gradient."""
-    return any(name in leaf.arrays for name in _state_gradients(leaf))
+    return any(name in leaf.arrays for name in state_gradients(leaf.layout))
 
 
 def of_lags(log_ratios: Array) -> dict[str, Array]:
     """Return the gradient ratio by lag, its interval, and its largest value."""
     return {"lag_ratio": lag_ratio(log_ratios), **lag_interval(log_ratios), **growth(log_ratios)}
-
-
-def _state_gradients(leaf: Leaf) -> list[str]:
-    return [f"{state}_gradient" for state in states(leaf.layout)]
 
 
 def weight_names(leaf: Leaf) -> list[str]:

@@ -39,7 +39,7 @@ from throughtime.plots.data import (
     title,
     unit_dim,
 )
-from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.look import Look, checked, finished
 from throughtime.plots.sentences import of_quantity
 
 FEW_SAMPLES = 4
@@ -97,13 +97,9 @@ def lines(
     drawn = tuple(_panel(part, kept, name, grid, fit, spread) for name, part in parts(values, [*kept]))
     samples = values.sizes.get("sample", 1)
     is_band = spread == "band" or (spread is None and samples > FEW_SAMPLES)
-    return Picture(
-        drawn,
-        **titled(look, of_quantity(source), _title(source, values, fit, dim)),
-        note=_note(samples, is_band),
-        linked="xy",
-        **size(look, 11.0 if grid.count > 1 else 8.0, _height(grid, len(drawn))),
-    )
+    picture = Picture(drawn, note=_note(samples, is_band), linked="xy")
+    size = 11.0 if grid.count > 1 else 8.0, _height(grid, len(drawn))
+    return finished(picture, look, (of_quantity(source), _title(source, values, fit, dim)), size)
 
 
 def _panel_dim(values: xr.DataArray, panels: str) -> str | None:
