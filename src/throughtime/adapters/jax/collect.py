@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from math import prod
 
 import jax
@@ -55,12 +54,9 @@ def records(
 ) -> ModelRecord:
     """Turn a finished pass into records."""
     found = computation.found
-    numbers = count()
+    own = (each for _, each in sorted(results["layers"].items()))
     each = [
-        [
-            _Leaf(computation, model, results, results["layers"][next(numbers)], half).record()
-            for half in entry.halves
-        ]
+        [_Leaf(computation, model, results, next(own), half).record() for half in entry.halves]
         for entry in found
     ]
     of_loops = tuple(join(entry, *halves) for entry, halves in zip(found, each, strict=True))
@@ -71,7 +67,7 @@ def records(
             **of_framework(),
             "order_of_calls": ", ".join(entry.path for entry in found),
             "time": "each loop's own input, in input order",
-            "output_axes": max(map(np.ndim, jax.tree.leaves(results["output"])), default=0),
+            "output_axes": max(map(np.ndim, jax.tree.leaves(computation.traced.output)), default=0),
             **attributes_of(reduced),
         },
         loss=None if reduced is None else float(results["loss"]),
@@ -157,10 +153,8 @@ class _Leaf:
         return np.take_along_axis(array, order.reshape(*order.shape, *(1,) * (array.ndim - 2)), 1)
 
     def _by_step(self, array: ArrayLike) -> Array:
-        """(time, sample), or (time, 1) where all samples are alike, to (sample, time)."""
-        samples = self._series(self.own["states"][0], self.loop.shown[0].axis).shape[0]
-        shape = (*self.around, self.loop.length, samples // (self.outer or 1))
-        return self._in_input_time(self._samples_first(np.broadcast_to(to_numpy(array), shape), 1))
+        """(time, sample) to (sample, time)."""
+        return self._in_input_time(self._samples_first(array, 1))
 
     def _once(self, array: ArrayLike, axis: int | None) -> Array:
         found = self._samples_first(array, axis)
@@ -204,7 +198,7 @@ class _Leaf:
             self.missing |= dict.fromkeys(("weights", "weight_gradients"), _NO_NAMES)
         values, gradients = self.model.parameters, self.results["parameters"]
         of_values = {n: to_numpy(values[n]) for n in self.entry.weights if "weights" in self.wanted}
-        of_gradients = {n: to_numpy(gradients[n]) for n in self.entry.weights if n in gradients}
+        of_gradients = {n: gradients[n] for n in self.entry.weights if n in gradients}
         return {**self._named(of_values, ""), **self._named(of_gradients, "_gradient")}
 
     def _named(self, arrays: Mapping[int, Array], ending: str) -> dict[str, Array]:
@@ -214,7 +208,7 @@ class _Leaf:
         rest = {names[n]: array for n, array in arrays.items() if not found or n not in self.entry.cell}
         states = {state.name for state in self.loop.shown}
         found |= weights.named(rest, states, is_standard=self.loop.kind != "rnn")
-        return {f"{name}{ending}": np.array(array) for name, array in found.items()}
+        return {f"{name}{ending}": np.array(real_parts(array)) for name, array in found.items()}
 
     # Inside.
 
@@ -285,11 +279,10 @@ def _outside_of_loops(
     gradients = results["mark_gradients"] or [None] * len(computation.marks)
     found = []
     for (name, key), value, gradient in zip(computation.marks, results["marks"], gradients, strict=True):
-        axis = computation.traced.axis(key) or 0
-        back = None if gradient is None else np.moveaxis(real_parts(np.conj(to_numpy(gradient))), axis, 0)
+        axis = computation.traced.axes.get(key) or 0
+        back = None if gradient is None else np.moveaxis(real_parts(gradient), axis, 0)
         is_reached = back is not None and back.any()
-        array = np.array(np.moveaxis(real_parts(to_numpy(value)), axis, 0))
-        found.append(Marked(name, array, np.array(back) if is_reached else None))
+        found.append(Marked(name, np.moveaxis(real_parts(value), axis, 0), back if is_reached else None))
     return leaves(found, computation.wanted, paths)
 
 

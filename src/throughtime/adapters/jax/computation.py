@@ -21,7 +21,7 @@ from throughtime.adapters import loss_reduction, records
 from throughtime.adapters.loss_reduction import Loss, evaluated, weighted
 
 from . import models
-from .every_step import before, carried, every_step, jacobians, on_exit, transitions
+from .every_step import carried, every_step, jacobians, on_exit, transitions
 from .find import Found
 from .loop import Loop, marked
 from .models import Traced, traced
@@ -195,16 +195,15 @@ class Computation:
             "loss": value,
             "output": output,
             "layers": self._layers(self.taps, seen, None if gradients is None else gradients[0]),
-            "parameters": self._needed(of_parameters),
+            "parameters": {k: jnp.conj(of_parameters[k]) for k in self._needed} if of_parameters else {},
             "marks": marks,
-            "mark_gradients": [] if gradients is None else [gradients[1][key] for _, key in self.marks],
+            "mark_gradients": [jnp.conj(gradients[1][key]) for _, key in self.marks if gradients],
         }
 
-    def _needed(self, gradients: Arrays | None) -> dict[int, Array]:
-        if gradients is None or "weight_gradients" not in self.wanted:
-            return {}
-        halves = (half for one in self.found for half in one.halves)
-        return {number: gradients[number] for one in halves for number in one.weights}
+    @property
+    def _needed(self) -> set[int]:
+        halves = [half for one in self.found for half in one.halves if "weight_gradients" in self.wanted]
+        return {number for half in halves for number in half.weights}
 
     def _layers(
         self, each: Sequence[Taps], seen: Sequence[Seen], gradients: Sequence[Zeros] | None
@@ -237,7 +236,8 @@ class Computation:
         found = _side(loop, seen, seen.values, output, within.get("values", {}), activations)
         found["lengths"] = seen.lengths
         if "step_contribution" in self.wanted and gates:
-            found["hidden_before"] = before(loop, seen, first)
+            # The state that a step computes with: where it was reset, the one in its place.
+            found["hidden_before"] = seen.values.get(first.changes.entered, seen.entering[first.place])
         if "state_jacobian" in self.wanted and not loop.is_complex:
             found["jacobian"] = jacobians(loop, seen)
         if gradients is None:

@@ -113,7 +113,7 @@ class Probe:
 
     def _chosen(self, model: models.Model, current: Traced, *, has_labels: bool) -> Computation:
         program = current.program
-        found = loops(program, current.axis, is_single=current.samples.is_single)
+        found = loops(program, current.axes.get, is_single=current.samples.is_single)
         counts = len(model.parameters), len(model.others)
         entries = find.entries(program, found, *counts, model.paths)
         selection = find.selection(entries, has_marks=bool(marked(program)))

@@ -34,7 +34,7 @@ class Zeros(NamedTuple):
 class Seen(NamedTuple):
     """Inputs and results of a scan: values as the program has them, (time, …) where they have a step.
 
-    `values` has states, products and decisions by their keys, `entering` the carries that are no states.
+    `values` has states, products and decisions by their keys, `entering` changing carries before a step.
     """
 
     consts: list[Array]
@@ -87,7 +87,7 @@ class Taps:
         for state in self.loop.states:
             changes = state.changes
             each = (changes.on_entry, changes.on_exit, changes.mask)
-            keys += [state.key, state.carry, *(one.key for one in each if one is not None)]
+            keys += [state.key, *(one.key for one in each if one is not None)]
             keys += [changes.entered] if changes.on_entry is not None else []
         return list(dict.fromkeys(keys))
 
@@ -147,14 +147,13 @@ class Taps:
         loop = self.loop
         consts, initial, inputs = map(_added, loop.parts(given), zeros[:3])
         emitted = loop.emitted
-        others = loop.changing.keys() - {state.place for state in loop.states}
 
         def step(carry: Any, now: Any) -> tuple[Any, Any]:
             x, states, of_step = now
             both = zip(self.inner, zeros.inner, of_step, strict=True)
             inner = [one.shared(whole.consts, own) for one, whole, own in both]
             read, seen = run(loop.body, [*consts, *carry, *x], self.inner, inner, states)
-            values = {key: read(key) for key in self._kept}, {k: carry[k] for k in others}
+            values = {key: read(key) for key in self._kept}, {k: carry[k] for k in loop.changing}
             rest = [None if key in self._kept else read(key) for key in emitted]
             return [read(key) for key in loop.carried], (*values, rest, self._apart(seen))
 
