@@ -68,7 +68,8 @@ def actions(found: Results) -> Iterator[Action]:
         yield from advised
     is_plain = not found.remedies and not found.is_solved and not is_harmed and not found.uses_newest_alone
     if found.verdict is Verdict.UNUSED and is_plain:
-        yield Action(_TEXTS["unused"].format(lag=found.lag))
+        key = "unused_if_bad" if found.is_solved is None else "unused"
+        yield Action(_TEXTS[key].format(lag=found.lag))
 
 
 def _kept(found: Results) -> Iterator[Action]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
+from throughtime._capture.lag_matrix import READ_OFTEN
 from throughtime.diagnostics.rules import has_risen
 from throughtime.diagnostics.thresholds import FAINT
 
@@ -45,23 +46,25 @@ def conclude(
     """Add the verdict on the model, its sentences, notes and remedies."""
     found, path = decide(found)
     misread = misread_layers(directions)
-    sentences = [*sentences_of(found, path, asked, leaves), *misread.values()]
-    is_solved = None if asked.solved is None else found.loss <= asked.solved
-    if is_solved:
-        sentences.append(phrase("solved", loss=number(found.loss), solved=number(float(asked.solved or 0.0))))
+    sentences = (*sentences_of(found, path, asked, leaves), *misread.values())
+    notes = (*found.notes, *notes_of(found, directions, misread))
+    return with_remedies(replace(found, sentences=sentences, notes=notes), asked, misread)
+
+
+def with_remedies(found: Diagnosis, asked: Asked, misread: Collection[str] = ()) -> Diagnosis:
+    """Add whether the model is solved, in a sentence as well, and the remedies."""
+    is_solved, sentences = None if asked.solved is None else found.loss <= asked.solved, found.sentences
     proposed = [causes.reading_remedy(each) for each in misread]
-    if not is_solved:
+    if is_solved:
+        solved = number(float(asked.solved or 0.0))
+        sentences = (*sentences, phrase("solved", loss=number(found.loss), solved=solved))
+    else:
         lag = found.dependency_length if asked.solved is not None else None
         for layer in _measured_layers(found.layers).values():
             proposed += causes.remedies(layer, found.verdict, lag, asked.optimizer)
     remedies = {each.text: each for each in reversed(proposed)}
-    notes = (*found.notes, *notes_of(found, directions, misread))
     return replace(
-        found,
-        sentences=tuple(sentences),
-        remedies=tuple(reversed(remedies.values())),
-        notes=notes,
-        is_solved=is_solved,
+        found, sentences=sentences, remedies=tuple(reversed(remedies.values())), is_solved=is_solved
     )
 
 
@@ -198,9 +201,7 @@ def notes_of(found: Results, directions: Mapping[str, xr.Dataset], misread: Coll
         for path, leaf in directions.items()
         if measure.needs_last_step(leaf) or measure.FROM_LAST_STEP in leaf.attrs
     ]
-    is_direct = all(
-        path in read_often or leaf.attrs.get(measure.READ_OFTEN) for path, leaf in directions.items()
-    )
+    is_direct = all(path in read_often or leaf.attrs.get(READ_OFTEN) for path, leaf in directions.items())
     if is_direct and found.verdict in (Verdict.USES, Verdict.WEAK_SIGNAL):
         yield phrase("no_memory", layers=join_words(list(directions)))
     if many := [path for path in read_often if found.layers[path].reach.n]:

@@ -19,7 +19,7 @@ from throughtime.diagnostics.rules import Growth, answer, explodes, is_bounded
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING, SHARE, USED
 
 from . import causes, integrity, measure
-from .conclude import decide, sentences_of, sentences_without_use, sizes_of, verdict_of
+from .conclude import decide, sentences_of, sentences_without_use, sizes_of, verdict_of, with_remedies
 from .diagnosis import Diagnosis
 from .layers import USE, find_nonfinite
 from .results import (
@@ -66,7 +66,7 @@ def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
         path for path, leaf in leaves.items() if _reads_many_steps(leaf) and layers[path].curve is not None
     ]
     notes = (phrase("from_last_step", layers=join_words(many)),) if many else ()
-    return replace(found, sentences=tuple(_sentences(found, path, asked)), notes=notes)
+    return with_remedies(replace(found, sentences=tuple(_sentences(found, path, asked)), notes=notes), asked)
 
 
 def _used_lag(leaves: Mapping[str, xr.Dataset]) -> int | None:

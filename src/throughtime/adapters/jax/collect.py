@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -13,7 +14,7 @@ from throughtime.adapters.axes import AXES, of_series, of_state
 from throughtime.adapters.loss_reduction import attributes_of
 from throughtime.adapters.marking import Marked, MarkedSteps, leaves, of_steps
 from throughtime.adapters.needs import INSIDE
-from throughtime.adapters.records import UNREACHED, Array, Attribute, LayerRecord, ModelRecord, SolvedRecord
+from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRecord, SolvedRecord
 
 from . import weights
 from .computation import Computation
@@ -49,15 +50,15 @@ def records(
     ]
     of_loops = tuple(join(entry, *halves) for entry, halves in zip(found, each, strict=True))
     marked = _outside_of_loops(computation, results, [leaf.path for leaf in of_loops])
-    attributes: dict[str, Attribute] = {
-        **of_framework(),
-        "order_of_calls": ", ".join(entry.path for entry in found),
-        "time": "each loop's own input, in input order",
-        **attributes_of(reduced),
-    }
     return ModelRecord(
         layers=of_loops + marked,
-        attributes=attributes,
+        attributes={
+            **of_framework(),
+            "order_of_calls": ", ".join(entry.path for entry in found),
+            "time": "each loop's own input, in input order",
+            "output_axes": max(map(np.ndim, jax.tree.leaves(results["output"])), default=0),
+            **attributes_of(reduced),
+        },
         loss=None if reduced is None else float(results["loss"]),
         reduction_factor=None if reduced is None else reduced[0],
         weight=float(computation.traced.samples.count),

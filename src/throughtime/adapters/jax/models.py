@@ -148,8 +148,8 @@ def _mapped(model: Function, x: object) -> object:
     except Exception as alone:  # whatever the model raises on one sample
         try:
             return _called(model, x)
-        except Exception:
-            raise alone from None
+        except Exception as together:
+            raise alone from together
 
 
 def _names(model: Function) -> set[str]:

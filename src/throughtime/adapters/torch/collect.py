@@ -204,7 +204,7 @@ _SPACE = {1: ("time",), 2: ("row", "column"), 3: ("depth", "row", "column")}
 
 
 def records(
-    done: Pass, loss: float | None, reduced: tuple[float, str] | None, *, training: bool
+    done: Pass, loss: torch.Tensor | None, reduced: tuple[float, str] | None, *, training: bool
 ) -> ModelRecord:
     """Turn a finished pass into records; LayerNotFoundError if no layer asked for was called."""
     called = {id(call.entry.layer) for call in done.calls}
@@ -227,8 +227,9 @@ def records(
         attributes={
             **description.of_capture(done.model, paths, absent, reduced),
             "training": int(training),
+            "output_axes": done.output_axes,
         },
-        loss=loss,
+        loss=None if loss is None else float(loss.detach()),
         reduction_factor=None if reduced is None else reduced[0],
     )
 

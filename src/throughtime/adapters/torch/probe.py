@@ -107,10 +107,10 @@ class Probe:
             frozen={id(stand_ins[weight]) for weight in frozen if weight in stand_ins},
             has_labels=has_labels,
             time_major=recorder.time_major,
+            output_axes=max((tensor.ndim for tensor in structure.tensors(output)), default=0),
             named=recorder.named_outside(),
         )
-        value = None if loss is None else float(loss.detach())
-        record = collect.records(done, value, reduced, training=self.request.training)
+        record = collect.records(done, loss, reduced, training=self.request.training)
         if budget.part == budget.samples or reduced is None:
             return record
         return self._of_a_part(record, recorder, reduced[1], data)
