@@ -109,7 +109,8 @@ class Selection(Generic[Kind]):
         )
 
     def _of_object(self, wanted: object) -> list[Kind]:
-        return [entry for entry in self.entries if wanted is entry.layer or wanted is entry.stands_for]
+        whole = (entry for entry in self.entries if not entry.is_part)
+        return [entry for entry in whole if wanted is entry.layer or wanted is entry.stands_for]
 
     def _by_index(self, index: int) -> list[Kind]:
         if not -len(self.indexed) <= index < len(self.indexed):

@@ -92,8 +92,7 @@ def _entry(path: str, layer: Layer, outer: Layer | None) -> Found:
     if own is not layer and outer is None:
         outer = layer
     kind, is_container = type(layer).__name__, _is_container(layer)
-    known = str(layer.name), own, kind, is_container, is_recurrent(own)
-    return Found(path, *known, stands_for=layer, outer=outer)
+    return Found(path, str(layer.name), own, kind, is_container, is_recurrent(own), False, layer, outer)
 
 
 def _walk(
