@@ -385,7 +385,7 @@ def test_more_of_the_steps_are_looked_at_where_use_is_unclear(monkeypatch, noise
 
     monkeypatch.setattr(tt.Probe, "losses", watched)
     found = tt.diagnose(model, x, y, loss=squares, dependency_length=3)
-    assert len(seen) == looked_at, found
+    assert len(seen - {None}) == looked_at, found
     assert next(iter(found.layers.values())).use.n == 16
 
 

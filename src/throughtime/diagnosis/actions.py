@@ -68,7 +68,8 @@ def actions(found: Results) -> Iterator[Action]:
         yield from advised
     is_plain = not found.remedies and not found.is_solved and not is_harmed and not found.uses_newest_alone
     if found.verdict is Verdict.UNUSED and is_plain:
-        yield Action(_TEXTS["unused"].format(lag=found.lag))
+        key = "unused_if_bad" if found.is_solved is None else "unused"
+        yield Action(_TEXTS[key].format(lag=found.lag))
 
 
 def _kept(found: Results) -> Iterator[Action]:
@@ -159,7 +160,8 @@ def _lines(found: Results, remedy: Remedy, framework: str) -> tuple[str, ...]:
 
 
 def _clipping_lines(found: Results, lines: tuple[str, ...]) -> tuple[str, ...]:
-    limits = [one.value for each in found.layers.values() for one in each.why if one.name == "clip_norm"]
+    norms = [each.evidence.get("clip_norm") for each in found.layers.values()]
+    limits = [each.value for each in norms if each is not None]
     limit, origin = "1.0", "about the usual norm of the gradient"
     if limits:
         limit, origin = f"{min(limits):.15g}", "follows from your learning rate"

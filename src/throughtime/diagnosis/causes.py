@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._errors import ThroughTimeError
-from throughtime._tree import states
+from throughtime._tree import state_gradients
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import recurrent_spectrum, saturation, timescale
 from throughtime.diagnostics.lyapunov_spectrum import of_few_samples
@@ -135,7 +135,7 @@ def _floor(layer: xr.Dataset, epsilon: float | None) -> Iterator[Evidence]:
 
 def _cut(layer: xr.Dataset) -> Iterator[Evidence]:
     """Report the nearest edge between windows that no gradient crosses, in steps from the end."""
-    name = f"{states(layer)[0]}_gradient"
+    name = state_gradients(layer)[0]
     if "call" not in layer.coords or name not in layer:
         return
     arrives = (layer[name] != 0).any([dim for dim in layer[name].dims if dim != "time"]).values
@@ -164,7 +164,7 @@ def remedies(
     layer: LayerDiagnosis, verdict: Verdict, lag: int | None, optimizer: OptimizerStep
 ) -> Iterator[Remedy]:
     """Yield the remedies for one layer; `lag` is None unless the task needs it and is not solved."""
-    known = {each.name: each for each in layer.why}
+    known = layer.evidence
     throws = optimizer.is_known and "step" in known and known["step"].value >= THROWN
     if "growth" in known and (verdict is Verdict.UNSTABLE or throws):
         if not optimizer.clips:
@@ -203,8 +203,7 @@ def _for_memory(layer: LayerDiagnosis, known: Mapping[str, Evidence], lag: int) 
 
 def of_kernel(layer: LayerDiagnosis) -> Iterator[Remedy]:
     """Yield the remedy for a recurrent kernel that makes gradients grow, by Lyapunov exponent or radius."""
-    known = {each.name: each for each in layer.why}
-    is_simple = layer.kind == "simple_rnn"
+    known, is_simple = layer.evidence, layer.kind == "simple_rnn"
     radius = known.get("spectrum")
     grows = known.get("lyapunov", Evidence("", radius.value - 1 if radius and is_simple else 0.0, ""))
     if grows.value > 0:

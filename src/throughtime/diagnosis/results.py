@@ -17,6 +17,7 @@ from throughtime.diagnostics import rules
 NAN = float("nan")
 YES, NO, UNCLEAR = rules.YES, rules.NO, rules.UNCLEAR
 NOT_MEASURED, NOT_DEFINED = "not measured", "not defined"
+QUESTIONS = ("reach", "share", "use")
 
 
 class Verdict(StrEnum):
@@ -155,6 +156,25 @@ class LayerDiagnosis:
     horizon_interval: tuple[float, float] = (NAN, NAN)
     k90: float = NAN
     verdict: Verdict = Verdict.CANNOT_SAY
+
+    @property
+    def answers(self) -> dict[str, Answer]:
+        """The answers by question."""
+        return {question: getattr(self, question) for question in QUESTIONS}
+
+    @property
+    def evidence(self) -> dict[str, Evidence]:
+        """The evidence by name."""
+        return {each.name: each for each in self.why}
+
+
+def steps_of(horizon: str) -> float:
+    """Return a horizon in timesteps, also one that is a lower bound; NaN if it was not measured.
+
+    >>> steps_of("≥ 49"), steps_of("6"), steps_of(NOT_MEASURED)
+    (49.0, 6.0, nan)
+    """
+    return NAN if horizon == NOT_MEASURED else float(horizon.removeprefix("≥ "))
 
 
 @dataclass(frozen=True)

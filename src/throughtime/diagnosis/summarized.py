@@ -19,10 +19,21 @@ from throughtime.diagnostics.rules import Growth, answer, explodes, is_bounded
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING, SHARE, USED
 
 from . import causes, integrity, measure
-from .conclude import decide, sentences_of, sentences_without_use, sizes_of, verdict_of
+from .conclude import decide, sentences_of, sentences_without_use, sizes_of, verdict_of, with_remedies
 from .diagnosis import Diagnosis
 from .layers import USE, find_nonfinite
-from .results import NAN, NOT_MEASURED, UNCLEAR, Answer, Asked, Evidence, LayerDiagnosis, Results, Verdict
+from .results import (
+    NAN,
+    NOT_MEASURED,
+    UNCLEAR,
+    Answer,
+    Asked,
+    Evidence,
+    LayerDiagnosis,
+    Results,
+    Verdict,
+    steps_of,
+)
 from .use import use_answer
 from .words import join_words, number, phrase
 
@@ -55,7 +66,7 @@ def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
         path for path, leaf in leaves.items() if _reads_many_steps(leaf) and layers[path].curve is not None
     ]
     notes = (phrase("from_last_step", layers=join_words(many)),) if many else ()
-    return replace(found, sentences=tuple(_sentences(found, path, asked)), notes=notes)
+    return with_remedies(replace(found, sentences=tuple(_sentences(found, path, asked)), notes=notes), asked)
 
 
 def _used_lag(leaves: Mapping[str, xr.Dataset]) -> int | None:
@@ -161,8 +172,8 @@ def _ends(leaf: xr.Dataset) -> list[Any]:
 def _horizon_interval(leaf: xr.Dataset) -> tuple[float, float]:
     """Return the lags at which the ends of the interval fall below the threshold; infinite if none does."""
     ends = map(horizon_of, _ends(leaf))
-    numbers = [NAN if end == NOT_MEASURED else np.inf if end[0] == "≥" else float(end) for end in ends]
-    return numbers[0], numbers[1]
+    low, high = (np.inf if end.startswith("≥") else steps_of(end) for end in ends)
+    return low, high
 
 
 def _curve(leaf: xr.Dataset) -> xr.Dataset:

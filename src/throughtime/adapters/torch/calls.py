@@ -124,7 +124,8 @@ class Calls:
 
         def entering(key: Key, given: torch.Tensor) -> torch.Tensor:
             if not given.is_floating_point():
-                step.indices = step.indices or (() if given.dtype is torch.bool else tuple(given.shape))
+                is_index = given.dtype is not torch.bool and not given.is_complex()
+                step.indices = step.indices or (tuple(given.shape) if is_index else ())
                 return given
             copy = self.enter(step, key, given)
             swaps.copies.append((given, copy))

@@ -58,6 +58,7 @@ def records(
         attributes={
             **description.of_capture(done.model, paths, absent, reduced),
             "training": int(training),
+            "output_axes": done.output_axes,
         },
         loss=None if loss is None else float(loss.detach()),
         reduction_factor=None if reduced is None else reduced[0],

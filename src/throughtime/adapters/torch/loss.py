@@ -21,8 +21,6 @@ from throughtime.adapters.loss_reduction import Loss, evaluated, weighted
 from throughtime.adapters.records import ONE_SAMPLE, Array
 
 from . import find, structure
-from .layout import Meter
-from .marks import Marks
 from .restore import gradients_on, stand_in, untouched
 from .structure import Data, Samples, axes_of, rows_of
 from .tap import Recorder
@@ -80,9 +78,6 @@ def place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
         if tensor.is_floating_point():
             return tensor.device, tensor.dtype
     return torch.device("cpu"), torch.get_default_dtype()
-
-
-_NOTHING: frozenset[str] = frozenset()
 
 
 check_loss = partial(loss_reduction.check_loss, model="torch module", example="torch.nn.MSELoss()")
@@ -192,7 +187,7 @@ def losses(
     with kept, kept, gradients_on(), torch.no_grad():
         stand_in(model, loss, [], training=training)
         inputs = structure.copied(x, *place(model))
-        recorder = Recorder([], [], Marks(_NOTHING), inputs, Meter(Budget(None, 1, 1), _NOTHING))
+        recorder = Recorder([], [], frozenset(), inputs, Budget(None, 1, 1))
         recorder.watch(model)
         output = call(model, inputs)
         labels = labels_beside(model, y, sample_weight, output, recorder)

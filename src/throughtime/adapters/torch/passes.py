@@ -73,7 +73,8 @@ class Pass:
 
     `wanted` has no gradients where there are no labels. `stand_ins` are ids of what stood in for the
     parameters, `frozen` those among them whose parameters are frozen. `time_major` has steps and samples of a
-    model that has its steps first, `named` what `mark` names outside of every recurrence.
+    model that has its steps first, `output_axes` the most axes of any output, `named` what `mark` names
+    outside of every recurrence.
     """
 
     model: torch.nn.Module
@@ -85,6 +86,7 @@ class Pass:
     frozen: set[int]
     has_labels: bool
     time_major: tuple[int, ...]
+    output_axes: int
     named: Sequence[tuple[str, Leaving]] = ()
 
     @property

@@ -16,9 +16,8 @@ from throughtime.adapters.records import ModelRecord, Request
 from throughtime.adapters.selection import is_open
 
 from . import collect, find, structure
-from .layout import Meter
 from .loss import autocast_off, call, check_loss, labels_beside, place, total, tried_factor
-from .marks import Gradients, Marks
+from .marks import Gradients
 from .passes import Call, Pass
 from .restore import gradients_on, stand_in, untouched
 from .structure import Data, T
@@ -82,8 +81,7 @@ class Probe:
         originals = _weights(watched)
         stand_ins = stand_in(self.model, self.loss, watched, training=self.request.training)
         inputs = structure.copied(x, *place(self.model))
-        marks = Marks(wanted)
-        recorder = Recorder(self.found, self._candidates, marks, inputs, Meter(budget, wanted))
+        recorder = Recorder(self.found, self._candidates, wanted, inputs, budget)
         output = self._forward(recorder, inputs)
         recurrences = recorder.recurrences()
         loss = reduced = None
@@ -94,7 +92,7 @@ class Probe:
         found = self._found(recurrences, has_marks=bool(recorder.named))
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
         keep = any(len(call.steps) > 1 for call in recorder.calls)
-        gradients = marks.differentiate(loss, weights, recorder.edges(found), keep=keep)
+        gradients = recorder.marks.differentiate(loss, weights, recorder.edges(found), keep=keep)
         if has_labels:
             reduced = tried_factor(self.loss, data, recorder.sizes)
             self._add_penalty(gradients, originals if weights else [], stand_ins, data)
@@ -108,6 +106,7 @@ class Probe:
             frozen={id(stand_ins[weight]) for weight in frozen if weight in stand_ins},
             has_labels=has_labels,
             time_major=recorder.time_major,
+            output_axes=max((tensor.ndim for tensor in structure.tensors(output)), default=0),
             named=recorder.named_outside(),
         )
         record = collect.records(done, loss, reduced, training=self.request.training)

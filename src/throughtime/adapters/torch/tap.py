@@ -17,6 +17,7 @@ from torch import nn
 from torch.autograd.graph import GradientEdge, Node
 from torch.overrides import TorchFunctionMode
 
+from throughtime._common.memory.budget import Budget
 from throughtime.adapters.marking import unique
 
 from . import calls, kernels, layout, recurrence, structure
@@ -36,7 +37,12 @@ class Recorder:
     """
 
     def __init__(
-        self, found: Sequence[Found], candidates: Sequence[Found], marks: Marks, inputs: object, meter: Meter
+        self,
+        found: Sequence[Found],
+        candidates: Sequence[Found],
+        quantities: frozenset[str],
+        inputs: object,
+        budget: Budget,
     ) -> None:
         self.calls: list[Call] = []
         self.named: list[tuple[str, calls.Leaving]] = []
@@ -46,14 +52,14 @@ class Recorder:
         self._copies: dict[Node, GradientEdge] = {}
         self._plain_paths: set[str] = set()  # of modules that turned out to carry no state
         self._count_of_calls = 0
-        self.meter = meter
+        self.meter = Meter(budget, quantities)
         self._is_open = True
         self.time_major: tuple[int, ...] = ()
         self._inputs = structure.tensors(inputs)
         self._first = 0, 0  # recurrent layer that is called: module, samples
         self._sequences = 0  # that it runs
         self.unfit = ""  # what the first recurrent layer that cannot be meant so was called with
-        self._marks = marks
+        self.marks = Marks(quantities)
         self._entries = {id(entry.layer): entry for entry in found}
         self._windows = defaultdict[int, kernels.Windows](
             functools.partial(kernels.Windows, ("states",), copies=self._copies)
@@ -106,7 +112,7 @@ class Recorder:
     def close(self) -> None:
         """Record nothing more: what runs again later (checkpointing) has to run as it did, unseen."""
         self._is_open = False
-        self._marks.is_open = False
+        self.marks.is_open = False
         self._windows.clear()
 
     @property
@@ -132,7 +138,7 @@ class Recorder:
         if self._is_open:
             self.meter.add_output([tensor], is_watched=True)
         with _gradients_on():
-            call.output = self._marks(OUTPUT, structure.ordinary(tensor))
+            call.output = self.marks(OUTPUT, structure.ordinary(tensor))
             copy = call.output.clone()
         return structure.replaced(result, tensor, copy)
 
@@ -224,7 +230,7 @@ class Recorder:
     ) -> object:
         """Run a layer's kernel in parts, or one step of a cell."""
         with _gradients_on():
-            result, loop = self._windows[id(entry.layer)].call(kernel, arguments, order, self._marks)
+            result, loop = self._windows[id(entry.layer)].call(kernel, arguments, order, self.marks)
         if len(loop.steps) == 1:
             call = self._new_call(entry, arguments[0])
             (call.kind, call.activation), call.recurrence = kernels.KINDS[kernel], loop
