@@ -14,6 +14,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime import cells
+from throughtime._capture.label import Array
 from throughtime._errors import ThroughTimeError
 from throughtime._tree import state_gradients
 from throughtime._vocabulary import CERTIFICATES
@@ -26,7 +27,7 @@ from throughtime.diagnostics.saturation import count_ends, ends_of
 from throughtime.diagnostics.statistics import Floats, median_interval, quantiles
 from throughtime.diagnostics.thresholds import GATE_HIGH, GATE_LOW
 
-from .arrays import Array, Arrays, Values
+from .arrays import Arrays, Values
 
 Flags = npt.NDArray[np.bool_]
 

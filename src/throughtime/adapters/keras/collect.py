@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
 
 import numpy as np
 
 from throughtime._errors import LayerNotFoundError
+from throughtime._inputs.structures import owned
 from throughtime.adapters import marking
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRecord
@@ -71,14 +71,7 @@ class Pass:
         return self._arrays.get(name)
 
     def _own(self, array: Array) -> Array:
-        """Let JAX's memory be written to, which nothing has but one array of this pass."""
-        memory = array.__array_interface__
-        place = memory["data"][0]
-        if self.keras.BACKEND != "jax" or array.flags.writeable or place in self._places:
-            return array
-        self._places.add(place)
-        unlocked = {**memory, "data": (place, False)}
-        return np.asarray(SimpleNamespace(__array_interface__=unlocked, keeps=array))
+        return owned(array, self._places) if self.keras.BACKEND == "jax" else array
 
     def value(self, variable: Variable) -> Array:
         """Bring a weight to NumPy, once; a copy, since torch's arrays share memory with what trains."""
