@@ -220,15 +220,13 @@ def _parts(lost: Floats, partners: Whole, usable: Flags) -> Floats:
     A sample contributes twice, as receiver and as giver of inputs. Resampling only the rise as receiver would
     treat partners as fixed, with intervals that are too narrow. The part of a sample is the linear term of a
     two-sample statistic (Hoeffding 1948): the rise as receiver and as giver, less the mean. Two samples that
-    exchange with each other alone have the same part, twice that of one sample: they count as one of size √2.
+    exchange with each other alone have the same part, so that intervals of many such pairs are up to √2 too wide.
     """
     as_giver = np.zeros(lost.shape)
     for given, partner, rise in zip(as_giver, partners, lost, strict=True):
         given[partner[usable]] = rise[usable]
     received = lost[:, usable].mean(axis=0)
-    deviation = received + as_giver[:, usable].mean(axis=0) - 2 * received.mean()
-    is_pair = (partners[0][partners[0]] == np.arange(len(partners[0])))[usable]
-    return np.asarray(received.mean() + deviation * np.where(is_pair, np.sqrt(0.5), 1.0))
+    return np.asarray(received + as_giver[:, usable].mean(axis=0) - received.mean())
 
 
 def _losses(losing: Losing, batch: Batch, x: Any, anchor: int | None) -> Floats:
