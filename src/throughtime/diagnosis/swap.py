@@ -220,7 +220,7 @@ def _parts(lost: Floats, partners: Whole, usable: Flags) -> Floats:
     A sample contributes twice, as receiver and as giver of inputs. Resampling only the rise as receiver would
     treat partners as fixed, with intervals that are too narrow. The part of a sample is the linear term of a
     two-sample statistic (Hoeffding 1948): the rise as receiver and as giver, less the mean. Two samples that
-    exchange with each other alone have the same part, so that intervals of many such pairs are up to √2 too wide.
+    exchange with each other alone have the same part: intervals of many such pairs are up to √2 too wide.
     """
     as_giver = np.zeros(lost.shape)
     for given, partner, rise in zip(as_giver, partners, lost, strict=True):
