@@ -148,8 +148,14 @@ def evenly(count: int, most: int) -> list[int]:
 
 def reads_many_steps(leaf: xr.Dataset) -> bool:
     """Whether the output gradient of a layer is not 0 at several valid steps of a sample."""
+    steps = steps_read(leaf)
+    return steps is not None and bool((steps.sum("time") > 1).any())
+
+
+def steps_read(leaf: xr.Dataset) -> xr.DataArray | None:
+    """Whether the loss reads the output of a layer at each valid step; None without outputs of steps."""
     asked = leaf.get("output_gradient")
-    if asked is None or "time" not in asked.dims:
-        return False
+    if asked is None or not {"sample", "time"} <= {*asked.dims}:
+        return None
     others = [dim for dim in asked.dims if dim not in ("sample", "time")]
-    return bool((((asked != 0).any(others) & leaf.get("valid", True)).sum("time") > 1).any())
+    return (asked != 0).any(others) & leaf.get("valid", True)

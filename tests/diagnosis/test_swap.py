@@ -199,7 +199,7 @@ def test_a_model_that_does_worse_than_with_the_same_inputs_for_all_uses_none():
 
 
 def test_a_model_as_good_as_a_constant_is_rarely_called_worse():
-    harmed = [bool(asked_of_noise(0.6, 0.3, samples=32, seed=seed).reason) for seed in range(200)]
+    harmed = ["same inputs" in asked_of_noise(0.6, 0.3, samples=32, seed=seed).reason for seed in range(200)]
     assert np.mean(harmed) <= 0.05
 
 

@@ -497,7 +497,7 @@ def test_units_that_are_dead_are_named_without_a_length():
     x = positive()
     found = diagnose(model, x, x[:, 0] + 1, dependency_length=None)
     texts = [each.text for each in actions(found)]
-    assert any(text.startswith("If the loss is too high, initialise the layer anew") for text in texts)
+    assert any(text.startswith("If the loss is too high, scale the layer's inputs") for text in texts)
 
 
 def test_a_loss_that_is_zero_says_nothing():

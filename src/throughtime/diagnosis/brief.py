@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from throughtime._common.text.tables import Items, Paragraph, Part, Shown, Table
 
 from .actions import Action, actions
-from .results import NO, NOT_MEASURED, UNCLEAR, YES, Answer, LayerDiagnosis, Results, Verdict, steps_of
+from .results import NO, NOT_MEASURED, UNCLEAR, YES, LayerDiagnosis, Results, Verdict, steps_of
 from .words import FACTS, join_words, number, size
 
 _MOST_NAMED = 3  # layers that a measure names
@@ -136,9 +136,7 @@ def _format_layers(found: Results, read: Callable[[LayerDiagnosis], tuple[float,
 
 
 def _use(found: Results) -> tuple[str, str]:
-    used: Answer = max(
-        (each.use for each in found.layers.values()), key=lambda each: (each.n > 0, each.value)
-    )
+    used = found.largest_use
     if not used.n or math.isnan(used.value):
         return used.answer, used.reason
     ends = " to ".join(_percent(end) for end in used.interval)

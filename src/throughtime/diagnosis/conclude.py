@@ -106,7 +106,8 @@ def sentences_of(found: Results, path: str, asked: Asked, leaves: Mapping[str, x
         case _ if found.uses_newest_alone:
             yield phrase("newest", sizes=sizes).rstrip()
         case Verdict.USES | Verdict.WEAK_SIGNAL:
-            share = f"{100 * layer.use.value:.0f} %" if layer.use.value < 1 else "All"  # but for noise
+            value = found.largest_use.value
+            share = f"{100 * value:.0f} %" if value < 1 else "All"  # but for noise
             yield phrase(found.verdict.value, lag=lag, inputs=found.inputs, use=share, sizes=sizes).rstrip()
         case Verdict.UNUSED:
             reached = [each.reach for each in found.layers.values() if each.reach.answer != NOT_MEASURED]
@@ -121,10 +122,10 @@ def sentences_of(found: Results, path: str, asked: Asked, leaves: Mapping[str, x
             yield from _undecided_sentences(found, layer, sizes)
     if not is_unstable:
         yield from _growth_sentences(found, asked)
-    curve = found.use_curve
-    if found.dependency_length is None and found.verdict in (Verdict.USES, Verdict.WEAK_SIGNAL):
-        lags = ", ".join(str(each) for each in curve["lag"].values) if curve is not None else ""
-        yield phrase("open_lags", lag=lag, lags=lags)
+    lags = found.use_curve["lag"].values if found.use_curve is not None else ()
+    is_open = found.dependency_length is None and found.verdict in (Verdict.USES, Verdict.WEAK_SIGNAL)
+    if is_open and len(lags) > 1:
+        yield phrase("open_lags", lag=lag, lags=", ".join(map(str, lags)))
 
 
 def sizes_of(found: Results) -> str:
@@ -214,7 +215,7 @@ def notes_of(found: Results, directions: Mapping[str, xr.Dataset], misread: Coll
             yield phrase("unread_direction", layer=path)
         elif signal.without_signal and path not in misread:
             yield phrase("dead_samples", n=signal.without_signal, all=signal.samples, layer=path)
-        if (noise := measure.noise(leaf)) is not None:
+        if found.layers[path].share.n and (noise := measure.noise(leaf)) is not None:
             yield phrase("noise", layer=path, **noise)
         if leaf.attrs.get("stateful"):
             yield phrase("stateful", layer=path, steps=leaf.sizes["time"])

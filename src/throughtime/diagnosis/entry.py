@@ -19,7 +19,7 @@ from throughtime._inputs.rules import number, whole
 from throughtime._tree import reads_many_steps, recorded_steps
 from throughtime.adapters.optimizer import optimizer_step
 
-from . import measure
+from . import integrity, measure
 from .diagnosis import Diagnosis
 from .judge import judge, note_few_samples
 from .layers import anchors, has_loss_per_step, join, reading_of, recurrent_layers, why_not_swapped
@@ -150,9 +150,8 @@ def diagnose(
         warn(note)
     stepping = optimizer_step(optimizer or getattr(model, "optimizer", None))
     labels = tuple(getattr(taken[0].y, "shape", ()))
-    asked = Asked(
-        dependency_length, solved, seed, stepping, notes=tuple(run.notes), unread=run.unread, labels=labels
-    )
+    bad, notes = integrity.bad_label(taken), tuple(run.notes)
+    asked = Asked(dependency_length, solved, seed, stepping, (), notes, run.unread, labels, bad)
     return replace(judge(leaves, swaps, asked), framework=run.framework)
 
 

@@ -16,7 +16,7 @@ import xarray as xr
 from throughtime._errors import DiagnosticError, LossError
 from throughtime._inputs import structures
 from throughtime._inputs.batch import Batch
-from throughtime._tree import reads_many_steps, state_gradients
+from throughtime._tree import reads_many_steps, state_gradients, steps_read
 from throughtime._vocabulary import CERTIFICATES, WEIGHTS
 from throughtime.diagnostics.lags import valid_steps
 from throughtime.diagnostics.state_jacobian import OPTIONAL
@@ -40,10 +40,24 @@ _SEVERAL = "diagnose takes batches of one length: pad them to the same number of
 def recurrent_layers(tree: xr.DataTree) -> dict[str, xr.Dataset]:
     """Return the recurrent leaves of a capture, by path, in its order; refuse a capture without one."""
     leaves = {node.path.strip("/"): node.to_dataset() for node in tree.leaves if node.data_vars}
-    found = {path or "layer": leaf for path, leaf in leaves.items() if _is_recurrent(leaf)}
+    found = _until_read({path or "layer": leaf for path, leaf in leaves.items() if _is_recurrent(leaf)})
     if not found:
         names = ", ".join(leaves) or "nothing"
         raise DiagnosticError(f"This capture has no recurrent layer to diagnose. It has: {names}.")
+    return found
+
+
+def _until_read(leaves: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    """Let time end where the model reads one step of each sample, as where it selects the last valid one."""
+    found = dict(leaves)
+    for length in {leaf.sizes.get("time", 0) for leaf in leaves.values()}:
+        same = {path: leaf for path, leaf in leaves.items() if leaf.sizes.get("time") == length}
+        read = [steps for leaf in same.values() if (steps := steps_read(leaf)) is not None]
+        ends = [steps.argmax("time") for steps in read if bool((steps.sum("time") == 1).all())]
+        is_one = bool(ends) and bool(ends[0].any()) and all(bool((end == ends[0]).all()) for end in ends)
+        if is_one and directions_of(same) == {"forward"}:
+            until = xr.DataArray(np.arange(length), dims="time") <= ends[0]
+            found |= {path: leaf.assign(valid=valid_steps(leaf) & until) for path, leaf in same.items()}
     return found
 
 
@@ -209,7 +223,7 @@ def stored_swap(leaf: xr.Dataset) -> Swapped:
 
 def find_nonfinite(leaf: xr.Dataset) -> str:
     """Name a loss or a norm of weights that is not finite; empty if there is none."""
-    for name, values in leaf.data_vars.items():
+    for name, values in sorted(leaf.data_vars.items(), key=lambda each: each[0] != "loss"):
         is_norm = str(name).endswith("_norm") and not {"time", "quantile"} & set(values.dims)
         if (name == "loss" or is_norm) and not np.isfinite(values).all():
             return str(name)

@@ -57,7 +57,7 @@ class Asked:
     """The arguments of `diagnose`, and what is known besides.
 
     `losses` are those of a run's records before the diagnosed one, and `unread` has the layers whose reach
-    was not measured, with the reason. `labels` is the shape of the labels.
+    was not measured, with the reason. `labels` is the shape of the labels, `bad_label` one not finite.
     """
 
     dependency_length: int | None = None
@@ -68,6 +68,7 @@ class Asked:
     notes: tuple[str, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[int, ...] = ()
+    bad_label: str = ""
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,11 @@ class Results:
         is_last = self.lag == max(known, default=0) - 1
         steps = f"{self.lag} step{'s' * (self.lag != 1)} back"
         return f"the input {steps}" if is_last else f"inputs {self.lag} or more steps back"
+
+    @property
+    def largest_use(self) -> Answer:
+        """The use of the layer that uses most: layers that read inputs of other lengths differ."""
+        return max((each.use for each in self.layers.values()), key=lambda use: (use.n > 0, use.value))
 
     @property
     def uses_newest_alone(self) -> bool:

@@ -54,10 +54,11 @@ def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
     if longest < 0 and any(map(_reads_many_steps, leaves.values())):
         reason = phrase("no_settled_use", reason=phrase("summary_not_comparable"))
         return replace(found, sentences=(reason,))
+    values = {"layer": next(iter(leaves)), "lag": lag or 1, "longest": longest}
     if longest < 0:
-        return replace(found, sentences=(phrase("no_signal", layer=next(iter(leaves))),))
+        return replace(found, sentences=(phrase("no_signal" if found.loss else "no_signal_of_0", **values),))
     if (lag or 1) > longest:
-        return replace(found, sentences=(phrase("beyond_window", lag=lag or 1, longest=longest),))
+        return replace(found, sentences=(phrase("beyond_window" if longest else "one_step", **values),))
     lag = lag or _used_lag(leaves) or max(measure.lags_up_to(longest, None), default=1)
     asked = replace(asked, losses=(*asked.losses, found.loss))
     layers = {path: _judge_layer(leaf, lag, asked) for path, leaf in leaves.items()}
@@ -115,7 +116,7 @@ def find_fault(leaves: Mapping[str, xr.Dataset]) -> integrity.Stop | None:
     """Find a reason not to judge a summary."""
     for path, leaf in leaves.items():
         if name := find_nonfinite(leaf):
-            sentence = phrase("nonfinite_record", name=name, layer=path)
+            sentence = phrase("nonfinite_record", name="the loss" if name == "loss" else f"{name} of {path}")
             return integrity.Stop(Verdict.UNSTABLE, sentence, "nonfinite")
     return integrity.find_failed_certificate(leaves)
 
