@@ -131,8 +131,7 @@ def jacobians(loop: Loop, seen: Seen) -> Array:
         return jax.jacfwd(step)(jnp.zeros(ends[-1], seen.values[loop.shown[0].key].dtype))
 
     kept = [
-        _moved(loop, factor, 1, jnp.ones_like(factor[:1]))
-        for factor in map(partial(on_exit, seen), loop.shown)
+        loop.moved(factor, 1, jnp.ones_like(factor[:1])) for factor in map(partial(on_exit, seen), loop.shown)
     ]
     found: Array = jax.lax.map(one, (seen.entering, seen.inputs, kept))
     return found
@@ -157,7 +156,7 @@ def transitions(loop: Loop, seen: Seen, lengths: Array | None) -> dict[str, Arra
         if state.changes.on_entry is not None:
             replaced |= gone(state, state.changes.on_entry) & ~first
         if state.changes.on_exit is not None:
-            replaced |= _moved(loop, gone(state, state.changes.on_exit), 1)
+            replaced |= loop.moved(gone(state, state.changes.on_exit), 1)
     valid = [gone(state, state.changes.mask) for state in loop.shown if state.changes.mask is not None]
     masked = jnp.stack(valid).all(0) if len(valid) == len(loop.shown) else never
     late = never if lengths is None else steps >= lengths
@@ -166,7 +165,7 @@ def transitions(loop: Loop, seen: Seen, lengths: Array | None) -> dict[str, Arra
 
 def carried(loop: Loop, seen: Seen, state: State, gradient: Array) -> Array:
     """Norm of what each step is handed back for its state, from what the next one hands back."""
-    back = _moved(loop, gradient, -1) * on_exit(seen, state)
+    back = loop.moved(gradient, -1) * on_exit(seen, state)
     kept = (0,) if state.axis is None else (0, state.axis + 1)
     summed = tuple(axis for axis in range(back.ndim) if axis not in kept)
     norms = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(back)), summed))
@@ -180,10 +179,3 @@ def on_exit(seen: Seen, state: State) -> Array:
         return jnp.ones((len(values), *(1,) * (values.ndim - 1)), values.dtype)
     factor = change.keeps(seen.values[change.key]).astype(values.dtype)
     return factor.reshape(*factor.shape, *(1,) * (values.ndim - factor.ndim))
-
-
-def _moved(loop: Loop, values: Array, steps: int, first: Array | None = None) -> Array:
-    """Move values by one step, in the loop's own order; `first`, or nothing, is at the end left over."""
-    first = jnp.zeros_like(values[:1]) if first is None else first
-    is_later = (steps > 0) != loop.reverse
-    return jnp.concatenate([first, values[:-1]] if is_later else [values[1:], first])

@@ -147,13 +147,17 @@ class Taps:
         loop = self.loop
         consts, initial, inputs = map(_added, loop.parts(given), zeros[:3])
         emitted = loop.emitted
+        moved = {state.place: state.key for state in loop.states if state.carry == state.key}
 
         def step(carry: Any, now: Any) -> tuple[Any, Any]:
             x, states, of_step = now
             both = zip(self.inner, zeros.inner, of_step, strict=True)
             inner = [one.shared(whole.consts, own) for one, whole, own in both]
             read, seen = run(loop.body, [*consts, *carry, *x], self.inner, inner, states)
-            values = {key: read(key) for key in self._kept}, {k: carry[k] for k in loop.changing}
+            values = (
+                {key: read(key) for key in self._kept},
+                {k: carry[k] for k in loop.changing if k not in moved},
+            )
             rest = [None if key in self._kept else read(key) for key in emitted]
             return [read(key) for key in loop.carried], (*values, rest, self._apart(seen))
 
@@ -169,6 +173,7 @@ class Taps:
         )
         made = [values[key] if one is None else one for key, one in zip(emitted, rest, strict=True)]
         made = _added(made, zeros.emitted)
+        entering |= {k: loop.moved(values[key], 1, initial[k][None]) for k, key in moved.items()}
         for number, one in enumerate(self.inner):
             places = one.places
             within[number] = one.shared([None if k is None else consts[k] for k in places], within[number])
