@@ -428,7 +428,12 @@ def test_loss_steps_are_drawn_among_those_with_weight():
     whole = tt.lag_matrix(Tagger(), x, x, loss=apart, sample_weight=weight)["rnn"]
     three = tt.lag_matrix(Tagger(), x, x, loss=apart, sample_weight=weight, loss_steps=5)["rnn"]
     assert three["loss_time"].values.tolist() == [2, 3, 6]
+    np.testing.assert_allclose(whole["lag_mean"], three["lag_mean"], rtol=1e-5)
+    assert whole["loss_time"].size == STEPS
     assert not three["lag_mean_error"].values[:7].any()
+    none = tt.lag_matrix(Tagger(), x, x, loss=apart, sample_weight=0 * weight, loss_steps=2)["rnn"]
+    assert none["loss_time"].size == 2
+    assert not none["lag_matrix"].any()
     means = []
     for seed in range(40):
         two = tt.lag_matrix(Tagger(), x, x, loss=apart, sample_weight=weight, loss_steps=2, seed=seed)["rnn"]

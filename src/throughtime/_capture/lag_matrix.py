@@ -57,7 +57,7 @@ def lag_matrix(
         Weight of the loss of each sample or step, as in `capture`.
     loss_steps : int, optional
         Number of loss steps, drawn at random without replacement among those with weight, for an unbiased
-        estimate of the mean over all of them. By default every step.
+        estimate of the mean over all of them. By default the matrix has a row for every step.
     memory : int, in bytes
         Memory for the copies of the batch and the gradients inside the layers.
     seed : int
@@ -70,10 +70,10 @@ def lag_matrix(
         unit of state, batch mean undone. In a causal model it is 0 for s < t. Both times count the
         layer's input steps: for a layer that returns its output reversed, `loss_time` is the step that
         the loss reads. Summed over `loss_time` before the norm, its rows are the total derivative
-        `hidden_gradient`. `lag_mean` (lag, [direction]) is its mean over samples and loss steps at each
-        lag, in input steps, and `lag_mean_error` the standard error of drawing loss steps, 0 if
+        `hidden_gradient`. `lag_mean` (lag, [direction]) is its mean over samples and loss steps with weight at
+        each lag, in input steps, and `lag_mean_error` the standard error of drawing loss steps, 0 if
         all were used. `valid` as in `capture`. The attribute `read_often` is 1 if the loss of a single
-        step reads several steps of the layer, as with attention.
+        step reads several steps of the layer, as with attention or a recurrent layer above.
 
     Raises
     ------
@@ -184,10 +184,10 @@ def _steps(batch: Batch, loss_steps: int | None, seed: int) -> tuple[Array, Arra
             f"A lag matrix needs labels with a time axis, (sample, time, …); these have shape {shape}. "
             "For a loss at the last step alone use hidden_gradient, which is the only row of the matrix."
         )
-    weighted = batch.weighted_steps()
-    among = np.arange(shape[1]) if loss_steps is None or weighted is None else np.flatnonzero(weighted)
+    every, weighted = np.arange(shape[1]), batch.weighted_steps()
+    among = every if weighted is None or not weighted.any() else np.flatnonzero(weighted)
     if loss_steps is None or loss_steps >= len(among):
-        return among, among
+        return every if loss_steps is None else among, among
     return np.sort(np.random.default_rng(seed).choice(among, loss_steps, replace=False)), among
 
 
@@ -197,8 +197,9 @@ def _bytes_of_copy(tree: xr.DataTree) -> int:
     Besides the state gradients the adjoint needs the gates, their gradients and buffers: about six arrays of
     gate width.
     """
-    kept = sum(node.to_dataset().nbytes for node in tree.subtree if node.data_vars)
-    return max(1, 12 * kept)
+    leaves = [node.to_dataset() for node in tree.subtree if node.data_vars]
+    states = sum(leaf[name].nbytes for leaf in leaves for name in _gradients(leaf))
+    return max(1, sum(leaf.nbytes for leaf in leaves) + 11 * states)
 
 
 def _gradients(leaf: xr.Dataset | xr.DataTree) -> list[str]:
@@ -277,7 +278,7 @@ def _by_lag(norms: Array, steps: Array, among: Array, runs_backward: bool) -> tu
     mean, error = np.zeros(count), np.full(count, np.nan)
     for lag in range(count):
         times = steps + lag if runs_backward else steps - lag
-        inside = (times >= 0) & (times < count)
+        inside = (times >= 0) & (times < count) & np.isin(steps, among)
         each = norms[np.flatnonzero(inside), :, times[inside]]
         counted = ~np.isnan(each)
         values = np.nansum(each, axis=-1)[counted.any(-1)] / counted.sum(-1)[counted.any(-1)]

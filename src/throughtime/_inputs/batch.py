@@ -76,9 +76,9 @@ def running_on(batch: Batch) -> Iterator[None]:
         has = "; ".join(
             f"{name}: {', '.join(map(describe, leaves(part)))}" for name, part in parts if part is not None
         )
-        causes = (f"{type(each).__name__}: {each}" for each in (error, error.__cause__) if each is not None)
+        causes = [f"{type(each).__name__}: {each}" for each in (error, error.__cause__) if each is not None]
         raise BatchError(
-            f"The model, or its loss, cannot be run on this batch: {'; '.join(causes)}\n"
+            f"The model, or its loss, cannot be run on this batch: {'; '.join(dict.fromkeys(causes))}\n"
             f"The batch has {has}. Pass the shapes and dtypes for which the model was built."
         ) from error
 
