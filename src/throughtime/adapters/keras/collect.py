@@ -22,6 +22,7 @@ from .program import Program
 from .recorder import SeenCall
 from .weights import Readers, Values
 
+_OF_LOOPS = (".loop_0", ".tap_0", ".within_0")  # in keys of tensors that a loop over the steps has made
 _LOOPED = " where it can be captured: it is called within a loop or branch of the graph"
 _NO_TENSOR = "the layer returns neither a tensor nor a list of tensors"
 _SEVERAL_INPUTS = "its input is several tensors, not one"
@@ -60,22 +61,31 @@ class Pass:
     def tensor(self, key: str, *, copy: bool = False) -> Array:
         """Bring one tensor to NumPy, once."""
         if key not in self._arrays:
-            self._arrays[key] = self._own(numpy(self.result.tensors[key], copy=copy))
+            self._arrays[key] = self._own(self._shared(key, self.result.tensors[key], copy=copy))
         return self._arrays[key]
 
     def gradient(self, key: str) -> Array | None:
         """Bring the gradient of one tensor to NumPy, once; None where there is none."""
         name, tensor = f"gradient.{key}", self.result.gradients.get(key)
         if tensor is not None and name not in self._arrays:
-            self._arrays[name] = self._own(numpy(tensor))
+            self._arrays[name] = self._own(self._shared(name, tensor))
         return self._arrays.get(name)
 
+    def _shared(self, key: str, tensor: object, *, copy: bool = False) -> Array:
+        """Bring a tensor to NumPy. TensorFlow copies each but those of loops, which no variable shares."""
+        is_made = self.keras.BACKEND == "tensorflow" and any(part in key for part in _OF_LOOPS)
+        if is_made and not isinstance(tensor, np.ndarray) and dtype_of(tensor) in ("float32", "float64"):
+            return np.asarray(memoryview(tensor))
+        return numpy(tensor, copy=copy)
+
     def _own(self, array: Array) -> Array:
-        """Let JAX's memory be written to, which nothing has but one array of this pass."""
+        """Let memory of JAX and of loops be written to, which nothing has but one array of this pass."""
         memory = array.__array_interface__
         place = memory["data"][0]
-        if self.keras.BACKEND != "jax" or array.flags.writeable or place in self._places:
+        if self.keras.BACKEND == "torch" or array.flags.writeable:
             return array
+        if place in self._places:
+            return array if self.keras.BACKEND == "jax" else array.copy()
         self._places.add(place)
         unlocked = {**memory, "data": (place, False)}
         return np.asarray(SimpleNamespace(__array_interface__=unlocked, keeps=array))

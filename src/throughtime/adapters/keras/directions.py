@@ -20,8 +20,8 @@ from . import cell as cells
 from . import weights
 from .contracts import RECURRENT, Layer, Variable
 from .dialect import Dialect
-from .every_step import BETWEEN, GATES, OF_GATES
-from .loop import MARKED, zeroes_masked_output
+from .every_step import BETWEEN, OF_GATES
+from .loop import GATES, MARKED, zeroes_masked_output
 from .recorder import SeenInside
 
 if TYPE_CHECKING:
@@ -174,6 +174,10 @@ class _Cell:
         """Return the total derivative of a state or gate: from the loop, and within its step."""
         each = (self.direction.gradient(f"{start}tap_{self.place}.{name}") for start in ("", "within_"))
         found = [gradient for gradient in each if gradient is not None]
+        if name == GATES and len(found) == 2:  # of some samples, from what their states are handed out with
+            whole, some = found
+            found = [whole if whole.flags.writeable else whole.copy()]
+            found[0][:, : some.shape[1]] = some
         return self.direction.in_input_time(sum(found[1:], found[0])) if found else None
 
     def _values(self) -> dict[str, Array]:

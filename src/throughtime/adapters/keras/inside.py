@@ -20,6 +20,7 @@ from throughtime.adapters.attributes import replaced
 from .cell import is_closed
 from .contracts import Call, Layer, Masks, Tensor
 from .dialect import Dialect
+from .every_step import OF_GATES, wants_jacobian
 from .library import dtype_of, halves, is_tensor
 from .loop import EMITTED, MARKED, Loop
 from .recorder import Recorder, SeenCall, SeenInside, first_of, lies_within_steps, names_kept, with_first
@@ -112,17 +113,23 @@ class _Direction:
         """Let the layer's cells run in our loop, which keeps every state."""
         recorder, layer, keras = self.recorder, self.layer, self.keras
         draws = recorder.request.training and keras.draws_at_each_step(layer.cell)
+        asked = recorder.request.quantities
         loop = Loop(keras, layer, partial(self.marked, "inside_gradients"), recorder.request.training)
+        loop.shows_gates = bool(asked & {"gate_activation", *OF_GATES})
         with self.marked_weights():
             compares = "weights" in recorder.wanted and not draws
             output, states, masks = keras.run_in_loop(loop, original, arguments, compares=compares)
         self.keep_loop(loop, output, masks)
-        if not draws and lies_within_steps(keras, layer.cell, recorder.request):
+        follows = loop.entering is not None and "certificate" not in asked
+        follows = follows and not wants_jacobian(keras, layer.cell, recorder.request)
+        if not (draws or follows) and lies_within_steps(keras, layer.cell, recorder.request):
             recorder.loops[self.known.key("within")] = {
                 "input": first_of(next(iter(arguments.values()))),
                 "mask": first_of(arguments.get("mask")),
                 "initial": loop.initial,
                 "dropout": masks,
+                "entering": loop.entering,
+                "some": loop.some,
                 "kept": {name: state for name, state in loop.kept.items() if MARKED not in name},
             }
         return output, states
@@ -144,6 +151,9 @@ class _Direction:
                 self.keep(f"loop_{name}", loop.kept[name])
         marked = [loop.kept[name] for name in known.kept if MARKED in name]
         self.recorder.measure_output(marked, is_watched=True, axis=1)
+        if loop.entering is not None and loop.shows_gates:  # the only gate of a SimpleRNN is its state
+            gates = loop.kept["0.hidden"][:, :, None] if loop.gates is None else loop.gates
+            self.keep("within_0.gate_activation", gates)
         self.keep_initial(loop.initial)
         if loop.error is not None:
             self.keep("loop_error", loop.error)

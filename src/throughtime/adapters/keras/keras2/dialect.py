@@ -4,6 +4,8 @@
 
 import tensorflow as tf
 
+from throughtime.adapters.keras.tensorflow_gradients import scan as scan
+
 from . import ops as ops
 from .cells import *
 from .models import *
