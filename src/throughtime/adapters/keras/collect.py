@@ -14,7 +14,7 @@ from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRec
 
 from . import attributes, directions, loss_scale, weights
 from .cell import why_not
-from .contracts import Variable
+from .contracts import Tensor, Variable
 from .dialect import Result
 from .leaves import Whole
 from .library import dtype_of, is_a, is_float, numpy, shape_of
@@ -61,25 +61,24 @@ class Pass:
     def tensor(self, key: str, *, copy: bool = False) -> Array:
         """Bring one tensor to NumPy, once."""
         if key not in self._arrays:
-            self._arrays[key] = self._own(self._shared(key, self.result.tensors[key], copy=copy))
+            self._arrays[key] = self._own(key, self.result.tensors[key], copy=copy)
         return self._arrays[key]
 
     def gradient(self, key: str) -> Array | None:
         """Bring the gradient of one tensor to NumPy, once; None where there is none."""
         name, tensor = f"gradient.{key}", self.result.gradients.get(key)
         if tensor is not None and name not in self._arrays:
-            self._arrays[name] = self._own(self._shared(name, tensor))
+            self._arrays[name] = self._own(name, tensor)
         return self._arrays.get(name)
 
-    def _shared(self, key: str, tensor: object, *, copy: bool = False) -> Array:
-        """Bring a tensor to NumPy. TensorFlow copies each but those of loops, which no variable shares."""
-        is_made = self.keras.BACKEND == "tensorflow" and any(part in key for part in _OF_LOOPS)
-        if is_made and not isinstance(tensor, np.ndarray) and dtype_of(tensor) in ("float32", "float64"):
-            return np.asarray(memoryview(tensor))
-        return numpy(tensor, copy=copy)
+    def _own(self, key: str, tensor: Tensor, *, copy: bool = False) -> Array:
+        """Bring a tensor to NumPy, without a copy of JAX's memory or a loop's: no other array has it.
 
-    def _own(self, array: Array) -> Array:
-        """Let memory of JAX and of loops be written to, which nothing has but one array of this pass."""
+        TensorFlow shares the memory of other tensors with variables.
+        """
+        is_made = self.keras.BACKEND == "tensorflow" and any(part in key for part in _OF_LOOPS)
+        is_made = is_made and hasattr(tensor, "_numpy") and dtype_of(tensor) in ("float32", "float64")
+        array: Array = np.asarray(memoryview(tensor)) if is_made else numpy(tensor, copy=copy)  # type: ignore[arg-type]
         memory = array.__array_interface__
         place = memory["data"][0]
         if self.keras.BACKEND == "torch" or array.flags.writeable:

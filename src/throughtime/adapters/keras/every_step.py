@@ -100,9 +100,9 @@ class EveryStep:
         """Return the states of an inner cell before each step, (time · sample, …)."""
         names = [cells.state_names(part) for part in cells.inner_cells(self.layer.cell)]
         initial = self.initial[sum(map(len, names[:place])) :]
-        concatenate = self.keras.ops.concatenate
+        join = self.keras.ops.concatenate
         return [
-            self._flat(concatenate([start[None, :some], self.kept[f"{place}.{name}"][:-1, :some]], axis=0))
+            self._flat(join([start[None, :some], self.kept[f"{place}.{name}"][:-1, :some]], axis=0))
             for start, name in zip(initial, names[place], strict=False)
         ]
 
@@ -121,14 +121,10 @@ class EveryStep:
         return self._at_all_steps(part, place, self._flat(x), self._before(place), taps, ops.shape(x)[0])
 
     def _of_some(self, mark: Mark) -> Tensor | None:
-        """Let gradients of gates follow from those of the states, each of which is total, in some samples.
-
-        The loop has the gradients of gates of all samples: the certificate takes these where it has both.
-        """
+        """Let gradients of gates follow from those of states in some samples; the loop has all."""
         keras, ops, cell, some = self.keras, self.keras.ops, self.layer.cell, self.some
-        z, valid = self.entering[:, :some], self._valid()
-        shape, terms = ops.shape(z), []
-        taps = mark(f"tap_0.{GATES}", ops.reshape(z, (*shape[:2], len(cells.gate_names(cell)), cell.units)))
+        assert self.entering is not None
+        x, valid, terms = mark(f"tap_0.{GATES}", self.entering[:, :some]), self._valid(), []
 
         def kept(name: str, new: Tensor, _: Tensor) -> Tensor:
             arriving = self.gradients.get(f"0.{name}")
@@ -138,7 +134,7 @@ class EveryStep:
                 terms.append(ops.sum(new * arriving))
             return ops.stop_gradient(new)
 
-        products.step(keras, cell, ops.reshape(taps, (-1, shape_of(z)[-1])), self._before(0, some), kept)
+        products.step(keras, cell, self._flat(x), self._before(0, some), kept)
         return reduce(add, terms) if terms else None
 
     def _at_all_steps(

@@ -68,8 +68,9 @@ class Loop:
         mask = mask[0] if tree.is_nested(mask) else mask
         if mask is not None:
             by_time["valid"] = in_processing_order(self.keras, self.layer, ops.cast(mask, "bool"))
-        if products.suits(self.keras, self.layer, by_time["x"], self.training):
-            self._enter(by_time)
+        flat = products.entering(self.keras, self.layer, by_time["x"], self.training)
+        if flat is not None:
+            self.entering = by_time["x"] = self.mark(f"tap_0.{GATES}", flat) if self.shows_gates else flat
         if mask is None and not (training or self.layer.stateful) and all(map(cells.standard_kind, parts)):
             self.some = _COMPARED
         start, tapped = self._dry_step(parts, by_time["x"][0])
@@ -86,22 +87,11 @@ class Loop:
         self.kept = {name: kept[name] for name in [*tapped, *kept] if name in kept}
         last, outputs = self._output(list(final), list(last))
         if self.own is not None:
-            given = tree.map_structure(
-                lambda one: ops.stop_gradient(one[: self.some]), (sequences, initial_state)
-            )
-            ours = [one[: self.some] for one in (outputs if self.layer.return_sequences else last, *final)]
+            some = slice(self.some)
+            given = tree.map_structure(lambda one: ops.stop_gradient(one[some]), (sequences, initial_state))
+            ours = [one[some] for one in (outputs if self.layer.return_sequences else last, *final)]
             self.error = self._error(ours, self.own(*given, mask, training))
         return last, outputs, tree.pack_sequence_as(initial_state, list(final))
-
-    def _enter(self, by_time: dict[str, Any]) -> None:
-        """Multiply the inputs of all steps by the cell's kernel; their gradients are those of gates."""
-        ops, cell = self.keras.ops, self.layer.cell
-        flat = products.entering(self.keras, cell, by_time["x"])
-        self.entering = flat
-        if self.shows_gates:
-            shape = (*ops.shape(flat)[:2], len(cells.gate_names(cell)), cell.units)
-            flat = ops.reshape(self.mark(f"tap_0.{GATES}", ops.reshape(flat, shape)), ops.shape(flat))
-        by_time["x"] = flat
 
     def _output(self, final: list[Tensor], last: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the last output, and all that are returned (sample, time, …)."""
@@ -124,12 +114,11 @@ class Loop:
         for place, part in enumerate(parts):
             names = cells.state_names(part)
             old = self.initial[position : position + len(names)]
-            done, marked = self._stepped(place, part, x, old, {}, None)
+            done, marked = self._stepped(place, part, x, old, {})
             self._check_shapes(part, done.states, old)
             added = dict(zip(names, old, strict=True))
             if done.output_state is None:
                 added[EMITTED] = done.output
-            marked.pop("gates", None)
             added = {f"{place}.{name}": tensor for name, tensor in added.items()} | marked
             tapped |= {name: tensor for name, tensor in added.items() if is_float(dtype_of(tensor))}
             source = EMITTED if done.output_state is None else names[done.output_state]
@@ -147,7 +136,7 @@ class Loop:
         for place, part in enumerate(parts):
             names = [f"{place}.{name}" for name in cells.state_names(part)]
             old = before[len(after) : len(after) + len(names)]
-            done, marked = self._stepped(place, part, x, old, taps, valid)
+            done, marked = self._stepped(place, part, x, old, now)
             left |= dict(zip(names, done.states, strict=True)) | marked
             x = done.output
             if done.output_state is None:
@@ -168,16 +157,11 @@ class Loop:
         return (after, [output]), left
 
     def _stepped(
-        self,
-        place: int,
-        part: Layer,
-        x: Tensor,
-        old: Sequence[Tensor],
-        taps: Mapping[str, Tensor],
-        valid: Tensor | None,
+        self, place: int, part: Layer, x: Tensor, old: Sequence[Tensor], now: Mapping[str, Any]
     ) -> tuple[cells.Stepped, dict[str, Tensor]]:
         """Run one inner cell, and add the zeros of this step to its states and what it marks."""
         marked: dict[str, Tensor] = {}
+        taps, valid = now.get("taps", {}), now.get("valid")
 
         def hear(name: str, tensor: Tensor) -> Tensor:
             shape = shape_of(tensor)
@@ -193,7 +177,7 @@ class Loop:
         with listening(hear):
             if self.entering is not None:
                 done = products.step(self.keras, part, x, old, kept)
-                shown = self.shows_gates and len(done.gates) > 1
+                shown = now and self.shows_gates and len(done.gates) > 1
                 return done, {"gates": self.keras.ops.stack(done.gates, axis=1)} if shown else {}
             done = cells.step(self.keras, part, x, old, training=self.training)
         new = list(map(kept, cells.state_names(part), done.states, old))

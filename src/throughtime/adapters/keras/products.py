@@ -17,26 +17,21 @@ from .library import dtype_of, shape_of
 Kept = Callable[[str, Tensor, Tensor], Tensor]
 
 
-def suits(keras: Dialect, layer: Layer, x: Tensor, training: bool) -> bool:
-    """Whether a layer's only cell multiplies its input by a kernel, in the precision of its weights."""
-    cell = layer.cell
+def entering(keras: Dialect, layer: Layer, x: Tensor, training: bool) -> Tensor | None:
+    """Multiply inputs (time, sample, feature) by the kernel of a layer's only cell, and add their bias.
+
+    None where a cell does something else with its input, or in another precision than that of its weights.
+    """
+    ops, cell = keras.ops, layer.cell
     if cells.standard_kind(cell) not in cells.PRODUCTS or cells.drops(cell, training):
-        return False
-    known = {
-        dtype_of(x),
-        *map(dtype_of, cell.weights),
-        *(keras.compute_dtype(each) for each in (layer, cell)),
-    }
-    return known <= {"float32"} or known <= {"float64"}
-
-
-def entering(keras: Dialect, cell: Layer, x: Tensor) -> Tensor:
-    """Multiply inputs (time, sample, feature) by the kernel, and add the bias of this side."""
-    ops, shape = keras.ops, keras.ops.shape(x)
+        return None
+    known = {dtype_of(x), *map(dtype_of, cell.weights), *map(keras.compute_dtype, (layer, cell))}
+    if known not in ({"float32"}, {"float64"}):
+        return None
     flat = ops.matmul(ops.reshape(x, (-1, shape_of(x)[-1])), cell.kernel)
     if cell.use_bias:
-        flat = flat + (cell.bias[0] if _has_two_biases(cell) else cell.bias)
-    return ops.reshape(flat, (*shape[:2], shape_of(flat)[-1]))
+        flat = flat + (cell.bias[0] if getattr(cell, "reset_after", False) else cell.bias)
+    return ops.reshape(flat, (*ops.shape(x)[:2], shape_of(flat)[-1]))
 
 
 def step(keras: Dialect, cell: Layer, x: Tensor, old: Sequence[Tensor], kept: Kept) -> cells.Stepped:
@@ -62,7 +57,7 @@ def _gru(keras: Dialect, cell: Layer, x: Tensor, hidden: Tensor, kept: Kept) -> 
     ops, units, kernel = keras.ops, cell.units, cell.recurrent_kernel
     x_z, x_r, x_h = ops.split(x, 3, axis=1)
     inner = ops.matmul(hidden, kernel if cell.reset_after else kernel[:, : 2 * units])
-    if _has_two_biases(cell):
+    if cell.use_bias and cell.reset_after:
         inner = inner + cell.bias[1]
     z = cell.recurrent_activation(x_z + inner[:, :units])
     r = cell.recurrent_activation(x_r + inner[:, units : 2 * units])
@@ -71,7 +66,3 @@ def _gru(keras: Dialect, cell: Layer, x: Tensor, hidden: Tensor, kept: Kept) -> 
     candidate = cell.activation(x_h + inner_h)
     new = kept("hidden", z * hidden + (1 - z) * candidate, hidden)
     return cells.Stepped(new, [new], [z, r, candidate])
-
-
-def _has_two_biases(cell: Layer) -> bool:
-    return bool(cell.use_bias and getattr(cell, "reset_after", False))

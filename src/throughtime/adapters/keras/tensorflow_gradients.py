@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework.func_graph import FuncGraph
+from tensorflow.python.ops import list_ops as lists
 
 from .contracts import LoopStep, Scanned, T, Tensor, Variable
 from .dialect import Step
@@ -50,41 +51,23 @@ def scan(step: LoopStep, carry: Any, sequences: Any) -> Scanned:
     The loop takes each value from the end of a list, and its gradient is added to the end of one. Where
     a loop reads places of a list, as Keras' own does, TensorFlow adds up two whole lists at every step.
     """
-
-    def lengths(shape: Any) -> list[int]:
-        return [-1 if length is None else length for length in shape]
-
     flat, pack = tf.nest.flatten(sequences), tf.nest.pack_sequence_as
     _, like = step(carry, tf.nest.map_structure(lambda each: each[0], sequences))
-    kept, steps, ops = tf.nest.flatten(like), tf.shape(flat[0])[0], tf.raw_ops
-    coming = [
-        ops.TensorListFromTensor(tensor=tf.reverse(each, [0]), element_shape=lengths(each.shape[1:]))
-        for each in flat
-    ]
-    left = [
-        ops.EmptyTensorList(
-            element_shape=lengths(each.shape), max_num_elements=steps, element_dtype=each.dtype
-        )
-        for each in kept
-    ]
+    kept, steps = tf.nest.flatten(like), tf.shape(flat[0])[0]
+    coming = [lists.tensor_list_from_tensor(tf.reverse(one, [0]), one.shape[1:]) for one in flat]
+    left = [lists.empty_tensor_list(one.shape, one.dtype, steps) for one in kept]
 
-    def advance(time: Tensor, coming: list[Tensor], left: list[Tensor], carried: list[Tensor]) -> Any:
-        taken = [
-            ops.TensorListPopBack(
-                input_handle=one, element_shape=lengths(each.shape[1:]), element_dtype=each.dtype
-            )
-            for one, each in zip(coming, flat, strict=True)
-        ]
-        values = [tf.ensure_shape(one.tensor, each.shape[1:]) for one, each in zip(taken, flat, strict=True)]
+    def advance(coming: list[Tensor], left: list[Tensor], carried: list[Tensor]) -> Any:
+        taken = [lists.tensor_list_pop_back(each, one.dtype) for each, one in zip(coming, flat, strict=True)]
+        values = [tf.ensure_shape(value, one.shape[1:]) for (_, value), one in zip(taken, flat, strict=True)]
         after, outputs = step(pack(carry, carried), pack(sequences, values))
-        pairs = zip(left, tf.nest.flatten(outputs), strict=True)
-        left = [ops.TensorListPushBack(input_handle=one, tensor=output) for one, output in pairs]
-        return time + 1, [one.output_handle for one in taken], left, tf.nest.flatten(after)
+        left = list(map(lists.tensor_list_push_back, left, tf.nest.flatten(outputs)))
+        return [rest for rest, _ in taken], left, tf.nest.flatten(after)
 
-    start = tf.constant(0), coming, left, tf.nest.flatten(carry)
-    _, _, left, final = tf.while_loop(lambda time, *_: time < steps, advance, start, maximum_iterations=steps)
+    start = coming, left, tf.nest.flatten(carry)
+    _, left, final = tf.while_loop(lambda *_: True, advance, start, maximum_iterations=steps)
     outputs = [
-        ops.TensorListStack(input_handle=one, element_shape=lengths(each.shape), element_dtype=each.dtype)
-        for one, each in zip(left, kept, strict=True)
+        lists.tensor_list_stack(each, one.dtype, element_shape=one.shape)
+        for each, one in zip(left, kept, strict=True)
     ]
     return pack(carry, final), pack(like, outputs)

@@ -4,8 +4,6 @@
 
 import tensorflow as tf
 
-from throughtime.adapters.keras.tensorflow_gradients import scan as scan
-
 from . import ops as ops
 from .cells import *
 from .models import *
