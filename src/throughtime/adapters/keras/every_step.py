@@ -39,14 +39,14 @@ class EveryStep:
     keras: Dialect
     layer: Layer
     request: Request
-    handed_on: Sequence[str]  # this, `kept` and `initial` as `loop.Loop` has left them
+    handed_on: Sequence[str]  # this, `some`, `kept` and `initial` as `loop.Loop` has left them
+    some: int | None
     kept: dict[str, Tensor]
     initial: Sequence[Tensor]
     input: Tensor  # (sample, time, …) in input time
     mask: Tensor | None  # (sample, time) or None
     dropout: Sequence[Masks]  # by inner cell; empty where none is active
     entering: Tensor | None  # (time, sample, column) what `products.entering` has made of the input
-    some: int | None  # samples in which gradients of gates follow from those of states, with `entering`
     gradients: dict[str, Tensor]  # of `kept`, total, (time, sample, …), where there is one
 
     @property

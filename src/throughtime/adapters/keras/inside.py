@@ -126,7 +126,6 @@ class _Direction:
                 "initial": loop.initial,
                 "dropout": masks,
                 "entering": loop.entering,
-                "some": loop.some,
                 "kept": {name: state for name, state in loop.kept.items() if MARKED not in name},
             }
         return output, states
@@ -140,7 +139,7 @@ class _Direction:
     def keep_loop(self, loop: Loop, masks: Sequence[Masks]) -> None:
         """Keep what the loop left that is asked for, or needed for what lies within the steps."""
         known, tree, numbers = self.known, self.keras.tree, count()
-        known.handed_on = tuple(loop.handed_on)
+        known.handed_on, known.some = tuple(loop.handed_on), loop.some
         has_marks = self.recorder.request.quantities & {"gate_activation", "gate_gradient"}
         known.kept = tuple(name for name in loop.kept if has_marks or MARKED not in name)
         for name in known.kept:

@@ -48,6 +48,7 @@ class SeenInside:
     dropout: list[dict[str, list[str]]] = field(default_factory=list)
     kept: tuple[str, ...] = ()  # this and `handed_on` as `loop.Loop` has them
     handed_on: tuple[str, ...] = ()
+    some: int | None = None  # see `loop.Loop`
 
     def key(self, name: str) -> str:
         """Name one tensor of this direction among all that a pass returns."""
