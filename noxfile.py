@@ -74,12 +74,13 @@ def lowest(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """Which lines of the package the tests run, the slow ones aside; pyproject.toml has the floor."""
     session.install("--editable", ".[test]", "coverage>=7.10")
-    environment = {"COVERAGE_CORE": "sysmon", "COVERAGE_FILE": str(Path(".coverage").absolute())}
+    file = Path(session.virtualenv.location, "coverage")
+    environment = {"COVERAGE_CORE": "sysmon", "COVERAGE_FILE": str(file)}
     for suite in ("core", "torch", "native torch", "jax programs"):
         command = ["tests/run.py", "--suite", suite, "-m", "not slow"]
         session.run("coverage", "run", *command, env=environment)
-    session.run("coverage", "combine")
-    session.run("coverage", "report", "--skip-covered", "--sort=cover")
+    session.run("coverage", "combine", env=environment)
+    session.run("coverage", "report", "--skip-covered", "--sort=cover", env=environment)
 
 
 @nox.session(python=PYTHONS)

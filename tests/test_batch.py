@@ -2,6 +2,7 @@
 
 import random
 from collections import namedtuple
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -127,8 +128,6 @@ def test_an_error_of_ours_or_of_the_users_own_is_not_the_batchs(module, error):
     [
         ("torch.nn.modules.linear", KeyError("layer")),
         ("keras.src.layers.input_spec", ValueError("ndim")),
-        ("throughtime.adapters.torch.kernels", RuntimeError("compiled: shapes")),
-        ("throughtime.adapters.torch.kernels", NotImplementedError("compiled: dtypes")),
     ],
 )
 def test_what_a_framework_refuses_names_the_batch(module, error):
@@ -137,6 +136,29 @@ def test_what_a_framework_refuses_names_the_batch(module, error):
         running_on(take(X, Y)),
     ):
         raising(module, error)()
+
+
+def test_what_compiled_code_refuses_in_a_models_own_frame_names_the_batch():
+    def own():  # RuntimeError of the interpreter, as torch's operators raise it
+        growing = {1: 1}
+        for key in growing:
+            growing[key + 1] = 1
+
+    with (
+        pytest.raises(BatchError, match="RuntimeError: dictionary changed") as caught,
+        running_on(take(X, Y)),
+    ):
+        own()
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_what_a_model_raises_in_a_with_block_is_its_own():
+    def own():
+        with nullcontext():
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"), running_on(take(X, Y)):
+        own()
 
 
 def test_an_error_that_keras_raises_anew_is_still_the_frameworks():

@@ -20,11 +20,8 @@ def named() -> set[str]:
     """Extras in errors of the source, in the README and in the docs."""
     files = [*(ROOT / "src").rglob("*.py"), ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     texts = (file.read_text("utf-8") for file in files)
-    found = re.compile(
-        r"""(?:throughtime|pip install "\.)\[([\w,-]+)\]|library\("[\w.]+", "\w+", "([\w-]+)"\)"""
-    )
-    matches = [pair for text in texts for pair in found.findall(text)]
-    in_words = {name for pair in matches for part in pair for name in part.split(",") if name}
+    found = re.compile(r"""(?:throughtime|pip install "\.)\[([\w,-]+)\]""")
+    in_words = {name for text in texts for names in found.findall(text) for name in names.split(",")}
     return in_words | {row.extra for row in MODELS} | {*LOGGERS.values(), *FILES.values()}
 
 

@@ -38,6 +38,11 @@ def states(dataset: xr.Dataset) -> tuple[str, ...]:
     return ("hidden", "cell") if has_cell else ("hidden",)
 
 
+def state_gradients(dataset: xr.Dataset) -> list[str]:
+    """Names of the total derivatives with respect to the states of a captured layer."""
+    return [f"{state}_gradient" for state in states(dataset)]
+
+
 def layer(captured: Layer) -> xr.Dataset:
     """Return the variables of the one layer in a tree, node or Dataset.
 
@@ -139,3 +144,18 @@ def evenly(count: int, most: int) -> list[int]:
     ([0, 33, 66, 99], [0, 1, 2])
     """
     return [int(place) for place in np.linspace(0, count - 1, min(count, most)).round()]
+
+
+def reads_many_steps(leaf: xr.Dataset) -> bool:
+    """Whether the output gradient of a layer is not 0 at several valid steps of a sample."""
+    steps = steps_read(leaf)
+    return steps is not None and bool((steps.sum("time") > 1).any())
+
+
+def steps_read(leaf: xr.Dataset) -> xr.DataArray | None:
+    """Whether the loss reads the output of a layer at each valid step; None without outputs of steps."""
+    asked = leaf.get("output_gradient")
+    if asked is None or not {"sample", "time"} <= {*asked.dims}:
+        return None
+    others = [dim for dim in asked.dims if dim not in ("sample", "time")]
+    return (asked != 0).any(others) & leaf.get("valid", True)

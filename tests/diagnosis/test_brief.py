@@ -215,3 +215,16 @@ def test_dead_units_come_before_the_lag_that_they_would_not_reach():
     texts = [each.text for each in actions(found(Verdict.NO_EVIDENCE, dead, asked=None))]
     assert "initialise the layer anew" in texts[0]
     assert len(texts) == len(set(texts)) == 2
+
+
+@pytest.mark.parametrize(
+    ("solved", "start"), [(None, "If the loss is too high"), (False, "Continue training")]
+)
+def test_a_lag_that_is_not_used_asks_for_training_only_if_the_loss_is_too_high(solved, start):
+    (action,) = actions(found(Verdict.UNUSED, layer("yes", 0.5, "≥ 99"), is_solved=solved))
+    assert action.text.startswith(start)
+    assert not {"Continue", "continue"} & {
+        word
+        for each in actions(found(Verdict.UNUSED, layer("yes", 0.5, "≥ 99"), is_solved=True))
+        for word in each.text.split()
+    }

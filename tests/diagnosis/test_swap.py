@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from throughtime._inputs.batch import Batch
+from throughtime.diagnosis.layers import anchors
 from throughtime.diagnosis.swap import (
     Leaves,
     Reading,
@@ -198,7 +199,7 @@ def test_a_model_that_does_worse_than_with_the_same_inputs_for_all_uses_none():
 
 
 def test_a_model_as_good_as_a_constant_is_rarely_called_worse():
-    harmed = [bool(asked_of_noise(0.6, 0.3, samples=32, seed=seed).reason) for seed in range(200)]
+    harmed = ["same inputs" in asked_of_noise(0.6, 0.3, samples=32, seed=seed).reason for seed in range(200)]
     assert np.mean(harmed) <= 0.05
 
 
@@ -267,3 +268,59 @@ def test_labels_at_steps_are_those_that_the_newest_input_cannot_change(mixed, ex
 
     batch = Batch(x, y.T if time_first else y, None, "")
     assert predicts_at_steps(Tagging(), batch, Reading(everything(32, 6), FORWARD), seed=0) == expected
+
+
+@pytest.mark.parametrize(("size", "too_wide"), [(2, np.sqrt(2)), (48, 1.0)])
+def test_the_spread_of_a_rise_over_data_sets_is_what_its_samples_claim(size, too_wide):
+    """Samples share their mask with `size` - 1 others; the oracle is the spread over many data sets."""
+    samples, weights = 48, np.array([1.0, 0.3, 0.0, 0.5])
+    places = 1 + np.arange(samples) // size
+    valid = np.concatenate([(places[:, None] >> np.arange(6)) & 1, np.ones((samples, 4))], axis=1) > 0
+    rises, claimed = [], []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        x = np.concatenate([np.zeros((samples, 6)), rng.normal(size=(samples, 4))], axis=1)
+        y = x[:, 6:] @ weights + 0.3 * rng.normal(size=samples)
+        losing, reading = Weighing([0.0] * 6 + [*weights]), Reading(valid, FORWARD)
+        changes = prefix_swap(losing, Batch(x, y, None, ""), reading, [2], seed=seed).changes[:, 1]
+        rises.append(changes.mean())
+        claimed.append(changes.var() / samples)
+    assert np.mean(rises) == pytest.approx(2 * (1 + 0.3**2), rel=0.1), (
+        "twice the variance of what is exchanged"
+    )
+    assert np.sqrt(np.mean(claimed)) == pytest.approx(too_wide * np.std(rises), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("ways", "weighted", "lag", "expected"),
+    [
+        (FORWARD, range(12), 0, {6, 8, 9, 11}),
+        (FORWARD, range(12), 9, {9, 10, 11}),
+        (FORWARD, [2, 3, 5], 0, {3, 5}),
+        (FORWARD, [2, 3, 5], 4, {5}),
+        (FORWARD, [2, 3, 5], 9, {5}),
+        (BACKWARD, [2, 3, 5], 0, {2, 3}),
+        (BOTH, [1, 2, 3, 5], 0, {2, 3}),
+        (FORWARD, [], 3, set()),
+    ],
+)
+def test_losses_are_evaluated_at_steps_with_weight_only(ways, weighted, lag, expected):
+    counted = np.isin(np.arange(12), list(weighted)) & everything(4, 12)
+    assert set(anchors(Reading(everything(4, 12), ways, counted=counted), 4, lag)) == expected
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_labels_as_many_as_steps_are_at_steps_unless_the_newest_input_counts_for_all(columns):
+    """Each label is predicted from the input of its step, or from the mean of all inputs."""
+    rng = np.random.default_rng(0)
+    x, y, other = rng.normal(size=(32, 6)), rng.normal(size=(32, 6)), rng.normal(size=32)
+
+    class Two:
+        def losses(self, x, y, *, sample_weight, step):
+            predicted = x.mean(1, keepdims=True) * np.ones(6) if columns else x
+            return ((predicted - y["many"]) ** 2).mean(1) + (x[:, -1] - y["one"]) ** 2
+
+    batch, reading = Batch(x, {"one": other, "many": y}, None, ""), Reading(everything(32, 6), FORWARD)
+    asked = {"seed": 0, "label": 1, "otherwise": True}
+    assert predicts_at_steps(Two(), batch, reading, **asked) is not columns
+    assert batch.y["many"] is y

@@ -178,3 +178,15 @@ def test_an_empty_run(tmp_path):
         pass
     with pytest.raises(tt.ThroughTimeError):
         tt.diagnose(tt.open_run(tmp_path / "run.zarr"))
+
+
+@pytest.mark.parametrize("level", ["summary", "timestep"])
+@pytest.mark.parametrize("solved", [None, 0.5, 2.0])
+def test_a_run_at_each_level_knows_whether_it_is_solved(tmp_path, level, solved):
+    tree = captured(0.7).map_over_datasets(lambda leaf: leaf.assign(loss=1.0) if leaf.data_vars else leaf)
+    run = recorded(tmp_path, {0: tree}, level)
+    found = tt.diagnose(run, dependency_length=LAG, solved=solved)
+    assert found.is_solved is (None if solved is None else solved > 1)
+    texts = [each.text for each in found.brief.actions]
+    assert ("Nothing has to change" in texts) is bool(found.is_solved)
+    assert ("at or below solved=2" in found.text) is bool(found.is_solved)

@@ -131,8 +131,13 @@ def noisy():
     return printed(changed(tree, gate_gradient=lambda array: array * signs[:, None, None]))
 
 
-def per_step(monkeypatch, *, refused):
+def per_step(monkeypatch, *, refused, cut=False):
     tree = testing.lag_matrix_of(samples=SAMPLES, steps=STEPS)
+    if cut:  # the states are detached after every fifth step
+        windows = xr.DataArray(np.arange(STEPS) // 5, dims="time")
+        later = windows.rename(time="loss_time") > windows
+        tree = changed(tree, lag_matrix=lambda norms: norms.where(~later, 0.0))
+        tree["rnn"] = tree["rnn"].to_dataset().assign_coords(call=windows)
     plain = changed(tree, lag_matrix=None)
     monkeypatch.setattr(entry, "lag_matrix", no_lag_matrix if refused else lambda *_, **__: tree)
     model = Model(plain)
@@ -156,8 +161,12 @@ def kept_lstm(**options):
     return testing.constant_gates(samples=SAMPLES, steps=STEPS, **options)
 
 
+def varied(states):
+    return states + states["sample"]
+
+
 def half_bias():
-    return kept_lstm(keep=0.5)
+    return changed(kept_lstm(keep=0.5), hidden=varied, gate_activation=None)
 
 
 def every_step():
@@ -265,6 +274,13 @@ PRODUCED = {
     "beyond_window": lambda _: printed(decaying(), dependency_length=50),
     "all_masked": lambda _: printed(masked([0, 0])),
     "no_signal": lambda _: printed(changed(decaying(), hidden_gradient=silent)),
+    "no_signal_of_0": lambda _: printed(changed(decaying(), hidden_gradient=silent, loss=silent)),
+    "one_step": lambda _: printed(masked([1, 1])),
+    "nonfinite_loss": lambda _: printed(changed(decaying(), loss=lambda loss: loss * np.nan)),
+    "gain_unclear": lambda _: printed(
+        Model(decaying(), [0, 0, 0, 0.5], noise=1.0, seed=4), dependency_length=3
+    ),
+    "idle": lambda _: printed(Model(decaying(), [0.2], noise=1.0, seed=2), dependency_length=3),
     "no_gradient": lambda _: printed(changed(decaying(), hidden_gradient=None)),
     "use_unclear": lambda _: printed(
         Model(decaying(), [1, 0, 0, 0, 0.1], noise=1.0, seed=1), dependency_length=3
@@ -341,7 +357,7 @@ PRODUCED = {
     "spectrum_of_gates": lambda _: printed(kept_lstm()),
     "floor": lambda _: printed(Model(decaying(), optimizer=optimizer())),
     "forget_bias": lambda _: printed(kept_lstm()),
-    "remedy_chrono": lambda _: vanished(kept_lstm()),
+    "remedy_chrono": lambda _: vanished(changed(kept_lstm(), hidden=varied)),
     "remedy_forget_bias": lambda _: vanished(half_bias()),
     "remedy_orthogonal": lambda _: vanished(decaying()),
     "remedy_clipping": lambda _: printed(

@@ -25,6 +25,7 @@ from throughtime.diagnostics import (
     unit_correlation,
     vanishing_fraction,
 )
+from throughtime.diagnostics.rules import saturated_gates
 
 
 def leaf(tree):
@@ -351,3 +352,10 @@ class TestPlainArrays:
         pooled = dataset["hidden"].values.reshape(-1, 4)
         expected = np.corrcoef(pooled[:, 0], pooled[:, 3])[0, 1]
         assert float(found[0, 3]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "conv_lstm"])
+def test_a_forget_gate_that_stays_open_is_no_fault(kind):
+    gates = ["input", "forget", "candidate", "output"]
+    assert not [*saturated_gates([0.95, 0, 0, 0], [0, 0.95, 0, 0], gates, kind)]
+    assert [*saturated_gates([0, 0, 0, 0.95], [0, 0, 0, 0], gates, kind)] == [("output", "shut", 0.95)]

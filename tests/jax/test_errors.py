@@ -119,3 +119,17 @@ def test_keras_is_not_imported() -> None:
         "assert not {'keras', 'torch', 'tensorflow'} & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+def test_what_a_model_of_the_whole_batch_raises_is_in_the_error() -> None:
+    def model(x: Any) -> Any:
+        if x.ndim == 3 and x.shape[-1] != 2:
+            raise ValueError(f"my own check of {x.shape}")
+        return bare(x)
+
+    with pytest.raises((ValueError, tt.BatchError)) as caught:
+        tt.capture(model, X[..., :1], Y, loss=squared)
+    found, texts = caught.value, ""
+    while found is not None:
+        texts, found = texts + str(found), found.__cause__
+    assert "my own check" in texts

@@ -116,7 +116,6 @@ class TestALoopInTheBodyOfALoop:
         for leaf in leaves(nested(MODELS[name])).values():
             assert float(leaf["certificate_weights"]) <= 1e-12
             assert float(leaf["certificate_time"]) <= 1e-12
-            assert "missing_inner_loop" not in leaf.attrs
 
     def test_samples_of_the_inner_loop_run_over_outer_steps(self, name: str) -> None:
         leaf = leaves(nested(MODELS[name]))["inner"]
@@ -219,45 +218,130 @@ def test_one_layer_alone_may_be_captured() -> None:
     np.testing.assert_allclose(alone["words"]["gate_gradient"], everything["gate_gradient"], rtol=1e-12)
 
 
-def test_a_loop_below_an_inner_loop_is_named_by_its_line() -> None:
-    def lowest(hidden: Any, x: Any) -> Any:
-        return jnp.tanh(x[..., None] * W[0] + hidden @ U), None
-
-    def middle(hidden: Any, x: Any) -> Any:
-        return jax.lax.scan(lowest, hidden, jnp.moveaxis(x, -1, 0))[0], None
+def deep(x: Any, scan: Any = jax.lax.scan, tap: Any = lambda _, hidden: hidden) -> Any:
+    """Three loops in each other; the lowest has weights that each of them makes, and one of the model."""
 
     def highest(hidden: Any, xs: Any) -> Any:
-        hidden = jax.lax.scan(middle, hidden, xs)[0]
-        return hidden, jnp.sum(hidden**2, 1)
+        of_segment = U * (1 + jnp.mean(xs) / 2)
 
-    found = leaves(nested(highest))
-    for leaf in found.values():
-        assert "in middle" in leaf.attrs["missing_inner_loop"]
+        def middle(hidden: Any, x: Any) -> Any:
+            of_word = V * jnp.mean(x)
+
+            def lowest(hidden: Any, one: Any) -> Any:
+                entering = one[:, None] * W[0] + hidden @ U + hidden @ of_segment + hidden @ of_word
+                hidden = tap("lowest", jnp.tanh(entering))
+                return hidden, jnp.sum(hidden**2, 1)
+
+            hidden, lost = scan(lowest, hidden / 2, jnp.moveaxis(x, -1, 0), reverse=True)
+            return tap("middle", jnp.tanh(hidden @ V)), jnp.sum(lost, 0)
+
+        hidden, lost = scan(middle, hidden, xs)
+        return tap("highest", jnp.tanh(hidden @ U)), jnp.sum(lost, 0)
+
+    return jnp.sum(scan(highest, jnp.zeros((x.shape[0], UNITS)), segments(x))[1], 0)[:, None]
+
+
+SIZES = {"highest": (OUTER,), "middle": (OUTER, INNER), "lowest": (OUTER, INNER, FEATURES)}
+NOTHING = {name: jnp.zeros((*sizes, SAMPLES, UNITS)) for name, sizes in SIZES.items()}
+
+
+def loss_of_deep(added: Any) -> Any:
+    """The loss of the same loops in Python, with something added to each state."""
+    waiting = {name: iter(each.reshape(-1, SAMPLES, UNITS)) for name, each in added.items()}
+
+    def in_python(step: Any, hidden: Any, xs: Any, *, reverse: bool = False) -> Any:
+        lost = []
+        for x in xs[::-1] if reverse else xs:
+            hidden, one = step(hidden, x)
+            lost.append(one)
+        return hidden, jnp.stack(lost)
+
+    output = deep(jnp.asarray(X), in_python, lambda name, hidden: hidden + next(waiting[name]))
+    return jnp.sum(squared(output, Y))
+
+
+def of_deep() -> dict[str, Any]:
+    return dict(zip(SIZES, tt.capture(deep, X, Y, loss=squared).leaves, strict=True))
+
+
+def as_in_python(name: str, values: Any) -> np.ndarray:
+    """(sample and outer steps, time, unit) to (steps of each loop as they run, sample, unit)."""
+    found = np.moveaxis(np.asarray(values).reshape(SAMPLES, *SIZES[name], UNITS), 0, -2)
+    return found[:, :, ::-1] if name == "lowest" else found
+
+
+def test_three_loops_in_each_other_have_the_gradients_of_the_loops_unrolled() -> None:
+    wanted = jax.grad(loss_of_deep)(NOTHING)
+    for name, leaf in of_deep().items():
+        ours = as_in_python(name, leaf["hidden_gradient"])
+        np.testing.assert_allclose(ours, wanted[name], rtol=1e-11, atol=1e-13, err_msg=name)
+
+
+def test_three_loops_in_each_other_have_the_gradients_of_finite_differences() -> None:
+    size = 1e-6
+    for name, leaf in of_deep().items():
+        ours = as_in_python(name, leaf["hidden_gradient"])
+        for place in np.random.default_rng(0).integers(ours.shape, size=(3, ours.ndim)):
+            nudged = [{**NOTHING, name: NOTHING[name].at[tuple(place)].set(by)} for by in (size, -size)]
+            up, down = map(loss_of_deep, nudged)
+            assert abs(ours[tuple(place)] - (up - down) / (2 * size)) <= 1e-7 * max(1, abs(ours).max())
+
+
+def test_three_loops_in_each_other_have_certificates_and_outer_steps() -> None:
+    for name, leaf in of_deep().items():
+        assert float(leaf["certificate_weights"]) <= 1e-12
         assert float(leaf["certificate_time"]) <= 1e-12
+        *outer, steps = SIZES[name]
+        assert leaf.sizes["time"] == steps
+        if outer:
+            each = int(np.prod(outer))
+            np.testing.assert_array_equal(leaf["outer_step"], list(range(each)) * SAMPLES)
+            np.testing.assert_array_equal(leaf["outer_sample"], np.repeat(range(SAMPLES), each))
 
 
-def test_an_inner_loop_with_lengths_of_its_samples_is_named_by_its_line() -> None:
-    class Padded(nnx.Module):
-        def __init__(self) -> None:
-            self.words = nnx.RNN(nnx.GRUCell(FEATURES, UNITS, rngs=nnx.Rngs(0), **DOUBLE))
+class Padded(nnx.Module):
+    """Each segment has one or two steps, another number in each sample."""
 
-        def __call__(self, x: Any) -> Any:
-            graph, state = nnx.split(self.words)
+    def __init__(self, *, reverse: bool) -> None:
+        cell = nnx.GRUCell(FEATURES, UNITS, rngs=nnx.Rngs(0), **DOUBLE)
+        self.words = nnx.RNN(cell, reverse=reverse, keep_order=reverse)
 
-            def step(hidden: Any, xs: Any) -> Any:
-                words = nnx.merge(graph, state, copy=True)
-                lengths = jnp.full(len(hidden), INNER)
-                read = words(
-                    jnp.swapaxes(xs, 0, 1), initial_carry=hidden, seq_lengths=lengths, rngs=nnx.Rngs(0)
-                )
-                return read[:, -1], jnp.sum(read**2, (1, 2))
+    def step(self, hidden: Any, xs: Any) -> Any:
+        words = nnx.merge(*nnx.split(self.words), copy=True)
+        lengths = 1 + (xs[0, :, 0] > 0)
+        of_words = {"initial_carry": hidden, "seq_lengths": lengths, "rngs": nnx.Rngs(0)}
+        read = words(jnp.swapaxes(xs, 0, 1), **of_words)
+        counts = jnp.arange(INNER) < lengths[:, None]
+        return jnp.tanh(read.sum(1)), jnp.sum(counts[..., None] * read**2, (1, 2))
 
-            return nested(step)(x)
+    def __call__(self, x: Any) -> Any:
+        return nested(self.step)(x)
 
-    (leaf,) = tt.capture(Padded(), X, Y, loss=squared).leaves
-    assert leaf.sizes["time"] == OUTER
-    assert "in step" in leaf.attrs["missing_inner_loop"]
-    assert float(leaf["certificate_weights"]) <= 1e-12
+
+class PaddedUnrolled(Padded):
+    def __call__(self, x: Any) -> Any:
+        hidden, lost = jnp.zeros((x.shape[0], UNITS)), []
+        for xs in segments(x):
+            hidden, one = self.step(hidden, xs)
+            lost.append(one)
+        return sum(lost)[:, None]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_an_inner_loop_knows_the_lengths_of_its_samples(reverse: bool) -> None:
+    outer, words = tt.capture(Padded(reverse=reverse), X, Y, loss=squared).leaves
+    each = list(tt.capture(PaddedUnrolled(reverse=reverse), X, Y, loss=squared).leaves)
+    assert len(each) == OUTER
+    assert words["outer_step"].size == SAMPLES * OUTER
+    assert not words["valid"].values.all()
+    assert words.attrs["go_backwards"] == int(reverse)
+    for name in ("valid", "input", "hidden", "hidden_gradient", "gate_activation", "gate_gradient"):
+        ours = np.moveaxis(words[name].values.reshape(SAMPLES, OUTER, *words[name].shape[1:]), 1, 0)
+        for one, leaf in zip(ours, each, strict=True):
+            np.testing.assert_allclose(one, leaf[name].values, rtol=1e-11, atol=1e-14, err_msg=name)
+    for leaf in (outer, words):
+        assert float(leaf["certificate_weights"]) <= 1e-12
+        assert float(leaf["certificate_time"]) <= 1e-12
 
 
 def test_a_cell_may_read_what_its_step_makes_of_the_input() -> None:

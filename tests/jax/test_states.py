@@ -341,6 +341,29 @@ def test_a_complex_state_is_shown_by_its_real_and_imaginary_part() -> None:
     assert "carry real and imaginary part as two states" in leaf.attrs["missing_state_jacobian"]
 
 
+def test_complex_parameters_have_their_gradients_by_real_and_imaginary_part() -> None:
+    rng = np.random.default_rng(4)
+    parts = {"turn": 0.5 * rng.normal(size=(UNITS, 2)), "enters": rng.normal(size=(FEATURES, UNITS, 2))}
+
+    def fold(parameters: Any, x: Any) -> Any:
+        def step(state: Any, now: Any) -> Any:
+            state = parameters["turn"] * state + now @ parameters["enters"]
+            return state, state
+
+        start = jnp.zeros((x.shape[0], UNITS), jnp.complex128)
+        return jnp.real(jax.lax.scan(step, start, jnp.swapaxes(x, 0, 1))[1] ** 2).sum((0, 2))[:, None]
+
+    def joined(parts: Any) -> Any:
+        return {name: jnp.asarray(each[..., 0] + 1j * each[..., 1]) for name, each in parts.items()}
+
+    leaf = only(tt.capture(jax.tree_util.Partial(fold, joined(parts)), X, Y, loss=squared))
+    wanted = jax.grad(lambda parts: squared(fold(joined(parts), X), Y).mean())(parts)
+    for name, each in parts.items():
+        np.testing.assert_array_equal(leaf[name], each)
+        close(leaf[f"{name}_gradient"], wanted[name])
+    certified(leaf)
+
+
 def test_members_of_an_ensemble_have_a_separate_axis() -> None:
     kernels = jnp.stack([W, 2 * W])
 

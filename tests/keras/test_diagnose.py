@@ -140,3 +140,47 @@ def test_a_frozen_layer_is_named_and_without_labels_they_are_the_next_action():
     assert lower.trainable
     (action,) = actions(tt.diagnose(model, x))
     assert action.text == "Pass the labels: diagnose(model, x, y)"
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_as_many_targets_as_steps_are_no_labels_of_steps(tasks):
+    """Each target is the mean of all inputs, by pooling without any memory."""
+    steps = 4
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(256, steps, 1)).astype("float32")
+    inputs = keras.Input((steps, 1))
+    sequence = keras.layers.SimpleRNN(1, activation="linear", return_sequences=True, name="rnn")(inputs)
+    mean = keras.layers.GlobalAveragePooling1D()(sequence)
+    outputs = [keras.layers.Dense(steps)(mean), keras.layers.Dense(1)(mean)]
+    model = keras.Model(inputs, outputs if tasks > 1 else outputs[0])
+    model.set_weights([np.full_like(weight, weight.ndim - 1) for weight in model.get_weights()])
+    model.get_layer("rnn").set_weights([np.ones((1, 1)), np.zeros((1, 1)), np.zeros(1)])
+    model.compile(loss=["mse"] * tasks if tasks > 1 else "mse")
+    predicted = model.predict(x, verbose=0)
+    y = [each + 0.1 * rng.normal(size=each.shape) for each in (predicted if tasks > 1 else [predicted])]
+    found = tt.diagnose(model, x, y if tasks > 1 else y[0], dependency_length=2)
+    share = np.var(x[:, :2].sum(1)) / np.var(x.sum(1))  # of a rise by twice the variance of what is exchanged
+    assert found.layers["rnn"].use.answer == "yes"
+    assert found.layers["rnn"].use.value == pytest.approx(share, abs=0.08)
+    assert any("without memory" in note for note in found.notes)
+
+
+class Summing(keras.Model):
+    """A model that is not told the shape of its input."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = keras.layers.GRU(2), keras.layers.Dense(1)
+
+    def call(self, x):
+        return self.head(self.rnn(x))
+
+
+def test_a_batch_that_the_model_refuses_is_named_by_the_loss_of_samples_as_well():
+    model = Summing()
+    model.compile(loss="mse")
+    x, y = np.ones((3, 5, 2), "float32"), np.ones((3, 1), "float32")
+    model(x)
+    for run in (tt.capture, tt.diagnose, lambda model, x, y: tt.Probe(model).losses(x, y)):
+        with pytest.raises(tt.BatchError, match=r"(?s)cannot be run on this batch: .*\(3, 5, 1\)"):
+            run(model, x[..., :1], y)

@@ -259,3 +259,45 @@ def test_the_listing_counts_as_layer_idx_does():
     model = two_layers(lower="lower", upper="upper")
     lines = find.selection(dialect, model).listing().splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [["1", "lower"], ["2", "upper"], ["3", "head"]]
+
+
+def used_alone_and_distributed():
+    """A GRU that reads one sequence alone and several more within TimeDistributed."""
+    shared = layers.GRU(3, name="gru")
+    one, several = keras.Input((STEPS, FEATURES)), keras.Input((4, STEPS, FEATURES))
+    each = layers.Flatten()(layers.TimeDistributed(shared, name="each")(several))
+    model = keras.Model([one, several], layers.Dense(1)(layers.Concatenate()([shared(one), each])))
+    model.compile(loss="mse")
+    return model, shared
+
+
+def test_a_layer_that_is_used_alone_and_distributed_is_both_paths():
+    model, shared = used_alone_and_distributed()
+    x = [X, np.random.default_rng(1).normal(size=(3, 4, STEPS, FEATURES)).astype("float32")]
+    both = ["/each", "/gru"]
+    place = model.layers.index(shared)
+    for selected, expected in {
+        "recurrent": both,
+        shared: both,
+        place: both,
+        "gru": ["/gru"],
+        "each": ["/each"],
+        model.get_layer("each"): ["/each"],
+    }.items():
+        assert sorted(captured(model, selected, x)) == expected
+    tree = tt.capture(model, x, Y)
+    # Two layers with the same weights, each used once.
+    alone, inputs = layers.GRU(3, name="gru"), [keras.Input(each.shape[1:]) for each in x]
+    apart = layers.TimeDistributed(layers.GRU(3), name="each")
+    head = layers.Dense(1)
+    merged = layers.Concatenate()([alone(inputs[0]), layers.Flatten()(apart(inputs[1]))])
+    other = keras.Model(inputs, head(merged))
+    other.compile(loss="mse")
+    for layer in (alone, apart.layer):
+        layer.set_weights(shared.get_weights())
+    head.set_weights(model.layers[-1].get_weights())
+    expected = tt.capture(other, x, Y)
+    for path in both:
+        for name in ("hidden", "hidden_gradient", "gate_gradient", "input_gradient"):
+            np.testing.assert_allclose(tree[path][name], expected[path][name], rtol=1e-4, atol=1e-7)
+        assert tree[path].attrs.get("outer_steps") == expected[path].attrs.get("outer_steps")

@@ -87,7 +87,7 @@ def test_closing_leaves_nothing(tmp_path: Path) -> None:
     assert status(server, "/") == 200
     server.close()
     server.close()
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
     with pytest.raises(ConnectionRefusedError):
         status(server, "/")
     assert not (tmp_path / "run.zarr").exists()
@@ -99,11 +99,11 @@ def test_a_monitor_serves_when_asked_and_closes(tmp_path: Path) -> None:
     url = monitor.url
     assert monitor.url == url
     monitor.close()
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
     assert monitor.url.startswith("http://127.0.0.1:")
     del monitor
     gc.collect()
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_process_ends_with_its_page_open(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._capture.label import Captured
+from throughtime._capture.label import Array, Captured
 from throughtime._monitor import reduce
-from throughtime._monitor.arrays import Array, arrays_of, as_tree
+from throughtime._monitor.arrays import as_tree
 from throughtime._monitor.levels import stored
 from throughtime.diagnostics.lags import signals
 
@@ -26,7 +26,7 @@ def leaf_of(tree: xr.DataTree) -> xr.Dataset:
 def parted(leaf: xr.Dataset) -> tuple[Any, xr.Dataset]:
     """Give a layer as a monitor has it: arrays, and the Dataset with their labels."""
     captured = Captured.of(xr.DataTree.from_dict({"rnn": leaf}))
-    return arrays_of(captured.leaves["/rnn"]), leaf
+    return captured.leaves["/rnn"].arrays, leaf
 
 
 def noisy(tree: xr.DataTree, *, holes: float = 0.0) -> xr.Dataset:

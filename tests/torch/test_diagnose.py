@@ -385,7 +385,7 @@ def test_more_of_the_steps_are_looked_at_where_use_is_unclear(monkeypatch, noise
 
     monkeypatch.setattr(tt.Probe, "losses", watched)
     found = tt.diagnose(model, x, y, loss=squares, dependency_length=3)
-    assert len(seen) == looked_at, found
+    assert len(seen - {None}) == looked_at, found
     assert next(iter(found.layers.values())).use.n == 16
 
 
@@ -497,7 +497,7 @@ def test_units_that_are_dead_are_named_without_a_length():
     x = positive()
     found = diagnose(model, x, x[:, 0] + 1, dependency_length=None)
     texts = [each.text for each in actions(found)]
-    assert any(text.startswith("If the loss is too high, initialise the layer anew") for text in texts)
+    assert any(text.startswith("If the loss is too high, scale the layer's inputs") for text in texts)
 
 
 def test_a_loss_that_is_zero_says_nothing():

@@ -163,6 +163,19 @@ def test_a_batch_that_does_not_fit_is_an_error_that_says_what_the_model_expects(
         tt.capture(model, change(x), y, loss=MSE)
 
 
+def test_a_product_of_the_models_own_that_does_not_fit_is_an_error_with_the_batch() -> None:
+    class Multiplying(Reader):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) @ torch.ones(99, 1)
+
+    x, y = data()
+    says = r"(?s)RuntimeError: mat1 and mat2 shapes cannot be multiplied.*x: Tensor torch.float32 \(6, 9, 3\)"
+    for run in (tt.capture, tt.diagnose, lambda model, x, y, loss: tt.Probe(model, loss=loss).losses(x, y)):
+        with pytest.raises(tt.BatchError, match=says) as caught:
+            run(Multiplying(), x, y, loss=MSE)
+        assert isinstance(caught.value.__cause__, RuntimeError)
+
+
 def test_what_a_models_own_code_raises_stays_as_it_is() -> None:
     class Raising(Reader):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

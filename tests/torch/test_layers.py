@@ -70,6 +70,13 @@ def test_an_index_counts_the_children_and_a_container_stands_beside_its_content(
     assert set(paths([0, "a/b"])) == {"/encoder@1", "/encoder/by_name/a%2Fb"}
 
 
+def test_a_layer_of_several_layers_is_one() -> None:
+    model = Model()
+    tt.Probe(model, loss=MSE, layers=model.encoder.lstm).expect_one_layer()
+    tree = tt.capture(model, X, Y, loss=MSE, layers=model.encoder.lstm)
+    assert [leaf.path for leaf in tree.leaves] == ["/encoder/lstm/0", "/encoder/lstm/1"]
+
+
 def test_objects_lists_and_predicates() -> None:
     model = Model()
     tree = tt.capture(model, X, Y, loss=MSE, layers=[model.head, model.encoder.lstm])

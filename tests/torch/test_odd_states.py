@@ -126,6 +126,47 @@ def test_layers_stand_before_the_samples_of_tokens(layers: int) -> None:
     assert (leaf.sizes["sample"], leaf.sizes["time"]) == (SAMPLES, 6)
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_as_many_layers_as_samples_are_distinguished(kind: type[nn.Module], is_first: bool) -> None:
+    """Samples stand where they stand in a batch with one more sample."""
+
+    class Stack(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = kind(3, UNITS, 2, batch_first=is_first)
+
+        def forward(self, x: torch.Tensor, states: Any) -> Any:
+            """States have samples first with `is_first`, else layers first, as torch's have them."""
+            turned = [one.transpose(0, 1) if is_first else one for one in states]
+            states = tuple(turned) if kind is nn.LSTM else turned[0]
+            output, states = self.rnn(x.unsqueeze(int(is_first)), states)
+            left = states if kind is nn.LSTM else (states,)
+            return output.squeeze(int(is_first)), [one.transpose(0, 1) if is_first else one for one in left]
+
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = Stack()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            shape = (len(x), 2) if is_first else (2, len(x))
+            states = [x.new_zeros(*shape, UNITS) for _ in range(2 if kind is nn.LSTM else 1)]
+            for step in x.unbind(1):
+                output, states = self.cell(step, states)
+            return output
+
+    torch.manual_seed(0)
+    model, x, y = Loop().double(), torch.randn(3, STEPS, 3).double(), torch.randn(3, UNITS).double()
+    loss = nn.MSELoss(reduction="none")
+    more = tt.capture(model, x, y, loss=loss, layers=["cell"])["cell"].isel(sample=slice(2))
+    ours = tt.capture(model, x[:2], y[:2], loss=loss, layers=["cell"])["cell"]
+    names = ["hidden", "hidden_gradient", "initial_hidden_gradient", "carried_gradient"]
+    for name in [*names, *(["cell", "cell_gradient"] if kind is nn.LSTM else [])]:
+        np.testing.assert_allclose(ours[name].values, more[name].values, rtol=1e-9, atol=1e-14, err_msg=name)
+    assert ours["certificate_time"] <= 1e-12
+
+
 @dataclass(eq=False)
 class Held:
     h: Any
@@ -167,3 +208,58 @@ def test_an_object_that_a_module_keeps_is_as_it_was() -> None:
     assert leaf.sizes["time"] == STEPS
     after = vars(model.cell.held)
     assert all(after[name] is value for name, value in before.items())
+
+
+@dataclass(eq=False)
+class Memory(nn.Module):
+    """A dataclass that is a module: its state is one, its weight and its buffer are not."""
+
+    h: Any = None
+
+    def __post_init__(self) -> None:
+        h = self.h
+        super().__init__()
+        self.h, self.scale = h, nn.Parameter(torch.ones(4))
+        self.register_buffer("shift", torch.zeros(4))
+
+
+class WithMemory(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(7, 4)
+
+    def forward(self, memory: Memory, x: torch.Tensor) -> Memory:
+        weighted = memory.scale * torch.tanh(self.layer(torch.cat([x, memory.h], -1)))
+        memory.h = weighted + memory.shift
+        return memory
+
+
+class MemoryLoop(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.memory = WithMemory(), Memory()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.memory.h = x.new_zeros(len(x), 4)
+        for step in x.unbind(1):
+            self.cell(self.memory, step)
+        return self.memory.h
+
+
+def test_a_dataclass_that_is_a_module_carries_its_state_alone() -> None:
+    torch.manual_seed(0)
+    model, x, y = MemoryLoop(), torch.randn(SAMPLES, STEPS, 3), torch.randn(SAMPLES, 4)
+    leaf = tt.capture(model, x, y, loss=nn.MSELoss(reduction="none"))["cell"]
+    np.testing.assert_array_equal(leaf["input"].values, x.numpy())
+    assert leaf.attrs["carried"] == "hidden: memory.h"
+    h, states = torch.zeros(SAMPLES, 4), []
+    for step in x.unbind(1):
+        h = torch.tanh(model.cell.layer(torch.cat([step, h], -1)))
+        states.append(h)
+        h.retain_grad()
+    ((h - y) ** 2).mean(1).sum().backward()
+    np.testing.assert_allclose(leaf["hidden"].values, torch.stack(states, 1).detach(), rtol=1e-5, atol=1e-7)
+    expected = torch.stack([one.grad for one in states], 1)
+    np.testing.assert_allclose(leaf["hidden_gradient"].values, expected, rtol=1e-4, atol=1e-7)
+    assert type(model.memory.scale) is nn.Parameter
+    assert model.memory.h is None

@@ -355,3 +355,96 @@ def test_reach_is_that_of_the_steps_whose_loss_counts(weighted, reach):
         dependency_length=2,
     )
     assert found.layers["rnn"].reach.answer == reach
+
+
+class Tasks(nn.Module):
+    """As many targets as steps, and one more, from the mean of the states."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = nn.GRU(1, 12, batch_first=True)
+        self.many, self.one = nn.Linear(12, STEPS), nn.Linear(12, 1)
+
+    def forward(self, x):
+        mean = self.rnn(x)[0].mean(1)
+        return self.many(mean), self.one(mean)
+
+
+def of_tasks(output, y):
+    return sum(functional.mse_loss(*pair) for pair in zip(output, y, strict=True))
+
+
+def many(output, y):
+    return functional.mse_loss(output[0], y)
+
+
+def test_as_many_targets_as_steps_are_no_labels_of_steps():
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(96, STEPS, 1, generator=generator)
+    y = x[..., 0] @ torch.randn(STEPS, STEPS, generator=generator), x[:, :1, 0]
+    model = trained(Tasks(), x, y, of_tasks, 150)
+    for labels, loss in ((y, of_tasks), (y[0], many)):
+        found = tt.diagnose(model, x, labels, loss=loss, dependency_length=3)
+        with torch.no_grad():  # the rise with older, and with all, inputs of another sample
+            own, *exchanged = [
+                np.mean(
+                    [
+                        float(loss(model(torch.cat([x.roll(each, 0)[:, :old], x[:, old:]], 1)), labels))
+                        for each in range(1, 20)
+                    ]
+                )
+                for old in (0, STEPS - 3, STEPS)
+            ]
+        share = (exchanged[0] - own) / (exchanged[1] - own)
+        assert found.verdict == "uses"
+        assert found.layers["rnn"].use.value == pytest.approx(share, abs=0.05)
+        assert "lag matrix" not in str(found.notes)
+
+
+def test_a_loss_with_weight_at_one_early_step_is_that_of_the_step():
+    x = tokens(16)
+    y = x[:, :1].expand(-1, 16)
+    model = trained(Tagger(), x, y, apart, 200)
+    weight = torch.zeros(SAMPLES, 16)
+    weight[:, 5] = 1
+    found = tt.diagnose(model, x, y, loss=apart, sample_weight=weight, dependency_length=5)
+    ends = tt.diagnose(model, x[:, :6], y[:, 5], loss=at_end, dependency_length=5)
+    assert found.verdict == ends.verdict == "uses"
+    for name in ("reach", "use"):
+        one, other = (getattr(each.layers["rnn"], name).value for each in (found, ends))
+        assert one == pytest.approx(other, rel=1e-4), name
+    beyond = tt.diagnose(model, x, y, loss=apart, sample_weight=weight, dependency_length=8)
+    assert beyond.verdict == "cannot_say"
+
+
+def at_end(output, y):
+    return functional.cross_entropy(output[:, -1], y, reduction="none")
+
+
+def test_loss_steps_are_drawn_among_those_with_weight():
+    x, weight = tokens(), torch.zeros(SAMPLES, STEPS)
+    weight[:, [2, 3, 6]] = torch.tensor([1.0, 0.5, 2.0])
+    whole = tt.lag_matrix(Tagger(), x, x, loss=apart, sample_weight=weight)["rnn"]
+    three = tt.lag_matrix(Tagger(), x, x, loss=apart, sample_weight=weight, loss_steps=5)["rnn"]
+    assert three["loss_time"].values.tolist() == [2, 3, 6]
+    assert not three["lag_mean_error"].values[:7].any()
+    means = []
+    for seed in range(40):
+        two = tt.lag_matrix(Tagger(), x, x, loss=apart, sample_weight=weight, loss_steps=2, seed=seed)["rnn"]
+        assert {*two["loss_time"].values} < {2, 3, 6}
+        np.testing.assert_allclose(
+            two["lag_matrix"], whole["lag_matrix"].sel(loss_time=two["loss_time"].values), rtol=1e-5
+        )
+        means.append(float(two["lag_mean"][0]))
+    assert np.mean(means) == pytest.approx(float(three["lag_mean"][0]), rel=0.1)
+
+
+@pytest.mark.parametrize("does", [False, True])
+def test_attention_is_noted_whatever_the_weight_of_the_last_step(does):
+    tags = tokens()
+    x, weight = functional.one_hot(tags, CLASSES).float(), torch.ones(SAMPLES, STEPS)
+    weight[:, -1] = 0
+    model = Attends(does=does)
+    found = tt.lag_matrix(model, x, tags, loss=apart, sample_weight=weight)
+    assert found["rnn"].attrs["read_often"] == does

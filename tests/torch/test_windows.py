@@ -291,3 +291,76 @@ class TestResets:
                 for s in sorted({step for _, step in pairs})
             ]
             assert difference(found["lag_mean"].sel(lag=lag), np.mean(by_step)) <= 1e-12
+
+
+class Leaving(InWindows):
+    """After each window the samples that are done leave: the last ones, or any."""
+
+    def __init__(self, kind: str, length: int, counts: tuple[int, ...], **options: Any) -> None:
+        super().__init__(kind, length, **options)
+        self.counts = torch.tensor(counts)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.length == T:  # nobody leaves, and what comes later is not used
+            output = self.rnn(x)[0]
+            return torch.where(self.valid(T // 4)[..., None], self.head(output), 0)
+        state, outputs, left = None, [], torch.arange(len(x))
+        for number, window in enumerate(x.split(self.length, 1)):
+            goes_on = self.counts[left] > number
+            if not goes_on.all():
+                left = left[goes_on]
+                place = slice(len(left)) if bool(goes_on[: len(left)].all()) else goes_on
+                many = isinstance(state, tuple)
+                each = [one[:, place] for one in (state if many else [state])]
+                state = tuple(each) if many else each[0]
+            output, state = self.rnn(window[left], state)
+            outputs.append(x.new_zeros(len(x), self.length, K).index_copy(0, left, self.head(output)))
+        return torch.cat(outputs, 1)
+
+    def valid(self, length: int) -> torch.Tensor:
+        return torch.arange(T) // length < self.counts[:, None]
+
+
+@pytest.mark.parametrize("counts", [(4, 3, 1), (1, 4, 2), (2, 4, 4)])
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+class TestSamplesThatLeaveBetweenWindows:
+    """The oracle is one call on everything, whose outputs are not used where a sample has left."""
+
+    def test_every_variable(self, kind: str, layers: int, counts: tuple[int, ...]) -> None:
+        model = seeded(Leaving(kind, 2, counts, num_layers=layers))
+        found, valid = capture(model), model.valid(2).numpy()
+        model.length = T
+        whole = capture(model)
+        assert found.groups == whole.groups
+        for leaf in whole.leaves:
+            ours = found[leaf.path]
+            assert np.array_equal(ours["valid"], valid)
+            assert not ours["reset"].any()
+            assert not ours.attrs["states_changed"]
+            assert ours["certificate_time"] <= 1e-12
+            assert ours["certificate_weights"] <= 1e-12
+            for name, variable in leaf.data_vars.items():
+                if name.startswith(("certificate", "valid")):
+                    continue
+                mask = valid if variable.dims[:2] == ("sample", "time") else ...
+                assert difference(ours[name].values[mask], variable.values[mask]) <= 1e-12, name
+
+    def test_gradient_is_carried_while_a_sample_stays(
+        self, kind: str, layers: int, counts: tuple[int, ...]
+    ) -> None:
+        model = seeded(Leaving(kind, 2, counts, num_layers=layers))
+        goes_on = np.pad(model.valid(2).numpy(), ((0, 0), (0, 1)))[:, 1:]
+        for leaf in capture(model).leaves:
+            assert np.array_equal(leaf["carried_gradient"].values > 0, goes_on)
+
+
+def test_a_batch_that_grows_begins_a_new_leaf() -> None:
+    class Growing(InWindows):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            first, state = self.rnn(x[:2, :4])
+            state = tuple(torch.cat([one, one[:, :1]], 1) for one in state)
+            second, _ = self.rnn(x[:, 4:], state)
+            return self.head(torch.cat([torch.nn.functional.pad(first, (0, 0, 0, 0, 0, 1)), second], 1))
+
+    assert [leaf.sizes["sample"] for leaf in capture(seeded(Growing())).leaves] == [2, 3]

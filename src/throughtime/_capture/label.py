@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -17,7 +17,8 @@ from throughtime._common.text.printable import printable
 from throughtime._errors import SchemaError
 from throughtime._tree import Tree
 from throughtime._vocabulary import DIRECTIONS, GATES, STANDARD_KINDS, WEIGHTS, label_of, words
-from throughtime.adapters.records import Array, LayerRecord, ModelRecord
+from throughtime.adapters.records import Array as Values
+from throughtime.adapters.records import LayerRecord, ModelRecord
 
 _MOST_LAYOUTS = 64  # of leaves; there are more if each batch has another size
 
@@ -47,10 +48,10 @@ class Labeller:
         leaves = {}
         for leaf in record.layers:
             arrays = _variables(leaf, record)
-            leaves[f"/{leaf.path}"] = Leaf(self._laid_out(leaf, arrays), arrays)
+            leaves[f"/{leaf.path}"] = Leaf.of(self._laid_out(leaf, arrays), arrays)
         return Captured(leaves, dict(record.attributes))
 
-    def _laid_out(self, leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
+    def _laid_out(self, leaf: LayerRecord, variables: Mapping[str, Values]) -> xr.Dataset:
         key = _layout(leaf, variables)
         if key not in self._layouts:
             if len(self._layouts) >= _MOST_LAYOUTS:
@@ -59,15 +60,39 @@ class Labeller:
         return self._layouts[key]
 
 
+class Array(NamedTuple):
+    """Values and the names of their axes: like `xarray.Variable`, without its checks.
+
+    A record has about fifty arrays of a few kilobytes. Labelling each of them would cost more than all the
+    rest of a monitor's reductions.
+    """
+
+    dims: tuple[str, ...]
+    values: Values
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.values.dtype
+
+    def ordered(self, *first: str) -> Array:
+        """Move some dims to the front; the others follow in their order."""
+        dims = (*first, *(dim for dim in self.dims if dim not in first))
+        if dims == self.dims:
+            return self
+        return Array(dims, self.values.transpose([self.dims.index(dim) for dim in dims]))
+
+
 @dataclass(frozen=True)
 class Leaf:
-    """One layer's arrays beside a Dataset that has their dims, coordinates and attributes."""
+    """One layer's arrays beside a Dataset that has their coordinates and attributes."""
 
     layout: xr.Dataset
     arrays: Mapping[str, Array]
 
-    def dims(self, name: str) -> tuple[str, ...]:
-        return tuple(map(str, self.layout.variables[name].dims))
+    @classmethod
+    def of(cls, layout: xr.Dataset, arrays: Mapping[str, Values]) -> Leaf:
+        dims = {name: tuple(map(str, layout.variables[name].dims)) for name in arrays}
+        return cls(layout, {name: Array(dims[name], values) for name, values in arrays.items()})
 
 
 @dataclass(frozen=True)
@@ -81,7 +106,8 @@ class Captured:
         tree = Tree()
         for path, leaf in self.leaves.items():  # from_dict would sort shallow paths first
             tree[path] = Tree()
-            tree[path].dataset = leaf.layout.copy(data=leaf.arrays)  # in `Tree()` it would be copied twice
+            values = {name: array.values for name, array in leaf.arrays.items()}
+            tree[path].dataset = leaf.layout.copy(data=values)  # in `Tree()` it would be copied twice
         tree.attrs.update(self.attributes)
         return tree
 
@@ -91,11 +117,11 @@ class Captured:
         for node in tree.leaves:
             layout = node.to_dataset()
             arrays = {str(name): layout.variables[name].values for name in layout.data_vars}
-            leaves[node.path] = Leaf(layout, arrays)
+            leaves[node.path] = Leaf.of(layout, arrays)
         return cls(leaves, {str(name): value for name, value in tree.attrs.items()})
 
 
-def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:
+def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Values]:
     """Return the arrays of a leaf and of the model, in the order of the vocabulary."""
     order = {name: position for position, name in enumerate(words(leaf.states, leaf.marks))}
     known = sorted(leaf.arrays.items(), key=lambda item: order.get(item[0], len(order)))
@@ -105,7 +131,7 @@ def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:
     return dict(known) | {name: np.asarray(value) for name, value in whole.items() if value is not None}
 
 
-def _layout(leaf: LayerRecord, variables: Mapping[str, Array]) -> Hashable:
+def _layout(leaf: LayerRecord, variables: Mapping[str, Values]) -> Hashable:
     """Return everything from which dims, coordinates and attributes of a leaf are made."""
     shapes = tuple((name, array.shape, array.dtype) for name, array in variables.items())
     mappings = tuple(tuple(each.items()) for each in (leaf.flags, leaf.missing, leaf.dims))
@@ -113,7 +139,7 @@ def _layout(leaf: LayerRecord, variables: Mapping[str, Array]) -> Hashable:
     return fields, _gates(leaf), shapes, mappings
 
 
-def _empty(leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
+def _empty(leaf: LayerRecord, variables: Mapping[str, Values]) -> xr.Dataset:
     """Label a leaf with arrays of the same shapes that take no memory."""
     empty = {
         name: xr.Variable(
@@ -131,7 +157,7 @@ def _gates(leaf: LayerRecord) -> tuple[str, ...]:
     return GATES.get(leaf.kind, leaf.gates)
 
 
-def _dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
+def _dims(name: str, array: Values, leaf: LayerRecord) -> tuple[str, ...]:
     """Return the dims of an array: those of the schema that apply to this layer."""
     weight, known = name.removesuffix("_gradient"), words(leaf.states, leaf.marks)
     if array.ndim == 0:
@@ -149,7 +175,7 @@ def _dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
     return ("direction", *own) if leaf.directions else own
 
 
-def _activation_dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
+def _activation_dims(name: str, array: Values, leaf: LayerRecord) -> tuple[str, ...]:
     first, *middle, last = dims = words(leaf.states, leaf.marks)[name].dims
     if leaf.flags.get("merge_mode") == "None" and name.startswith("output"):
         middle, last = [*middle, "direction"][3 - array.ndim + 1 :], "unit"

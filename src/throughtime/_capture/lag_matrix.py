@@ -20,11 +20,12 @@ from throughtime._inputs import takes
 from throughtime._inputs.batch import Batch, take
 from throughtime._inputs.rules import whole
 from throughtime._inputs.structures import is_packed, mapped, to_numpy
-from throughtime._tree import states
+from throughtime._tree import reads_many_steps, state_gradients
 from throughtime._vocabulary import DIRECTIONS, LAGS, VARIABLES
 from throughtime.adapters.records import Array
 
 _STATES = ("hidden_gradient", "cell_gradient")
+READ_OFTEN = "read_often"  # attribute of a layer of which the loss of a single step reads several steps
 
 
 @takes(loss_steps=replace(whole(1), error=LossError), memory=whole(1))
@@ -55,8 +56,8 @@ def lag_matrix(
     sample_weight : array (sample,) or (sample, time), optional
         Weight of the loss of each sample or step, as in `capture`.
     loss_steps : int, optional
-        Number of loss steps, drawn at random without replacement, for an unbiased estimate of the mean over
-        all. By default every step.
+        Number of loss steps, drawn at random without replacement among those with weight, for an unbiased
+        estimate of the mean over all of them. By default every step.
     memory : int, in bytes
         Memory for the copies of the batch and the gradients inside the layers.
     seed : int
@@ -71,7 +72,8 @@ def lag_matrix(
         the loss reads. Summed over `loss_time` before the norm, its rows are the total derivative
         `hidden_gradient`. `lag_mean` (lag, [direction]) is its mean over samples and loss steps at each
         lag, in input steps, and `lag_mean_error` the standard error of drawing loss steps, 0 if
-        all were used. `valid` as in `capture`.
+        all were used. `valid` as in `capture`. The attribute `read_often` is 1 if the loss of a single
+        step reads several steps of the layer, as with attention.
 
     Raises
     ------
@@ -96,20 +98,26 @@ def lag_matrix(
     (('sample', 'loss_time', 'time'), 0.0)
     """
     batch = take(x, y, sample_weight)
-    steps = _steps(batch, loss_steps, seed)
+    steps, among = _steps(batch, loss_steps, seed)
     settings = {"loss": loss, "layers": layers, "training": training, "adapter": adapter, "budget": budget}
     probe, first = _probe(model, batch, steps, settings)
     together = max(1, min(len(steps), memory // _bytes_of_copy(first)))
     if any(leaf.attrs.get("stateful") for leaf in first.leaves):
         together = 1  # their states have the size of the batch
-    norms: dict[str, list[Array]] = {}
+    found: dict[str, list[tuple[Array, bool]]] = {}
     for rows in _rows(probe, batch, steps, together):
         for node in rows.subtree:
             if _gradients(node):
-                norms.setdefault(node.path, []).append(_norm(node.to_dataset(), int(batch.y.shape[0])))
+                leaf = node.to_dataset()
+                each = _norm(leaf, int(batch.y.shape[0])), reads_many_steps(leaf)
+                found.setdefault(node.path, []).append(each)
     leaves = {
-        path: _labelled(np.concatenate(parts)[: len(steps)], steps, first[path].to_dataset())
-        for path, parts in norms.items()
+        path: _labelled(
+            np.concatenate([norms for norms, _ in parts])[: len(steps)],
+            (steps, among),
+            first[path].to_dataset().assign_attrs({READ_OFTEN: int(any(often for _, often in parts))}),
+        )
+        for path, parts in found.items()
     }
     tree = xr.DataTree.from_dict(leaves)
     tree.attrs.update({**first.attrs, "loss_steps": f"{len(steps)} of {batch.y.shape[1]}"})
@@ -118,13 +126,14 @@ def lag_matrix(
 
 def _probe(model: Any, batch: Batch, steps: Array, settings: dict[str, Any]) -> tuple[Probe, xr.DataTree]:
     """Make the probe for the states of these layers, and one capture for planning."""
-    for gradients in (_STATES, _STATES[:1]):
+    asked = [(*states, *output) for output in (("output_gradient",), ()) for states in (_STATES, _STATES[:1])]
+    for gradients in asked:
         probe = Probe(model, quantities=(*gradients, "valid", "reset"), **settings)
         try:
             first = probe(batch.x, batch.y, sample_weight=_one_hot(batch, steps[:1]))
             break
-        except NoGradientError:  # none of the layers has a cell
-            if len(gradients) == 1:
+        except NoGradientError:  # none of the layers has a cell, or an output of which gradient is known
+            if gradients == asked[-1]:
                 raise
     if first.attrs["loss_reduction"].startswith("couples"):
         raise LossError("The loss couples samples, so that no step of one sample has a separate loss.")
@@ -167,16 +176,19 @@ def _one_hot(batch: Batch, steps: Array) -> Array:
     return weights.reshape(-1, length)
 
 
-def _steps(batch: Batch, loss_steps: int | None, seed: int) -> Array:
+def _steps(batch: Batch, loss_steps: int | None, seed: int) -> tuple[Array, Array]:
+    """Draw loss steps; return also those from which they are drawn."""
     shape = tuple(getattr(batch.y, "shape", ()))
     if len(shape) < 2 or shape[1] < 2:
         raise LossError(
             f"A lag matrix needs labels with a time axis, (sample, time, …); these have shape {shape}. "
             "For a loss at the last step alone use hidden_gradient, which is the only row of the matrix."
         )
-    if loss_steps is None or loss_steps >= shape[1]:
-        return np.arange(shape[1])
-    return np.sort(np.random.default_rng(seed).choice(shape[1], loss_steps, replace=False))
+    weighted = batch.weighted_steps()
+    among = np.arange(shape[1]) if loss_steps is None or weighted is None else np.flatnonzero(weighted)
+    if loss_steps is None or loss_steps >= len(among):
+        return among, among
+    return np.sort(np.random.default_rng(seed).choice(among, loss_steps, replace=False)), among
 
 
 def _bytes_of_copy(tree: xr.DataTree) -> int:
@@ -191,7 +203,7 @@ def _bytes_of_copy(tree: xr.DataTree) -> int:
 
 def _gradients(leaf: xr.Dataset | xr.DataTree) -> list[str]:
     """List the names of the state gradients of a layer, if it has states."""
-    known = [f"{state}_gradient" for state in states(leaf)] if leaf.data_vars else []  # type: ignore[arg-type]
+    known = state_gradients(leaf) if leaf.data_vars else []  # type: ignore[arg-type]
     return [name for name in known if name in leaf]
 
 
@@ -203,8 +215,8 @@ def _norm(leaf: xr.Dataset, samples: int) -> Array:
     return norm.reshape(-1, samples, *norm.shape[1:])
 
 
-def _labelled(norms: Array, steps: Array, leaf: xr.Dataset) -> xr.Dataset:
-    steps = _read(norms, steps, leaf)
+def _labelled(norms: Array, drawn: tuple[Array, Array], leaf: xr.Dataset) -> xr.Dataset:
+    steps, among = _read(norms, drawn, leaf)
     together = _in_one_episode(norms, steps, leaf)
     dims = [dim for dim in leaf["hidden_gradient"].dims if dim not in ("sample", "unit")]
     directions = leaf["direction"].values if "direction" in dims else None
@@ -213,7 +225,7 @@ def _labelled(norms: Array, steps: Array, leaf: xr.Dataset) -> xr.Dataset:
         runs_backward = [name == DIRECTIONS[1] for name in directions]
     parts = [norms] if directions is None else np.moveaxis(norms, -1, 0)
     by_lag = [
-        _by_lag(np.where(together, part, np.nan), steps, backward)
+        _by_lag(np.where(together, part, np.nan), steps, among, backward)
         for part, backward in zip(parts, runs_backward, strict=True)
     ]
     mean, error = (np.stack(values, axis=-1) for values in zip(*by_lag, strict=True))
@@ -232,17 +244,17 @@ def _labelled(norms: Array, steps: Array, leaf: xr.Dataset) -> xr.Dataset:
     )
 
 
-def _read(norms: Array, steps: Array, leaf: xr.Dataset) -> Array:
-    """Find the input step that the loss of each step reads.
+def _read(norms: Array, drawn: tuple[Array, Array], leaf: xr.Dataset) -> tuple[Array, Array]:
+    """Find the input step that the loss of each step reads, for those drawn and those among which they are.
 
     For a layer that returns its output reversed it is the mirrored step, unless the model reverses the output
     again: then a loss reaches states that the mirrored step could not.
     """
-    mirrored = norms.shape[2] - 1 - steps
+    mirrored, others = (norms.shape[2] - 1 - steps for steps in drawn)
     if not leaf.attrs.get("output_reversed"):
-        return steps
+        return drawn
     earlier = np.arange(norms.shape[2]) < mirrored[:, None]
-    return steps if (norms.any(axis=1) & earlier).any() else mirrored
+    return drawn if (norms.any(axis=1) & earlier).any() else (mirrored, others)
 
 
 def _in_one_episode(norms: Array, steps: Array, leaf: xr.Dataset) -> Array:
@@ -259,7 +271,7 @@ def _variable(name: str, dims: tuple[Any, ...], values: Array) -> xr.Variable:
     return xr.Variable(dims, values, {"long_name": word.symbol, "description": word.meaning})
 
 
-def _by_lag(norms: Array, steps: Array, runs_backward: bool) -> tuple[Array, Array]:
+def _by_lag(norms: Array, steps: Array, among: Array, runs_backward: bool) -> tuple[Array, Array]:
     """Return the mean over loss steps at each lag, and its standard error for drawing without replacement."""
     count = norms.shape[-1]
     mean, error = np.zeros(count), np.full(count, np.nan)
@@ -269,7 +281,8 @@ def _by_lag(norms: Array, steps: Array, runs_backward: bool) -> tuple[Array, Arr
         each = norms[np.flatnonzero(inside), :, times[inside]]
         counted = ~np.isnan(each)
         values = np.nansum(each, axis=-1)[counted.any(-1)] / counted.sum(-1)[counted.any(-1)]
-        drawn, possible = len(values), count - lag
+        drawn = len(values)
+        possible = int(((among < count - lag) if runs_backward else (among >= lag)).sum())
         mean[lag] = values.mean() if drawn else np.nan
         if drawn == possible:
             error[lag] = 0.0

@@ -14,7 +14,7 @@ import numpy as np
 
 from throughtime import _vocabulary
 from throughtime._common.memory.budget import Budget, ExceededError, Need, too_large
-from throughtime._errors import ThroughTimeError
+from throughtime._errors import BatchError, ThroughTimeError
 from throughtime.adapters.records import ONE_SAMPLE, SUM, Array, LayerRecord, ModelRecord
 
 Capture = Callable[[slice, Budget], ModelRecord]
@@ -66,10 +66,11 @@ def _joined(capture: Capture, budget: Budget, need: Need) -> ModelRecord:
 def _part(capture: Capture, rows: slice, budget: Budget, need: Need) -> ModelRecord:
     try:
         return capture(rows, budget)
-    except (ThroughTimeError, Warning):
-        raise
     except Exception as error:
-        raise too_large(need, budget, _FAILS.format(kind=type(error).__name__, error=error)) from error
+        cause = error.__cause__ if isinstance(error, BatchError) else error
+        if cause is None or isinstance(cause, (ThroughTimeError, Warning)):
+            raise
+        raise too_large(need, budget, _FAILS.format(kind=type(cause).__name__, error=cause)) from error
 
 
 class Joined:

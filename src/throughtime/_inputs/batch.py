@@ -6,7 +6,7 @@ restored, so that taking a batch does not change the training that follows.
 
 from __future__ import annotations
 
-import traceback
+import dis
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ import numpy as np
 from throughtime._errors import BatchError, ThroughTimeError, warn
 from throughtime._inputs.restoring import random_states_restored
 from throughtime._inputs.rules import describe
-from throughtime._inputs.structures import is_packed, leaves
+from throughtime._inputs.structures import is_packed, leaves, to_numpy
 
 _NO_MEMORY = "memory"  # every framework has this word in its message
 _FRAMEWORKS = ("torch.", "keras.", "tf_keras.", "tensorflow.", "jax.", "flax.", "equinox.", "numpy.")
@@ -33,6 +33,12 @@ class Batch:
     y: Any
     sample_weight: Any
     origin: str
+
+    def weighted_steps(self) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+        """Return which steps have weight in any sample, (time); None if steps have no separate weights."""
+        shape, labels = (tuple(getattr(each, "shape", ())) for each in (self.sample_weight, self.y))
+        is_by_step = len(shape) == 2 and shape[1:] == labels[1:2]
+        return (to_numpy(self.sample_weight) != 0).any(axis=0) if is_by_step else None
 
 
 def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
@@ -70,21 +76,25 @@ def running_on(batch: Batch) -> Iterator[None]:
         has = "; ".join(
             f"{name}: {', '.join(map(describe, leaves(part)))}" for name, part in parts if part is not None
         )
+        causes = (f"{type(each).__name__}: {each}" for each in (error, error.__cause__) if each is not None)
         raise BatchError(
-            f"The model, or its loss, cannot be run on this batch: {type(error).__name__}: {error}\n"
+            f"The model, or its loss, cannot be run on this batch: {'; '.join(causes)}\n"
             f"The batch has {has}. Pass the shapes and dtypes for which the model was built."
         ) from error
 
 
 def _is_of_framework(error: BaseException) -> bool:
-    """Whether a framework raised an error: the last frame is its own, or called its compiled code."""
+    """Whether a framework raised an error: the last frame is its own, or called compiled code that did."""
     while error.__suppress_context__ and error.__cause__ is None and error.__context__ is not None:
         error = error.__context__  # Keras raises a new error with the layer's name and without its own frames
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    assert last is not None
+    frame = last.tb_frame
     module = f"{frame.f_globals.get('__name__', '')}."
-    return module.startswith(_FRAMEWORKS) or (
-        module.startswith("throughtime.adapters.") and type(error) in _COMPILED
-    )
+    has_raised = frame.f_code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return module.startswith(_FRAMEWORKS) or (type(error) in _COMPILED and not has_raised)
 
 
 def take_several(x: Any, y: Any, sample_weight: Any, count: int) -> list[Batch]:

@@ -6,6 +6,7 @@ This module imports no framework: an object with `detach` is a torch tensor.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,17 @@ def to_numpy(value: Any) -> npt.NDArray[Any]:
     if array.dtype.kind == "V" and array.dtype.names is None and "float" in array.dtype.name:
         return array.astype(np.float32)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def owned(array: npt.NDArray[Any], places: set[int]) -> npt.NDArray[Any]:
+    """Let JAX's memory be written to, which nothing else has; not the memory at `places`, known before."""
+    memory = array.__array_interface__
+    place = memory["data"][0]
+    if array.flags.writeable or place in places:
+        return array
+    places.add(place)
+    unlocked = {**memory, "data": (place, False)}
+    return np.asarray(SimpleNamespace(__array_interface__=unlocked, keeps=array))
 
 
 def mapped(change: Callable[[Any], Any], structure: Any) -> Any:

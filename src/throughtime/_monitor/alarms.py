@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from throughtime._capture.label import Captured, Leaf
+from throughtime._capture.label import Array, Captured, Leaf
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import first_nonfinite
 from throughtime.diagnostics.alarm import Alarm
@@ -21,7 +21,7 @@ from throughtime.diagnostics.rules import NO, answer, explodes, has_risen, is_bo
 from throughtime.diagnostics.rules import growth as growth_of
 from throughtime.diagnostics.statistics import median_interval
 
-from .arrays import Array, Arrays, Reduced, arrays_of
+from .arrays import Arrays, Reduced
 from .levels import has_lags
 from .reduce import by_direction, log_ratios
 
@@ -52,7 +52,7 @@ def seen_layers(captured: Captured) -> dict[str, SeenLayer]:
         path: SeenLayer(
             leaf.layout,
             is_reached(leaf),
-            log_ratios(arrays_of(leaf), leaf.layout) if has_lags(leaf) else None,
+            log_ratios(leaf.arrays, leaf.layout) if has_lags(leaf) else None,
         )
         for path, leaf in captured.leaves.items()
     }
@@ -61,7 +61,7 @@ def seen_layers(captured: Captured) -> dict[str, SeenLayer]:
 def is_reached(leaf: Leaf) -> bool:
     """Whether the layer's output receives a gradient, or has none that was captured."""
     output = leaf.arrays.get("output_gradient")
-    return output is None or bool(np.any(np.abs(output) > 0))
+    return output is None or bool(np.any(np.abs(output.values) > 0))
 
 
 def broken_in(captured: Captured, step: int) -> Alarm | None:
@@ -83,7 +83,7 @@ def alarms_of(
 
 def _is_finite(leaf: Leaf) -> bool:
     """Whether every number is finite, including masked steps and certificates."""
-    floats = (values for values in leaf.arrays.values() if values.dtype.kind in "fc")
+    floats = (array.values for array in leaf.arrays.values() if array.dtype.kind in "fc")
     return all(bool(np.isfinite(values).all()) for values in floats)
 
 

@@ -1,38 +1,16 @@
-"""Arrays with named axes for a monitor's reductions: like `xarray.Variable`, without its checks.
-
-A record has about fifty arrays of a few kilobytes. Labelling each of them would cost more than all the rest.
-"""
+"""The arrays of a record, by layer and name: their keys in a run, their size, and the labelled tree."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._capture.label import Captured, Leaf
+from throughtime._capture.label import Array, Captured
 
 Values = npt.NDArray[Any]
-
-
-class Array(NamedTuple):
-    """Values and the names of their axes."""
-
-    dims: tuple[str, ...]
-    values: Values
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.values.dtype
-
-    def ordered(self, *first: str) -> Array:
-        """Move some dims to the front; the others follow in their order."""
-        dims = (*first, *(dim for dim in self.dims if dim not in first))
-        if dims == self.dims:
-            return self
-        return Array(dims, self.values.transpose([self.dims.index(dim) for dim in dims]))
 
 
 Arrays = Mapping[str, Array]
@@ -45,11 +23,6 @@ _ROOT = {  # variables of a run's root: no node, at any depth, may have such a n
     "clip_ratio",
     "clipped_share",
 }
-
-
-def arrays_of(leaf: Leaf) -> dict[str, Array]:
-    """Return a layer's arrays with their dims."""
-    return {name: Array(leaf.dims(name), values) for name, values in leaf.arrays.items()}
 
 
 def rename_root_layers(captured: Captured) -> Captured:

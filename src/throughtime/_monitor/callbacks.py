@@ -7,7 +7,8 @@ from copy import copy
 from importlib import import_module
 from typing import Any
 
-from throughtime._errors import MissingDependencyError, MonitorError
+from throughtime._errors import MonitorError
+from throughtime.loggers.library import library
 
 from .guards import WarningQueue
 
@@ -86,19 +87,8 @@ class Callbacks:
         return _sb3_callback(self)
 
 
-def _library(method: str, name: str, package: str, *modules: str) -> Any:
-    """Import the first of some modules that is installed."""
-    reason: ImportError | None = None
-    for module in modules:
-        try:
-            return import_module(module)
-        except ImportError as error:
-            reason = error
-    raise MissingDependencyError(f"monitor.{method}() needs {name}: pip install {package}. ({reason})")
-
-
-def _keras_callback(monitor: Any, library: str) -> Any:
-    base: Any = import_module(library).callbacks.Callback  # both libraries call the same hooks
+def _keras_callback(monitor: Any, framework: str) -> Any:
+    base: Any = import_module(framework).callbacks.Callback  # both libraries call the same hooks
 
     class MonitorCallback(base):  # type: ignore[misc]
         """Calls `step` of a monitor after each training step."""
@@ -126,10 +116,10 @@ def _keras_callback(monitor: Any, library: str) -> Any:
 
 
 def _lightning_callback(monitor: Any, guard: Callable[..., Any]) -> Any:
-    package = "'throughtime[lightning]'"
-    library = _library("lightning", "lightning", package, "lightning.pytorch", "pytorch_lightning")
+    modules = "lightning.pytorch", "pytorch_lightning"
+    framework = library("monitor.lightning()", "lightning", "'throughtime[lightning]'", *modules)
 
-    class MonitorCallback(library.Callback):  # type: ignore[misc, name-defined]
+    class MonitorCallback(framework.Callback):  # type: ignore[misc, name-defined]
         """Calls `step` of a monitor after each step of the optimizer."""
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -143,7 +133,7 @@ def _lightning_callback(monitor: Any, guard: Callable[..., Any]) -> Any:
         def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
             # Lightning clips after this hook, and has unscaled the gradients unless the optimizer does that.
             if self._records and _knows_gradients(trainer, pl_module):
-                clip = library.LightningModule.configure_gradient_clipping
+                clip = framework.LightningModule.configure_gradient_clipping
                 is_default = type(pl_module).configure_gradient_clipping is clip
                 guard(_report_norm, monitor, trainer, optimizer, is_default)
 
@@ -185,8 +175,8 @@ def _report_norm(monitor: Any, trainer: Any, optimizer: Any, is_default_clipping
 
 
 def _transformers_callback(monitor: Any) -> Any:
-    package = "'throughtime[transformers]'"
-    base: Any = _library("transformers", "transformers", package, "transformers").TrainerCallback
+    framework = library("monitor.transformers()", "transformers", "'throughtime[transformers]'")
+    base: Any = framework.TrainerCallback
 
     class MonitorCallback(base):  # type: ignore[misc]
         """Calls `step` of a monitor after each step of the optimizer."""
@@ -221,7 +211,7 @@ def _is_parallel(arguments: Any) -> bool:
 
 def _sb3_callback(monitor: Any) -> Any:
     name = "stable-baselines3"  # and sb3-contrib; their policies are torch modules
-    base: Any = _library("sb3", name, name, "stable_baselines3.common.callbacks").BaseCallback
+    base: Any = library("monitor.sb3()", name, name, "stable_baselines3.common.callbacks").BaseCallback
 
     class MonitorCallback(base):  # type: ignore[misc]
         """Calls `step` of a monitor of the policy after each training on a rollout."""

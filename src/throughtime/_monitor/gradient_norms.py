@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from throughtime._capture.label import Array
 from throughtime._errors import MonitorError
 from throughtime.diagnostics.alarm import Alarm
-
-from .arrays import Array
 
 _MOST = 1024  # norms kept as tensors, perhaps on an accelerator, before they are read
 _CONCERNED = ("nonfinite", "explosion")  # alarms for which a norm is evidence

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import xarray as xr
 
-from throughtime._capture.label import Captured, Leaf
+from throughtime._capture.label import Array, Captured, Leaf
 from throughtime._errors import MonitorError, SchemaError
-from throughtime._tree import states
+from throughtime._tree import state_gradients
 from throughtime._vocabulary import CERTIFICATES, quantities
 from throughtime.diagnosis.layers import FULL, SUMMARY, TIMESTEP
 
-from .arrays import Array, Arrays, Reduced, Values, arrays_of, as_tree
+from .arrays import Arrays, Reduced, Values, as_tree
 from .reduce import (
     from_last_step,
     growth,
@@ -59,7 +59,7 @@ Weights = Mapping[str, Mapping[str, Values]]  # by layer and name
 def weights_of(captured: Captured) -> Weights:
     """Return the weights of a capture, with which the next record is compared."""
     return {
-        path: {name: leaf.arrays[name] for name in weight_names(leaf)}
+        path: {name: leaf.arrays[name].values for name in weight_names(leaf)}
         for path, leaf in captured.leaves.items()
     }
 
@@ -67,7 +67,7 @@ def weights_of(captured: Captured) -> Weights:
 def stored(captured: Captured, level: str | frozenset[str], before: Weights | None) -> Reduced:
     """Reduce a capture to a level; changes are those from the weights `before`, of the last record."""
     if not isinstance(level, str) or level == FULL:
-        return {path: arrays_of(leaf) for path, leaf in captured.leaves.items()}
+        return {path: leaf.arrays for path, leaf in captured.leaves.items()}
     with np.errstate(all="ignore"):  # NaN and infinities are stored unchanged
         return {
             path: _reduce(leaf, level, None if before is None else before[path])
@@ -82,12 +82,12 @@ def reduce_tree(tree: xr.DataTree, level: str) -> xr.DataTree:
 
 
 def _reduce(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arrays:
-    arrays = arrays_of(leaf)
+    arrays = leaf.arrays
     found = {name: arrays[name] for name in SCALARS if name in arrays}
     if level == TIMESTEP:
-        found.update(of_samples(leaf, arrays))
+        found.update(of_samples(leaf))
     else:
-        norms = norms_through_time(leaf, arrays)
+        norms = norms_through_time(leaf)
         found.update({name: sample_quantiles(each, QUANTILES) for name, each in norms})
     found.update(_of_weights(arrays, weight_names(leaf), before))
     if "gate_activation" in arrays:
@@ -98,26 +98,28 @@ def _reduce(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arra
     return found
 
 
-def norms_through_time(leaf: Leaf, arrays: Arrays) -> Iterator[tuple[str, Array]]:
+def norms_through_time(leaf: Leaf) -> Iterator[tuple[str, Array]]:
     """Yield norms over units, of each sample at each step."""
-    for name in (*THROUGH_TIME, *_state_gradients(leaf)):
+    arrays = leaf.arrays
+    for name in (*THROUGH_TIME, *state_gradients(leaf.layout)):
         if name in arrays:
             yield f"{name}_norm", where_valid(norm(arrays[name], KEPT_DIMS), arrays.get("valid"))
 
 
-def of_samples(leaf: Leaf, arrays: Arrays) -> Iterator[tuple[str, Array]]:
+def of_samples(leaf: Leaf) -> Iterator[tuple[str, Array]]:
     """Yield what the level "timestep" keeps of each sample."""
-    yield from norms_through_time(leaf, arrays)
+    arrays = leaf.arrays
+    yield from norms_through_time(leaf)
     if "valid" in arrays:
         yield "valid", arrays["valid"]
-    if "output_gradient" in arrays and "time" in leaf.dims("output_gradient"):
+    if "output_gradient" in arrays and "time" in arrays["output_gradient"].dims:
         for name, array in from_last_step(arrays, leaf.layout).items():
             yield name, where_valid(array, arrays.get("valid"))
 
 
 def has_lags(leaf: Leaf) -> bool:
     """Whether the gradient ratio by lag is known: a state has a gradient."""
-    return any(name in leaf.arrays for name in _state_gradients(leaf))
+    return any(name in leaf.arrays for name in state_gradients(leaf.layout))
 
 
 def of_lags(log_ratios: Array) -> dict[str, Array]:
@@ -125,13 +127,9 @@ def of_lags(log_ratios: Array) -> dict[str, Array]:
     return {"lag_ratio": lag_ratio(log_ratios), **lag_interval(log_ratios), **growth(log_ratios)}
 
 
-def _state_gradients(leaf: Leaf) -> list[str]:
-    return [f"{state}_gradient" for state in states(leaf.layout)]
-
-
 def weight_names(leaf: Leaf) -> list[str]:
-    names = [name for name in leaf.arrays if f"{name}_gradient" in leaf.arrays]
-    return [name for name in names if "sample" not in leaf.dims(name)]
+    named = leaf.arrays.items()
+    return [name for name, each in named if f"{name}_gradient" in leaf.arrays and "sample" not in each.dims]
 
 
 def _of_weights(

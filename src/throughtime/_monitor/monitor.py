@@ -191,7 +191,7 @@ class Monitor(Callbacks):
         """
         if self._recorder is not None:
             raise MonitorError("This monitor is recording already. Call end() first, or create another one.")
-        settings.try_schedule(self._is_due, 1)
+        settings.try_schedule(self._is_due)
         given = replace(self._settings, of_all=of_all)
         self._recorder = Recorder(model, loss or self._loss, given, self._warnings, optimizer)
         self._step = self._recorder.last_step

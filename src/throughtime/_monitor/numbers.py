@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import xarray as xr
 
-from throughtime.diagnosis.results import NOT_MEASURED
+from throughtime.diagnosis.results import steps_of
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnostics.rules import MEMORY_GATE
 from throughtime.loggers.record import DETAIL, FIRST, group, parts_by
@@ -50,8 +50,8 @@ def most_saturated(layer: xr.Dataset) -> tuple[str, float]:
 def _first(layer: xr.Dataset, lag: int | None) -> Iterator[tuple[str, float]]:
     if "lag_ratio" in layer:
         ratios = layer["lag_ratio"].values
-        lag, horizon = len(ratios) // 2 if lag is None else lag, horizon_of(ratios)
-        yield "horizon", np.nan if horizon == NOT_MEASURED else float(horizon.removeprefix("≥ "))
+        lag = len(ratios) // 2 if lag is None else lag
+        yield "horizon", steps_of(horizon_of(ratios))
         yield f"reach_at_lag_{lag}", float(ratios[lag]) if lag < len(ratios) else np.nan
     if "saturation_left" in layer:
         yield "saturation", most_saturated(layer)[1]

@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._capture.label import Captured, Leaf
+from throughtime._capture.label import Array, Captured, Leaf
 from throughtime._errors import BatchError
 from throughtime.adapters.records import SUM
 from throughtime.diagnostics.checks import dtype_of
 
-from .arrays import Array, Arrays, arrays_of
 from .levels import OF_WEIGHTS, SCALARS, has_lags, norms_through_time, of_samples, weight_names
 from .reduce import log_ratios, norm, saturation_counts
 from .sketch import Sketch
@@ -130,7 +129,7 @@ def key_of(path: str, name: str) -> str:
 
 def _add(part: Part, path: str, leaf: Leaf, weight: int) -> None:
     """Add one layer of a shard, its loss and weight gradients multiplied by a weight."""
-    arrays = arrays_of(leaf)
+    arrays = leaf.arrays
 
     def take(place: dict[str, Values], name: str, array: Array) -> None:
         place[key_of(path, name)] = np.asarray(array.values, np.float64)
@@ -153,8 +152,7 @@ def _add(part: Part, path: str, leaf: Leaf, weight: int) -> None:
 
 def _add_samples(part: Part, path: str, leaf: Leaf, rows: str | None) -> None:
     """Add one layer's norms through time and gradient ratios by lag: rows, or sketches of logarithms."""
-    arrays = arrays_of(leaf)
-    for name, array in _sketched(leaf, arrays) if rows is None else _by_sample(leaf, arrays, rows):
+    for name, array in _sketched(leaf) if rows is None else _by_sample(leaf, rows):
         key, ordered = key_of(path, name), array.ordered("sample")
         part.labels["dims"][key] = list(ordered.dims[1:])
         if rows is None:
@@ -163,17 +161,17 @@ def _add_samples(part: Part, path: str, leaf: Leaf, rows: str | None) -> None:
             part.rows[key] = ordered.values
 
 
-def _by_sample(leaf: Leaf, arrays: Arrays, level: str) -> Iterator[tuple[str, Array]]:
-    yield from (of_samples if level == "timestep" else norms_through_time)(leaf, arrays)
+def _by_sample(leaf: Leaf, level: str) -> Iterator[tuple[str, Array]]:
+    yield from (of_samples if level == "timestep" else norms_through_time)(leaf)
     if has_lags(leaf):
-        yield "lag_ratio", log_ratios(arrays, leaf.layout)
+        yield "lag_ratio", log_ratios(leaf.arrays, leaf.layout)
 
 
-def _sketched(leaf: Leaf, arrays: Arrays) -> Iterator[tuple[str, Array]]:
+def _sketched(leaf: Leaf) -> Iterator[tuple[str, Array]]:
     """Yield logarithms of norms, of the gradient ratio by lag, and of its largest value."""
-    for name, norms in norms_through_time(leaf, arrays):
+    for name, norms in norms_through_time(leaf):
         yield name, Array(norms.dims, np.log(norms.values))
     if has_lags(leaf):
-        ratios = log_ratios(arrays, leaf.layout)
+        ratios = log_ratios(leaf.arrays, leaf.layout)
         yield "lag_ratio", ratios
         yield "growth", Array(ratios.dims[:-1], np.fmax.reduce(ratios.values, axis=-1))

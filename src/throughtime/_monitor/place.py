@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from throughtime._capture.label import Array
 from throughtime._errors import StoreError
 from throughtime._store import Run, remove_run
 
-from .arrays import Array
 from .provenance import check_continues
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._capture.certificate import Warn
-from throughtime._capture.label import Captured
+from throughtime._capture.label import Array, Captured
 from throughtime._capture.probe import Probe
 from throughtime._errors import MonitorError, ThroughTimeWarning
 from throughtime._store import Run
@@ -22,7 +22,7 @@ from throughtime.diagnostics.alarm import ATTRIBUTE, Alarm, alarms_of_run, as_at
 from throughtime.loggers.record import Record
 
 from .alarms import Training, alarms_of
-from .arrays import Array, Reduced, as_tree, by_key, nbytes, rename_root_layers
+from .arrays import Reduced, as_tree, by_key, nbytes, rename_root_layers
 from .gradient_norms import GradientNorms, Norms
 from .guards import BackgroundWorker, WarningQueue
 from .levels import LEVELS, QUANTILES, Weights, weights_of

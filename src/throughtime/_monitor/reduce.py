@@ -14,8 +14,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime import cells
+from throughtime._capture.label import Array
 from throughtime._errors import ThroughTimeError
-from throughtime._tree import states
+from throughtime._tree import state_gradients
 from throughtime._vocabulary import CERTIFICATES
 from throughtime.diagnosis.layers import LAST_STEP
 from throughtime.diagnostics import rules
@@ -26,7 +27,7 @@ from throughtime.diagnostics.saturation import count_ends, ends_of
 from throughtime.diagnostics.statistics import Floats, median_interval, quantiles
 from throughtime.diagnostics.thresholds import GATE_HIGH, GATE_LOW
 
-from .arrays import Array, Arrays, Values
+from .arrays import Arrays, Values
 
 Flags = npt.NDArray[np.bool_]
 
@@ -128,7 +129,7 @@ def log_ratios(arrays: Arrays, layout: xr.Dataset) -> Array:
     a cell without a closed form.
     """
     directions = [dim for dim in ("direction",) if dim in layout.sizes]
-    names = [f"{state}_gradient" for state in states(layout)]
+    names = state_gradients(layout)
     if not all(name in arrays for name in names):
         shape = [layout.sizes[dim] for dim in ("sample", *directions, "time")]
         return Array(("sample", *directions, "lag"), np.full(shape, np.nan))

@@ -86,16 +86,15 @@ def check_batch(batch: Any) -> tuple[Any, Any, Any]:
     return x, y, weight[0] if weight else None
 
 
-def try_schedule(schedule: Schedule, step: int) -> Schedule:
-    """Try a schedule on one step, before it is used for hours; its error becomes a MonitorError."""
+def try_schedule(schedule: Schedule) -> None:
+    """Try a schedule on step 1, before it is used for hours; its error becomes a MonitorError."""
     try:
-        schedule(step)
+        schedule(1)
     except Exception as error:  # the user's function may raise anything
         raise MonitorError(
-            f"every= raised for step {step}, {type(error).__name__}: {error}. Pass a function that takes a "
+            f"every= raised for step 1, {type(error).__name__}: {error}. Pass a function that takes a "
             "training step and returns whether to record it."
         ) from error
-    return schedule
 
 
 def schedule_in_words(every: Any) -> str:

@@ -22,7 +22,7 @@ from throughtime.adapters import choose
 from throughtime.diagnostics.alarm import Alarm
 
 from .alarms import SeenLayer, broken_in, is_reached, seen_layers
-from .arrays import Reduced, arrays_of
+from .arrays import Reduced
 from .levels import Weights, change, stored, weight_names
 from .part import Part, part_of
 from .provenance import BATCH, fingerprint
@@ -82,10 +82,9 @@ class SeenTogether:
     def reduced(self, level: str | frozenset[str], before: Weights | None) -> Reduced:
         found = reduced(self.whole, str(level))
         for path, leaf in self.captured.leaves.items():
-            arrays = arrays_of(leaf)
             for name in weight_names(leaf):
                 old = None if before is None else before[path][name]
-                found[path][f"{name}_change"] = change(arrays[name], old)
+                found[path][f"{name}_change"] = change(leaf.arrays[name], old)
         return found
 
     def broken(self) -> Alarm | None:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from throughtime._capture.label import Captured, Leaf
+from throughtime._capture.label import Array, Captured, Leaf
 from throughtime.adapters.records import SUM
 
-from .arrays import Array
 from .levels import OF_WEIGHTS, QUANTILES, of_lags
 from .part import SATURATION, SEPARATOR, SHARD, USE, Part, Values, key_of
 from .reduce import is_certified, norm, sample_quantiles, saturation_shares

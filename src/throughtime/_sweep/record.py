@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from throughtime._capture.label import Array
 from throughtime._errors import SweepError
-from throughtime._monitor.arrays import Array, Arrays, as_tree
+from throughtime._monitor.arrays import Arrays, as_tree
 from throughtime._monitor.levels import QUANTILES
 from throughtime._monitor.part import Part
 from throughtime._monitor.whole import labelled, reduced, use_rows

@@ -146,7 +146,9 @@ def _add_use(part: Part, job: Job, probe: Probe, batch: Batch, captured: Capture
         leaves = recurrent_layers(captured.tree())
         if why_not_swapped(captured.attributes, leaves):
             return
-        reading = reading_of(leaves, by_step=has_loss_per_step(leaves, batch.y), lag=job.lag)
+        axes = captured.attributes.get("output_axes")
+        by_step = has_loss_per_step(probe, leaves, batch, axes, seed=seed)
+        reading = reading_of(leaves, batch, by_step=by_step, lag=job.lag)
         lags = (job.lag,)
         found = prefix_swap(probe, batch, reading, lags, seed=seed)
     except (DiagnosticError, LossError):  # nothing recurrent, or a loss that single samples do not have

@@ -15,7 +15,7 @@ def attributes_restorer(holder: object) -> Restorer:
     """Remember an object's attributes, and what the containers among them hold; the result puts them back."""
     attributes = vars(holder)
     before = dict(attributes)
-    held = {name: _inside(value) for name, value in before.items()}
+    held = {name: inside(value) for name, value in before.items()}
     contents = {name: _copy(value) for name, value in held.items() if _is_builtin_container(value)}
 
     def restore() -> None:
@@ -48,8 +48,8 @@ class replaced:  # noqa: N801 - a context, called like a function
             self._attributes[self._name] = self._before
 
 
-def _inside(value: object) -> object:
-    """Give the attributes of a dataclass, in which tensors are swapped as in a dict."""
+def inside(value: object) -> object:
+    """Give the attributes of a dataclass, whose tensors are swapped and restored as those in a dict."""
     return vars(value) if is_dataclass(value) and type(getattr(value, "__dict__", None)) is dict else value
 
 

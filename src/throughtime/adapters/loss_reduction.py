@@ -42,15 +42,20 @@ def tried_factor(
         alone = {row: loss_of(row) for row in range(min(samples, _TRIED))}
         # One sample may be spoiled: a NaN is no reason to scale the others differently.
         a, b = ([row for row, value in alone.items() if isfinite(value)] + [0, 1])[:2]
-        first, second, both = alone[a], alone[b], loss_of(a, b)
+        parts, both = [alone[a], alone[b]], loss_of(a, b)
+        if not any((*parts, both)):  # 0 alone shows nothing: the loss of all is compared
+            parts, both = [loss_of(row) for row in range(samples)], loss_of(*range(samples))
     except refused as error:
         return 1.0, f"{FAILS} ({type(error).__name__}), {UNDONE}"
-    if not isfinite(first + second + both):
+    if not isfinite(sum(parts) + both):
         return 1.0, f"not known: the loss is not finite, {UNDONE}"
     for factor, how in ((1.0 / samples, MEAN), (1.0, SUM)):
-        if _adds_up(both, [first, second], how):
+        if _adds_up(both, parts, how):
             return factor, how
-    return 1.0, f"couples samples: the loss of two is neither the mean nor the sum of their losses, {UNDONE}"
+    return (
+        1.0,
+        f"couples samples: their loss together is neither the mean nor the sum of their losses, {UNDONE}",
+    )
 
 
 def attributes_of(reduced: tuple[float, str] | None) -> dict[str, Attribute]:

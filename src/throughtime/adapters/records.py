@@ -112,7 +112,7 @@ class ModelRecord:
 
 
 def to_snake_case(name: str) -> str:
-    """Write a class name as Keras does in its automatic names: SimpleRNN is simple_rnn."""
+    """Write a class name in snake case: SimpleRNN is simple_rnn, LSTMCell lstm_cell."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 

@@ -19,7 +19,7 @@ class Entry:
 
     `path` is the path of its leaf in the tree, `encoder/lstm`, and `name` its name in the framework. A
     container computes by its own layers alone; in a recurrent layer something flows through time; a part
-    belongs to a layer that has a separate entry.
+    belongs to a layer that has a separate entry. It `stands_for` an object that only wraps the layer.
     """
 
     path: str
@@ -29,6 +29,7 @@ class Entry:
     is_container: bool = False
     is_recurrent: bool = False
     is_part: bool = False
+    stands_for: object = None
 
 
 Kind = TypeVar("Kind", bound=Entry)
@@ -68,7 +69,7 @@ class Selection(Generic[Kind]):
         if callable(wanted) and not isinstance(wanted, self.layer_class):
             fitting = [entry for entry in whole if self._holds(wanted, entry)]
             return self._some(fitting, "The predicate is true for no layer")
-        return [self._one(wanted)]
+        return self._matching(wanted)
 
     def expect_one(self, found: Sequence[Kind]) -> None:
         """Raise AmbiguousLayerError for several layers where one is meant."""
@@ -92,27 +93,31 @@ class Selection(Generic[Kind]):
                 f"{error}. It is called with every layer and must return True or False."
             ) from error
 
-    def _one(self, wanted: object) -> Kind:
-        """Find one layer by index, object, path or name: exact first, then a unique part of the name."""
+    def _matching(self, wanted: object) -> list[Kind]:
+        """Find a layer by index, object, path or name: exact first, then a unique part of the name.
+
+        An object has all paths on which the model uses it.
+        """
         if isinstance(wanted, self.layer_class):
-            matches = [entry for entry in self.entries if entry.layer is wanted]
-            return self._some(matches, _NO_PART.format(type(wanted).__name__))[0]
+            return self._some(self._of_object(wanted), _NO_PART.format(type(wanted).__name__))
         if isinstance(wanted, int) and not isinstance(wanted, bool):
             return self._by_index(wanted)
         if isinstance(wanted, str):
-            return self._by_name(wanted)
+            return [self._by_name(wanted)]
         raise LayerNotFoundError(
             f"Select a layer by its index, name or path, or pass the layer itself; got {describe(wanted)}."
         )
 
-    def _by_index(self, index: int) -> Kind:
+    def _of_object(self, wanted: object) -> list[Kind]:
+        whole = (entry for entry in self.entries if not entry.is_part)
+        return [entry for entry in whole if wanted is entry.layer or wanted is entry.stands_for]
+
+    def _by_index(self, index: int) -> list[Kind]:
         if not -len(self.indexed) <= index < len(self.indexed):
             self._raise_not_found(f"There is no layer {index}")
         layer = self.indexed[index]
-        matches = [entry for entry in self.entries if entry.layer is layer]
-        return self._some(
-            matches, f"Layer {index}, a {type(layer).__name__}, is an input and computes nothing"
-        )[0]
+        otherwise = f"Layer {index}, a {type(layer).__name__}, is an input and computes nothing"
+        return self._some(self._of_object(layer), otherwise)
 
     def _by_name(self, wanted: str) -> Kind:  # noqa: RET503 - _raise_not_found never returns
         path = wanted.strip("/").replace(".", "/")
@@ -141,7 +146,9 @@ class Selection(Generic[Kind]):
         indices = {id(layer): index for index, layer in enumerate(self.indexed)}
         lines = []
         for entry in self.entries:
-            index = "" if entry.is_part else indices.get(id(entry.layer), "")
+            index = (
+                "" if entry.is_part else indices.get(id(entry.stands_for), indices.get(id(entry.layer), ""))
+            )
             recurrent = "  recurrent" if entry.is_recurrent else ""
             lines.append(f"  {index:>3}  {entry.path}  ({entry.class_name}){recurrent}")
         return "\n".join(["Layers of this model (index, path, class):", *lines])

@@ -67,8 +67,9 @@ def actions(found: Results) -> Iterator[Action]:
     if found.dependency_length is not None:
         yield from advised
     is_plain = not found.remedies and not found.is_solved and not is_harmed and not found.uses_newest_alone
-    if found.verdict is Verdict.UNUSED and is_plain:
-        yield Action(_TEXTS["unused"].format(lag=found.lag))
+    if found.verdict is Verdict.UNUSED and is_plain and "dead" not in {each.name for each in found.why}:
+        key = "unused_if_bad" if found.is_solved is None else "unused"
+        yield Action(_TEXTS[key].format(lag=found.lag))
 
 
 def _kept(found: Results) -> Iterator[Action]:
@@ -86,7 +87,7 @@ def _more_samples(found: Results) -> Iterator[Action]:
         return
     if found.samples in (1, 2):  # 0 where a summary does not count them
         yield Action(_TEXTS["samples"])
-    elif any(each.use.answer == UNCLEAR and each.use.reason in ("", phrase("pair")) for each in layers):
+    elif any(each.use.answer == UNCLEAR and each.use.reason != phrase("loss_is_zero") for each in layers):
         yield Action(_TEXTS["more_samples"].format(n=found.samples, what="use"))
     elif all(each.use.answer == NO for each in layers) and not found.uses_newest_alone:
         yield Action(_TEXTS["more_samples"].format(n=found.samples, what="reach"))
@@ -115,7 +116,7 @@ def _conditional_remedies(found: Results) -> Iterator[Remedy]:
 def _remedies_of(found: Results, layer: LayerDiagnosis) -> Iterator[Remedy]:
     if layer.verdict is Verdict.UNSTABLE:
         yield from causes.of_kernel(layer)
-    elif layer.reach.answer == NO or layer.reach.value < FAINT:
+    elif layer.reach.answer == NO or layer.reach.value < FAINT or "dead" in {each.name for each in layer.why}:
         yield from causes.remedies(layer, Verdict.NO_EVIDENCE, found.lag, OptimizerStep())
 
 
@@ -159,7 +160,8 @@ def _lines(found: Results, remedy: Remedy, framework: str) -> tuple[str, ...]:
 
 
 def _clipping_lines(found: Results, lines: tuple[str, ...]) -> tuple[str, ...]:
-    limits = [one.value for each in found.layers.values() for one in each.why if one.name == "clip_norm"]
+    norms = [each.evidence.get("clip_norm") for each in found.layers.values()]
+    limits = [each.value for each in norms if each is not None]
     limit, origin = "1.0", "about the usual norm of the gradient"
     if limits:
         limit, origin = f"{min(limits):.15g}", "follows from your learning rate"

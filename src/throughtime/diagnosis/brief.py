@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from throughtime._common.text.tables import Items, Paragraph, Part, Shown, Table
 
 from .actions import Action, actions
-from .results import NO, NOT_MEASURED, UNCLEAR, YES, Answer, LayerDiagnosis, Results, Verdict
-from .words import join_words, number, size
+from .results import NO, NOT_MEASURED, UNCLEAR, YES, LayerDiagnosis, Results, Verdict, steps_of
+from .words import FACTS, join_words, number, size
 
 _MOST_NAMED = 3  # layers that a measure names
-_ASKED = "The lag was passed as dependency_length."
-_CHOSEN = "No lag was passed as dependency_length, so that diagnose chose one."
 GOOD, BAD, OPEN, UNSTABLE = "good", "bad", "open", "unstable"
 
 
@@ -112,32 +110,14 @@ def facts(found: Results) -> tuple[Fact, ...]:
     """List reach, use and horizon, with the weakest layer first; empty if nothing was measured."""
     if not found.layers or found.lag is None:
         return ()
-    lag = found.lag
+    reach = _format_layers(found, lambda each: (each.reach.value, size(each.reach.value)))
+    horizon = _format_layers(found, lambda each: (steps_of(each.horizon), f"{each.horizon} steps"))
+    lag, origin = found.lag, FACTS["lag_asked" if found.dependency_length else "lag_chosen"]
     return (
-        Fact(
-            f"Reach at lag {lag}",
-            *_format_layers(found, lambda each: (each.reach.value, size(each.reach.value))),
-            f"R({lag}): gradient that arrives {lag} steps back, relative to its size at lag 0, the step that "
-            "the loss reads. Below 1 % it contributes almost nothing to learning. "
-            + (_ASKED if found.dependency_length else _CHOSEN),
-        ),
-        Fact(
-            f"Use at lag {lag}",
-            *_use(found),
-            f"U({lag}): share of the inputs' contribution to the loss that comes from inputs {lag} or "
-            "more steps old, measured by exchanging such inputs between samples; noise may put it below 0 or "
-            "above 100 %.",
-        ),
-        Fact(
-            "Horizon",
-            *_format_layers(found, lambda each: (_steps(each), f"{each.horizon} steps")),
-            "The largest lag at which at least 1 % of the gradient arrives; ≥ if the sequence ends first.",
-        ),
+        Fact(f"Reach at lag {lag}", *reach, FACTS["reach"].format(lag=lag, origin=origin)),
+        Fact(f"Use at lag {lag}", *_use(found), FACTS["use"].format(lag=lag)),
+        Fact("Horizon", *horizon, FACTS["horizon"]),
     )
-
-
-def _steps(layer: LayerDiagnosis) -> float:
-    return math.nan if layer.horizon == NOT_MEASURED else float(layer.horizon.removeprefix("≥ "))
 
 
 def _format_layers(found: Results, read: Callable[[LayerDiagnosis], tuple[float, str]]) -> tuple[str, str]:
@@ -156,9 +136,7 @@ def _format_layers(found: Results, read: Callable[[LayerDiagnosis], tuple[float,
 
 
 def _use(found: Results) -> tuple[str, str]:
-    used: Answer = max(
-        (each.use for each in found.layers.values()), key=lambda each: (each.n > 0, each.value)
-    )
+    used = found.largest_use
     if not used.n or math.isnan(used.value):
         return used.answer, used.reason
     ends = " to ".join(_percent(end) for end in used.interval)

@@ -12,11 +12,11 @@ import numpy as np
 import xarray as xr
 
 from throughtime._errors import ThroughTimeError
-from throughtime._tree import states
+from throughtime._tree import state_gradients
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import recurrent_spectrum, saturation, timescale
 from throughtime.diagnostics.lyapunov_spectrum import of_few_samples
-from throughtime.diagnostics.rules import MEMORY_GATE, Growth, saturated_gates
+from throughtime.diagnostics.rules import MEMORY_GATE, Growth, is_bounded, saturated_gates
 from throughtime.diagnostics.thresholds import MOSTLY, THROWN
 
 from .results import Evidence, LayerDiagnosis, Remedy, Verdict
@@ -24,6 +24,7 @@ from .words import SOURCES, number, phrase, with_interval
 
 _FLOOR = 10  # times the optimizer's epsilon
 _KEEPS_LENGTH = 0.95  # share of a signal left by a step, from which a kernel keeps it
+_STILL = 1e-3  # largest difference between samples, of states between two limits
 _WORTH_NAMING = 0.1  # share of the weights below it
 
 
@@ -134,24 +135,30 @@ def _floor(layer: xr.Dataset, epsilon: float | None) -> Iterator[Evidence]:
 
 
 def _cut(layer: xr.Dataset) -> Iterator[Evidence]:
-    """Report the nearest edge between windows that no gradient crosses, in steps from the end."""
-    name = f"{states(layer)[0]}_gradient"
+    """Report the nearest edge between windows that no gradient crosses, in steps from the end or a loss."""
+    name = state_gradients(layer)[0]
     if "call" not in layer.coords or name not in layer:
         return
-    arrives = (layer[name] != 0).any([dim for dim in layer[name].dims if dim != "time"]).values
-    edges = np.flatnonzero(np.diff(layer["call"].values)) + 1  # the first steps of windows
-    cut = [int(edge) for edge in edges if arrives[edge] and not arrives[:edge].any()]
+    call = layer["call"].values
+    if "lag_matrix" in layer:
+        later = call[layer["loss_time"].values][:, None] > call
+        norms = layer["lag_matrix"].transpose("sample", "loss_time", "time").values
+        cut = [int(np.bincount(call).max())] * bool(later.any() and norms.any() and not norms[:, later].any())
+    else:
+        arrives = (layer[name] != 0).any([dim for dim in layer[name].dims if dim != "time"]).values
+        edges = map(int, np.flatnonzero(np.diff(call)) + 1)  # the first steps of windows
+        cut = [len(call) - edge for edge in edges if arrives[edge] and not arrives[:edge].any()]
     if cut:
-        lag = layer.sizes["time"] - cut[0]
-        yield Evidence("cut", lag, phrase("cut", lag=lag))
+        yield Evidence("cut", cut[0], phrase("cut", lag=cut[0]))
 
 
 def _dead(layer: xr.Dataset) -> Iterator[Evidence]:
-    """Report units of a relu that are 0 throughout."""
-    if layer.attrs.get("activation") != "relu" or "hidden" not in layer:
+    """Report units that do not react to inputs that differ: those of a dead relu, and saturated ones."""
+    if not {"hidden", "input"} <= {*layer.data_vars}:
         return
-    share = float((layer["hidden"] == 0).all([dim for dim in layer["hidden"].dims if dim != "unit"]).mean())
-    if share >= _WORTH_NAMING:
+    spread, given = (np.ptp(layer[name].transpose("sample", ...).values, 0) for name in ("hidden", "input"))
+    share = float((spread.max(axis=0) <= _STILL * is_bounded(layer.attrs)).mean())
+    if given.any() and share >= MOSTLY:
         yield Evidence("dead", share, phrase("dead", share=f"{share:.0%}"))
 
 
@@ -164,7 +171,7 @@ def remedies(
     layer: LayerDiagnosis, verdict: Verdict, lag: int | None, optimizer: OptimizerStep
 ) -> Iterator[Remedy]:
     """Yield the remedies for one layer; `lag` is None unless the task needs it and is not solved."""
-    known = {each.name: each for each in layer.why}
+    known = layer.evidence
     throws = optimizer.is_known and "step" in known and known["step"].value >= THROWN
     if "growth" in known and (verdict is Verdict.UNSTABLE or throws):
         if not optimizer.clips:
@@ -178,7 +185,7 @@ def remedies(
         yield remedy("remedy_frozen", known["frozen"].text)
     elif cut is not None and cut.value <= lag:
         yield remedy("remedy_window", cut.text, lag=lag, s="s")
-    elif dead is not None and dead.value >= MOSTLY:
+    elif dead is not None:
         yield remedy("remedy_dead", dead.text)
     else:
         yield from _for_memory(layer, known, lag)
@@ -190,7 +197,7 @@ def _for_memory(layer: LayerDiagnosis, known: Mapping[str, Evidence], lag: int) 
     if scale is not None and scale.value < lag:
         gate = MEMORY_GATE.get(layer.kind, "forget")
         yield remedy("remedy_chrono", scale.text, gate=gate, longest=max(lag - 1, 2))
-    if layer.kind == "lstm" and bias is not None and bias.value < 0.5:
+    elif layer.kind == "lstm" and bias is not None and bias.value < 0.5:
         yield remedy("remedy_forget_bias", bias.text)
     if layer.kind == "simple_rnn" and radius is not None and radius.value < _KEEPS_LENGTH:
         yield remedy("remedy_orthogonal", radius.text)
@@ -203,8 +210,7 @@ def _for_memory(layer: LayerDiagnosis, known: Mapping[str, Evidence], lag: int) 
 
 def of_kernel(layer: LayerDiagnosis) -> Iterator[Remedy]:
     """Yield the remedy for a recurrent kernel that makes gradients grow, by Lyapunov exponent or radius."""
-    known = {each.name: each for each in layer.why}
-    is_simple = layer.kind == "simple_rnn"
+    known, is_simple = layer.evidence, layer.kind == "simple_rnn"
     radius = known.get("spectrum")
     grows = known.get("lyapunov", Evidence("", radius.value - 1 if radius and is_simple else 0.0, ""))
     if grows.value > 0:

@@ -112,9 +112,8 @@ def _pairs(a: Diagnosis, b: Diagnosis) -> list[tuple[str, str]]:
 def _rows(a: Diagnosis, b: Diagnosis) -> Iterator[tuple[str, str, float, float, float, float, float, str]]:
     for one, other in _pairs(a, b):
         layer = one if one == other else f"{one} → {other}"
-        for question in ("reach", "share", "use"):
-            first: Answer = getattr(a.layers[one], question)
-            second: Answer = getattr(b.layers[other], question)
+        for question, first in a.layers[one].answers.items():
+            second = b.layers[other].answers[question]
             is_ratio = question == "reach"
             change, low, high = _log_change(first, second) if is_ratio else _change(first, second)
             yield layer, question, first.value, second.value, change, low, high, _differs(low, high, is_ratio)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
+from throughtime._capture.lag_matrix import READ_OFTEN
 from throughtime.diagnostics.rules import has_risen
 from throughtime.diagnostics.thresholds import FAINT
 
@@ -45,23 +46,25 @@ def conclude(
     """Add the verdict on the model, its sentences, notes and remedies."""
     found, path = decide(found)
     misread = misread_layers(directions)
-    sentences = [*sentences_of(found, path, asked, leaves), *misread.values()]
-    is_solved = None if asked.solved is None else found.loss <= asked.solved
-    if is_solved:
-        sentences.append(phrase("solved", loss=number(found.loss), solved=number(float(asked.solved or 0.0))))
+    sentences = (*sentences_of(found, path, asked, leaves), *misread.values())
+    notes = (*found.notes, *notes_of(found, directions, misread))
+    return with_remedies(replace(found, sentences=sentences, notes=notes), asked, misread)
+
+
+def with_remedies(found: Diagnosis, asked: Asked, misread: Collection[str] = ()) -> Diagnosis:
+    """Add whether the model is solved, in a sentence as well, and the remedies."""
+    is_solved, sentences = None if asked.solved is None else found.loss <= asked.solved, found.sentences
     proposed = [causes.reading_remedy(each) for each in misread]
-    if not is_solved:
+    if is_solved:
+        solved = number(float(asked.solved or 0.0))
+        sentences = (*sentences, phrase("solved", loss=number(found.loss), solved=solved))
+    else:
         lag = found.dependency_length if asked.solved is not None else None
         for layer in _measured_layers(found.layers).values():
             proposed += causes.remedies(layer, found.verdict, lag, asked.optimizer)
     remedies = {each.text: each for each in reversed(proposed)}
-    notes = (*found.notes, *notes_of(found, directions, misread))
     return replace(
-        found,
-        sentences=tuple(sentences),
-        remedies=tuple(reversed(remedies.values())),
-        notes=notes,
-        is_solved=is_solved,
+        found, sentences=sentences, remedies=tuple(reversed(remedies.values())), is_solved=is_solved
     )
 
 
@@ -103,7 +106,8 @@ def sentences_of(found: Results, path: str, asked: Asked, leaves: Mapping[str, x
         case _ if found.uses_newest_alone:
             yield phrase("newest", sizes=sizes).rstrip()
         case Verdict.USES | Verdict.WEAK_SIGNAL:
-            share = f"{100 * layer.use.value:.0f} %" if layer.use.value < 1 else "All"  # but for noise
+            value = found.largest_use.value
+            share = f"{100 * value:.0f} %" if value < 1 else "All"  # but for noise
             yield phrase(found.verdict.value, lag=lag, inputs=found.inputs, use=share, sizes=sizes).rstrip()
         case Verdict.UNUSED:
             reached = [each.reach for each in found.layers.values() if each.reach.answer != NOT_MEASURED]
@@ -118,10 +122,10 @@ def sentences_of(found: Results, path: str, asked: Asked, leaves: Mapping[str, x
             yield from _undecided_sentences(found, layer, sizes)
     if not is_unstable:
         yield from _growth_sentences(found, asked)
-    curve = found.use_curve
-    if found.dependency_length is None and found.verdict in (Verdict.USES, Verdict.WEAK_SIGNAL):
-        lags = ", ".join(str(each) for each in curve["lag"].values) if curve is not None else ""
-        yield phrase("open_lags", lag=lag, lags=lags)
+    lags = found.use_curve["lag"].values if found.use_curve is not None else ()
+    is_open = found.dependency_length is None and found.verdict in (Verdict.USES, Verdict.WEAK_SIGNAL)
+    if is_open and len(lags) > 1:
+        yield phrase("open_lags", lag=lag, lags=", ".join(map(str, lags)))
 
 
 def sizes_of(found: Results) -> str:
@@ -172,19 +176,18 @@ def _undecided_sentences(found: Results, layer: LayerDiagnosis, sizes: str) -> I
 def instability_sentence(found: Results, path: str, asked: Asked) -> str:
     """Describe why a layer is unstable: its risen loss, or else its large step."""
     layer = found.layers[path]
-    known = {each.name: each.value for each in layer.why}
     longest = int(layer.curve.attrs["window"]) - 1 if layer.curve is not None else 0
-    values = {"layer": path, "factor": number(known["growth"]), "lag": longest}
+    values = {"layer": path, "factor": number(layer.evidence["growth"].value), "lag": longest}
     if has_risen((*asked.losses, found.loss)):
         return phrase("exploding_loss", **values, times=number(found.loss / asked.losses[0]))
     key = "optimizer" if asked.optimizer.is_known else "optimizer_assumed"
     optimizer = phrase(key, rate=number(asked.optimizer.rate))
-    return phrase("exploding_step", **values, optimizer=optimizer, step=number(known["step"]))
+    return phrase("exploding_step", **values, optimizer=optimizer, step=number(layer.evidence["step"].value))
 
 
 def _growth_sentences(found: Results, asked: Asked) -> Iterator[str]:
     """Explain why gradients that grow are no fault here, for the layer with the largest."""
-    known = {path: {one.name: one for one in each.why} for path, each in found.layers.items()}
+    known = {path: each.evidence for path, each in found.layers.items()}
     grown = {path: each["growth"].value for path, each in known.items() if "growth" in each}
     for path in sorted(grown, key=lambda each: -grown[each])[:1]:
         step = known[path].get("step") if asked.optimizer.is_known else None
@@ -199,9 +202,7 @@ def notes_of(found: Results, directions: Mapping[str, xr.Dataset], misread: Coll
         for path, leaf in directions.items()
         if measure.needs_last_step(leaf) or measure.FROM_LAST_STEP in leaf.attrs
     ]
-    is_direct = all(
-        path in read_often or leaf.attrs.get(measure.READ_OFTEN) for path, leaf in directions.items()
-    )
+    is_direct = all(path in read_often or leaf.attrs.get(READ_OFTEN) for path, leaf in directions.items())
     if is_direct and found.verdict in (Verdict.USES, Verdict.WEAK_SIGNAL):
         yield phrase("no_memory", layers=join_words(list(directions)))
     if many := [path for path in read_often if found.layers[path].reach.n]:
@@ -214,7 +215,7 @@ def notes_of(found: Results, directions: Mapping[str, xr.Dataset], misread: Coll
             yield phrase("unread_direction", layer=path)
         elif signal.without_signal and path not in misread:
             yield phrase("dead_samples", n=signal.without_signal, all=signal.samples, layer=path)
-        if (noise := measure.noise(leaf)) is not None:
+        if found.layers[path].share.n and (noise := measure.noise(leaf)) is not None:
             yield phrase("noise", layer=path, **noise)
         if leaf.attrs.get("stateful"):
             yield phrase("stateful", layer=path, steps=leaf.sizes["time"])

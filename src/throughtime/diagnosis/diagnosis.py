@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from typing import Any
@@ -15,14 +15,17 @@ from throughtime._common.text.tables import Items, Paragraph, Part, Shown, Table
 
 from .brief import Brief
 from .fail_on import findings
-from .results import NO, NOT_DEFINED, NOT_MEASURED, Answer, LayerDiagnosis, Results
+from .results import NO, NOT_DEFINED, NOT_MEASURED, QUESTIONS, Answer, LayerDiagnosis, Results
 from .words import number, with_interval
 
 FORMAT, VERSION = "throughtime.verdict.v", 1
 SCHEMA = f"{FORMAT}{VERSION}"  # verdict.v1.schema.json beside this file
 REMEDIES = "Possible remedies"
-QUESTIONS = ("reach", "share", "use")
 _COLUMNS = ("layer", "question", "answer", "value", "low", "high", "n", "threshold", "reason")
+_AS_THEY_ARE = (
+    *("lag", "dependency_length", "loss", "is_solved", "samples", "layers", "use_curve", "why"),
+    *("remedies", "notes"),
+)  # in JSON, after the verdict
 
 
 def layer_at_step(layer: LayerDiagnosis) -> dict[str, Any]:
@@ -52,8 +55,7 @@ def parts(found: Results) -> Iterator[Part]:
     if found.layers:
         lag = found.lag
         rows = (
-            (path, *(cell(getattr(layer, question)) for question in QUESTIONS), layer.horizon)
-            for path, layer in found.layers.items()
+            (path, *map(cell, layer.answers.values()), layer.horizon) for path, layer in found.layers.items()
         )
         yield Table(
             tuple(rows), ("layer", f"reach R({lag})", f"share of lags ≥ {lag}", f"use U({lag})", "horizon")
@@ -92,8 +94,7 @@ def _reasons(found: Results) -> list[str]:
     """List the reasons of unclear or missing answers, each once for all its layers."""
     found_in: dict[tuple[str, str], list[str]] = {}
     for path, layer in found.layers.items():
-        for question in QUESTIONS:
-            one: Answer = getattr(layer, question)
+        for question, one in layer.answers.items():
             if one.reason and one.answer != NO:  # the verdict contains it
                 found_in.setdefault((f"{question} {one.answer}", one.reason), []).append(path)
     return [f"{', '.join(paths)}, {answer}: {reason}" for (answer, reason), paths in sorted(found_in.items())]
@@ -154,30 +155,17 @@ class Diagnosis(Shown, Results):
             "text": self.text,
             "findings": findings(self),
             "stopped": self.stopped,
-            "lag": self.lag,
-            "dependency_length": self.dependency_length,
-            "loss": plain(self.loss),
-            "is_solved": self.is_solved,
-            "samples": self.samples,
-            "layers": plain(self.layers),
-            "use_curve": plain(self.use_curve),
-            "why": plain(self.why),
-            "remedies": plain(self.remedies),
-            "notes": list(self.notes),
+            **{name: plain(getattr(self, name)) for name in _AS_THEY_ARE},
         }
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return one row for each layer and question: answer, value, low, high, n, threshold, reason."""
-        answers: Iterable[tuple[str, str, Answer]] = (
-            (path, question, getattr(layer, question))
-            for path, layer in self.layers.items()
-            for question in QUESTIONS
-        )
         rows = [
             (path, question, one.answer, one.value, *one.interval, one.n, one.threshold, one.reason)
-            for path, question, one in answers
+            for path, layer in self.layers.items()
+            for question, one in layer.answers.items()
         ]
         return pd.DataFrame(rows, columns=_COLUMNS)
 
-    def __parts__(self) -> Iterable[Part]:
+    def __parts__(self) -> Iterator[Part]:
         return parts(self)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from throughtime._capture.lag_matrix import lag_matrix
+from throughtime._capture.lag_matrix import READ_OFTEN, lag_matrix
 from throughtime._capture.probe import Probe
 from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, warn
 from throughtime._inputs import model_or_tree, structures, takes
 from throughtime._inputs.batch import Batch, take_several
 from throughtime._inputs.rules import number, whole
-from throughtime._tree import recorded_steps
+from throughtime._tree import reads_many_steps, recorded_steps
 from throughtime.adapters.optimizer import optimizer_step
 
-from . import measure
+from . import integrity, measure
 from .diagnosis import Diagnosis
 from .judge import judge, note_few_samples
 from .layers import anchors, has_loss_per_step, join, reading_of, recurrent_layers, why_not_swapped
@@ -84,8 +84,8 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        Requires a capture and about 40 forward passes; with a loss at every step also a second capture, the
-        lag matrix, and four to eight times as many passes. If that takes long, a bar is shown.
+        Requires a capture and about 40 forward passes; with a loss at every step also the lag matrix, and
+        four to eight times as many passes. If that takes long, a bar is shown.
 
     Raises
     ------
@@ -150,9 +150,8 @@ def diagnose(
         warn(note)
     stepping = optimizer_step(optimizer or getattr(model, "optimizer", None))
     labels = tuple(getattr(taken[0].y, "shape", ()))
-    asked = Asked(
-        dependency_length, solved, seed, stepping, notes=tuple(run.notes), unread=run.unread, labels=labels
-    )
+    bad, notes = integrity.bad_label(taken), tuple(run.notes)
+    asked = Asked(dependency_length, solved, seed, stepping, (), notes, run.unread, labels, bad)
     return replace(judge(leaves, swaps, asked), framework=run.framework)
 
 
@@ -178,34 +177,33 @@ class _Run:
     framework: str = ""
     _captures: list[dict[str, xr.Dataset]] = field(default_factory=list)
     _why_not: str = ""
+    _axes: object = None  # the most of any output of the model
 
     def capture(self, batches: Sequence[Batch]) -> dict[str, xr.Dataset]:
         """Capture all batches, and their lag matrices if the loss has a value at every step."""
         self._probe = Probe(self.model, loss=self.loss, layers=self.layers)
         for batch in batches:
-            tree = self._capture(batch, batch.sample_weight)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The certificate of")  # part of the verdict
+                tree = self._probe(batch.x, batch.y, sample_weight=batch.sample_weight)
             leaves, self.framework = recurrent_layers(tree), str(tree.attrs.get("framework", ""))
             self._why_not = why_not_swapped(tree.attrs, leaves)
-            if has_loss_per_step(leaves, batch.y):
+            self._axes = tree.attrs.get("output_axes")
+            if hasattr(batch.y, "shape") and self._has_loss_per_step(leaves, batch):
                 self._add_lag_matrices(leaves, batch)
             self._captures.append(leaves)
         return join(self._captures)
 
-    def _capture(self, batch: Batch, sample_weight: Any) -> xr.DataTree:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The certificate of")  # part of the verdict
-            return self._probe(batch.x, batch.y, sample_weight=sample_weight)
+    def _has_loss_per_step(self, leaves: Mapping[str, xr.Dataset], batch: Batch, label: int = 0) -> bool:
+        return has_loss_per_step(self._probe, leaves, batch, self._axes, seed=self.seed, label=label)
 
     def _add_lag_matrices(self, leaves: dict[str, xr.Dataset], batch: Batch) -> None:
         steps = int(batch.y.shape[1])
         paths = [path for path, leaf in leaves.items() if leaf.sizes.get("time") == steps]
-        last = np.tile(np.arange(steps) == steps - 1, (len(batch.y), 1)).astype(np.float32)
         try:
-            count = None if steps <= _LOSS_STEPS else _LOSS_STEPS
-            settings = {"layers": self.layers, "loss": self.loss, "loss_steps": count, "seed": self.seed}
-            settings["sample_weight"] = batch.sample_weight
+            settings = {"layers": self.layers, "loss": self.loss, "seed": self.seed}
+            settings |= {"loss_steps": _LOSS_STEPS, "sample_weight": batch.sample_weight}
             matrices = recurrent_layers(lag_matrix(self.model, batch.x, batch.y, **settings))
-            of_last = recurrent_layers(self._capture(batch, last))
         except ThroughTimeError as error:
             reason = phrase("per_step_unmeasured", reason=str(error).partition("\n")[0].rstrip("."))
             self.unread.update(dict.fromkeys(paths, reason))
@@ -214,7 +212,7 @@ class _Run:
         for path in paths:
             added = matrices[path][["lag_matrix"]]
             merged = leaves[path].merge(added, compat="override", combine_attrs="override")
-            leaves[path] = merged.assign_attrs({measure.READ_OFTEN: measure.reads_many_steps(of_last[path])})
+            leaves[path] = merged.assign_attrs({READ_OFTEN: matrices[path].attrs.get(READ_OFTEN, 0)})
 
     def swap(self, batches: Sequence[Batch]) -> dict[str, Swapped]:
         """Measure use, once for each number of steps that layers read."""
@@ -230,22 +228,23 @@ class _Run:
 
     def _swap_length(self, paths: Sequence[str], batches: Sequence[Batch]) -> Swapped:
         lag, readings = self.dependency_length, []
-        for leaves in self._captures:
+        for leaves, batch in zip(self._captures, batches, strict=True):
             by_step = any("lag_matrix" in leaves[path] for path in paths)
-            readings.append(reading_of({path: leaves[path] for path in paths}, by_step=by_step, lag=lag))
+            chosen = {path: leaves[path] for path in paths}
+            readings.append(reading_of(chosen, batch, by_step=by_step, lag=lag))
         longest = max(int(reading.valid.sum(axis=1).max()) for reading in readings) - 1
         lags = measure.lags_up_to(longest, lag)
         first, batch = {path: self._captures[0][path] for path in paths}, batches[0]
-        reads_many = any(map(measure.reads_many_steps, first.values()))
-        # One of several arrays of labels has no lag matrix and no anchors.
-        at_steps = not readings[0].anchors and any(
-            has_loss_per_step(first, each) for each in structures.leaves(batch.y)
-        )
+        among = self._probe, batch, readings[0]
+        reads_many = any(map(reads_many_steps, first.values()))
         if all(map(are_labels_equal, batches, readings)):
             return Swapped(reason=phrase("equal_labels"))
         try:
-            if at_steps or (
-                reads_many and predicts_at_steps(self._probe, batch, readings[0], seed=self.seed)
+            # One of several arrays of labels has no lag matrix and no anchors.
+            if not readings[0].anchors and any(
+                self._has_loss_per_step(first, batch, place)
+                or (reads_many and predicts_at_steps(*among, label=place, seed=self.seed))
+                for place in range(len(structures.leaves(batch.y)))
             ):
                 return Swapped(reason=phrase("labels_at_steps"))
             parts = self._exchange(batches, readings, lags)
@@ -261,8 +260,8 @@ class _Run:
             return Swapped(reason=phrase("no_losses", reason=str(error).partition("\n")[0].rstrip(".")))
         self._note(readings[0], swapped)
         # The loss of one step counts as its share of the mean over all steps.
-        steps = float(np.mean([reading.valid.sum(axis=1).mean() for reading in readings]))
-        return swapped.scaled(steps) if readings[0].anchors else swapped
+        steps = [float(reading.counted.sum(axis=1).mean()) for reading in readings if reading.anchors]
+        return swapped.scaled(float(np.mean(steps))) if steps else swapped
 
     def _exchange(
         self, batches: Sequence[Batch], readings: Sequence[Reading], lags: Sequence[int]
@@ -291,7 +290,8 @@ class _Run:
             place = "the step of each loss" if reading.anchors else "both ends"
             notes.append(phrase("either_direction", place=place))
         if reading.anchors:
-            notes.append(phrase("per_step", n=len(reading.anchors), more=_MORE_ANCHORS))
+            more = len(anchors(reading, _MORE_ANCHORS, self.dependency_length or 0))
+            notes.append(phrase("per_step", n=len(reading.anchors), more=more))
         if swapped.without_partner:
             notes.append(phrase("without_partner", n=swapped.without_partner))
         self.notes += [each for each in notes if each not in self.notes]

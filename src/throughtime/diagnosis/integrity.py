@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import xarray as xr
 
 from throughtime import cells
+from throughtime._inputs import structures
+from throughtime._inputs.batch import Batch
 from throughtime._vocabulary import CERTIFICATES
 from throughtime.diagnostics.checks import certificate_error, dtype_of, why_refused
 from throughtime.diagnostics.first_nonfinite import first_nonfinite
@@ -40,7 +43,8 @@ def find_fault(leaves: Mapping[str, xr.Dataset]) -> Stop | None:
         if is_backward and str(leaf.attrs.get("dtype")) == "float16":
             return Stop(Verdict.CANNOT_SAY, phrase("loss_scaling", where=found), "loss_scaling")
         phase = "backward" if is_backward else "forward"
-        return Stop(Verdict.UNSTABLE, phrase("nonfinite", where=found, phase=phase), "nonfinite")
+        key = "nonfinite_loss" if found.variable == "loss" else "nonfinite"
+        return Stop(Verdict.UNSTABLE, phrase(key, where=found, phase=phase), "nonfinite")
     return find_failed_certificate(leaves)
 
 
@@ -75,4 +79,12 @@ def samples_as_steps(leaves: Mapping[str, xr.Dataset], labels: tuple[int, ...]) 
     for path, leaf in leaves.items():
         if 1 < leaf.sizes.get("sample", 1) not in labels[:2] and labels[:1] == (leaf.sizes.get("time"),):
             return path
+    return ""
+
+
+def bad_label(batches: Sequence[Batch]) -> str:
+    """Name the first label that is not finite; empty if there is none."""
+    for labels in map(structures.to_numpy, (leaf for each in batches for leaf in structures.leaves(each.y))):
+        if labels.dtype.kind == "f" and len(places := np.argwhere(~np.isfinite(labels))):
+            return f"{labels[tuple(places[0])]} in y[{', '.join(map(str, places[0]))}]"
     return ""

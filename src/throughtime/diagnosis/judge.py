@@ -32,6 +32,8 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
     stopped = integrity.find_fault(leaves)
     if stopped is not None:
         verdict, sentence, cause = stopped
+        if asked.bad_label and cause == "nonfinite":
+            verdict, sentence = Verdict.CANNOT_SAY, phrase("nonfinite_data", where=asked.bad_label)
         norms = integrity.norms_sentence(leaves, asked) if verdict is Verdict.UNSTABLE else ()
         return replace(found, verdict=verdict, sentences=(sentence, *norms), stopped=cause)
     if path := integrity.samples_as_steps(leaves, asked.labels):
@@ -41,7 +43,7 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
     leaves, rounding = integrity.accept_rounding(leaves)
     found = replace(found, notes=(*found.notes, *rounding))
     directions = by_direction(leaves)
-    why_not = _reason_without_lag(directions, asked)
+    why_not = _reason_without_lag(directions, asked, loss)
     if why_not is not None:
         sentence, remedies = why_not
         return replace(found, sentences=(sentence,), remedies=remedies)
@@ -70,7 +72,7 @@ def note_few_samples(samples: int) -> list[str]:
 
 
 def _reason_without_lag(
-    directions: Mapping[str, xr.Dataset], asked: Asked
+    directions: Mapping[str, xr.Dataset], asked: Asked, loss: float
 ) -> tuple[str, tuple[Remedy, ...]] | None:
     """Find why no lag can be judged: no gradient, no valid step, or a window that is too short."""
     reasons = {path: measure.why_no_gradient(leaf) for path, leaf in directions.items()}
@@ -86,14 +88,15 @@ def _reason_without_lag(
     wanted = asked.dependency_length or 1
     if wanted > longest:
         values = {"lag": wanted, "longest": longest, "layer": next(iter(directions)), "s": "s" * (wanted > 1)}
-        sentence, remedy = ("beyond_window", "remedy_window")
+        sentence, remedy = ("beyond_window" if longest else "one_step", "remedy_window")
         if any("@" in path for path in directions):  # a layer that is called anew
             sentence, remedy = ("beyond_call", "remedy_calls")
         return phrase(sentence, **values), (causes.remedy(remedy, f"largest lag {longest}", **values),)
     if not any(one.measured for one in signals.values()):
         misread = misread_layers(known)
+        silent = phrase("no_signal" if loss else "no_signal_of_0", layer=next(iter(signals)))
         remedies = tuple({causes.reading_remedy(path): None for path in misread})
-        return " ".join(misread.values()) or phrase("no_signal", layer=next(iter(signals))), remedies
+        return " ".join(misread.values()) or silent, remedies
     return None
 
 

@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime._errors import DiagnosticError
-from throughtime._tree import states
+from throughtime._errors import DiagnosticError, LossError
+from throughtime._inputs import structures
+from throughtime._inputs.batch import Batch
+from throughtime._tree import reads_many_steps, state_gradients, steps_read
 from throughtime._vocabulary import CERTIFICATES, WEIGHTS
 from throughtime.diagnostics.lags import valid_steps
 from throughtime.diagnostics.state_jacobian import OPTIONAL
 
-from . import measure
 from .measure import FROM_LAST_STEP
-from .swap import Reading, Swapped
+from .swap import Losing, Reading, Swapped, predicts_at_steps
 from .words import phrase
 
 FULL, TIMESTEP, SUMMARY = "full", "timestep", "summary"
@@ -39,15 +40,29 @@ _SEVERAL = "diagnose takes batches of one length: pad them to the same number of
 def recurrent_layers(tree: xr.DataTree) -> dict[str, xr.Dataset]:
     """Return the recurrent leaves of a capture, by path, in its order; refuse a capture without one."""
     leaves = {node.path.strip("/"): node.to_dataset() for node in tree.leaves if node.data_vars}
-    found = {path or "layer": leaf for path, leaf in leaves.items() if _is_recurrent(leaf)}
+    found = _until_read({path or "layer": leaf for path, leaf in leaves.items() if _is_recurrent(leaf)})
     if not found:
         names = ", ".join(leaves) or "nothing"
         raise DiagnosticError(f"This capture has no recurrent layer to diagnose. It has: {names}.")
     return found
 
 
+def _until_read(leaves: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    """Let time end where the model reads one step of each sample, as where it selects the last valid one."""
+    found = dict(leaves)
+    for length in {leaf.sizes.get("time", 0) for leaf in leaves.values()}:
+        same = {path: leaf for path, leaf in leaves.items() if leaf.sizes.get("time") == length}
+        read = [steps for leaf in same.values() if (steps := steps_read(leaf)) is not None]
+        ends = [steps.argmax("time") for steps in read if bool((steps.sum("time") == 1).all())]
+        is_one = bool(ends) and bool(ends[0].any()) and all(bool((end == ends[0]).all()) for end in ends)
+        if is_one and directions_of(same) == {"forward"}:
+            until = xr.DataArray(np.arange(length), dims="time") <= ends[0]
+            found |= {path: leaf.assign(valid=valid_steps(leaf) & until) for path, leaf in same.items()}
+    return found
+
+
 def _is_recurrent(leaf: xr.Dataset) -> bool:
-    of_states = [f"{state}_gradient" for state in states(leaf)]
+    of_states = state_gradients(leaf)
     signs = ["hidden", "lag_matrix", "gate_activation", *of_states, "recurrent_kernel"]
     signs += ["lag_ratio", *(f"{name}_norm" for name in of_states)]  # in a run that does not keep vectors
     return any(name in leaf for name in signs) or "missing_inside" in leaf.attrs
@@ -99,14 +114,18 @@ def _join(leaves: Sequence[xr.Dataset]) -> xr.Dataset:
     return kept.merge(together).assign(worst).assign_attrs(first.attrs)
 
 
-def reading_of(leaves: Mapping[str, xr.Dataset], *, by_step: bool, lag: int | None) -> Reading:
+def reading_of(leaves: Mapping[str, xr.Dataset], batch: Batch, *, by_step: bool, lag: int | None) -> Reading:
     """Describe how layers that read the same time read it.
 
-    If the loss has a value at every step, `by_step`, some of them are evaluated: those that have the
-    requested lag.
+    If the loss has a value at every step, `by_step`, some of them are evaluated: those that have weight and
+    the requested lag.
     """
     reading = Reading(np.asarray(valid_steps(next(iter(leaves.values())))), directions_of(leaves))
-    return replace(reading, anchors=anchors(reading, _ANCHORS, lag or 0)) if by_step else reading
+    if not by_step:
+        return reading
+    weighted = batch.weighted_steps()
+    reading = replace(reading, counted=reading.valid & (True if weighted is None else weighted))
+    return replace(reading, anchors=anchors(reading, _ANCHORS, lag or 0))
 
 
 def why_not_swapped(attributes: Mapping[Any, Any], leaves: Mapping[str, xr.Dataset]) -> str:
@@ -122,28 +141,43 @@ def why_not_swapped(attributes: Mapping[Any, Any], leaves: Mapping[str, xr.Datas
 
 
 def anchors(reading: Reading, count: int, lag: int) -> tuple[int, ...]:
-    """Choose some steps whose losses are evaluated, in the half that has most inputs before it."""
-    steps, read = reading.valid.shape[1], reading.ways
-    start, end = (steps // 4, steps - 1 - steps // 4) if len(read) > 1 else (steps // 2, steps - 1)
-    start = max(start, min(lag, end)) if len(read) == 1 else start
-    found = np.unique(np.linspace(start, end, count).round().astype(int))
-    if read == {"backward"}:
-        found = steps - 1 - found
-    return tuple(int(anchor) for anchor in found)
+    """Choose some steps that count and whose losses are evaluated, in the half with most inputs before it."""
+    counted, read = np.asarray(reading.counted.any(axis=0)), reading.ways
+    steps = np.flatnonzero(counted[::-1] if read == {"backward"} else counted)
+    quarter, end = len(steps) // 4, len(steps) - 1
+    start, end = (quarter, end - quarter) if len(read) > 1 else (len(steps) // 2, end)
+    start = max(start, min(int(np.searchsorted(steps, lag)), end)) if len(read) == 1 else start
+    found = steps[np.unique(np.linspace(start, end, count).round().astype(int))] if len(steps) else steps
+    return tuple(int(len(counted) - 1 - step if read == {"backward"} else step) for step in found)
 
 
-def has_loss_per_step(leaves: Mapping[str, xr.Dataset], y: Any) -> bool:
-    """Whether the loss has a value at every step: labels for each, and gradient that arrives at several."""
-    shape = tuple(getattr(y, "shape", ()))
+def has_loss_per_step(
+    losing: Losing, leaves: Mapping[str, xr.Dataset], batch: Batch, axes: object, *, seed: int, label: int = 0
+) -> bool:
+    """Whether the loss has a value at every step: labels for each, and gradient that arrives at several.
+
+    `label` is the place of an array of labels among all. If no output of the model has three `axes`, labels
+    (sample, time) may be as many classes or targets: what they are predicted from decides.
+    """
+    shape = tuple(getattr(structures.leaves(batch.y)[label], "shape", ())) if batch.y is not None else ()
     if len(shape) < 2 or shape[1] < 2:
         return False
-    same = [leaf for leaf in leaves.values() if leaf.sizes.get("time") == shape[1]]
-    return bool(same) and measure.reads_many_steps(same[-1])
+    same = {path: leaf for path, leaf in leaves.items() if leaf.sizes.get("time") == shape[1]}
+    is_before_last = (weighted := batch.weighted_steps()) is not None and weighted[:-1].any()
+    if not same or not (is_before_last or reads_many_steps([*same.values()][-1])):
+        return False
+    if axes != 2 or len(shape) > 2:
+        return True
+    reading = reading_of(same, batch, by_step=False, lag=None)
+    try:
+        return predicts_at_steps(losing, batch, reading, seed=seed, label=label, otherwise=True)
+    except LossError:  # single samples have none
+        return True
 
 
 def level(leaf: xr.Dataset) -> str:
     """Return the level at which a layer was recorded."""
-    names = (f"{state}_gradient_norm" for state in states(leaf))
+    names = (f"{name}_norm" for name in state_gradients(leaf))
     if any("sample" in leaf[name].dims for name in names if name in leaf):
         return TIMESTEP
     return SUMMARY if "lag_ratio" in leaf else FULL
@@ -151,10 +185,9 @@ def level(leaf: xr.Dataset) -> str:
 
 def variables_to_read(leaf: xr.Dataset) -> list[str]:
     """List the variables that reach, share and horizon need, and weights, which may be broken."""
-    of_states = [f"{state}_gradient" for state in states(leaf)]
     read = [*_SCALARS, *("valid", "lag_matrix", "lag_ratio", "input", "hidden")]
     read += [*LAG_INTERVAL, *USE, *LAST_STEP, *OPTIONAL]
-    read += [name for base in (*_READ, *of_states, *WEIGHTS) for name in (base, f"{base}_norm")]
+    read += [name for base in (*_READ, *state_gradients(leaf), *WEIGHTS) for name in (base, f"{base}_norm")]
     return [name for name in read if name in leaf]
 
 
@@ -163,7 +196,7 @@ def as_captured(leaf: xr.Dataset) -> xr.Dataset:
     if level(leaf) != TIMESTEP:
         return leaf
     variables = {name: leaf[name] for name in (*_SCALARS, "valid") if name in leaf}
-    for name in (*_READ, *(f"{state}_gradient" for state in states(leaf))):
+    for name in (*_READ, *state_gradients(leaf)):
         norms = leaf.get(f"{name}_norm")
         if norms is None or "sample" not in norms.dims:
             continue
@@ -171,9 +204,9 @@ def as_captured(leaf: xr.Dataset) -> xr.Dataset:
         variables[name] = norms if name == "step_contribution" else norms.expand_dims(unit=1, axis=-1)
     variables |= {name: leaf[name] for name in _WEIGHT_NORMS if name in leaf}
     captured = xr.Dataset(variables, attrs=leaf.attrs)
-    if not all(name in leaf for name in LAST_STEP) or not measure.reads_many_steps(captured):
+    if not all(name in leaf for name in LAST_STEP) or not reads_many_steps(captured):
         return captured
-    joint, *others = (f"{state}_gradient" for state in states(leaf))
+    joint, *others = state_gradients(leaf)
     norms, variables["step_contribution"] = (leaf[name].fillna(0.0) for name in LAST_STEP)
     variables[joint] = norms.expand_dims(unit=1, axis=-1)
     variables |= {name: xr.zeros_like(variables[joint]) for name in others}
@@ -190,7 +223,7 @@ def stored_swap(leaf: xr.Dataset) -> Swapped:
 
 def find_nonfinite(leaf: xr.Dataset) -> str:
     """Name a loss or a norm of weights that is not finite; empty if there is none."""
-    for name, values in leaf.data_vars.items():
+    for name, values in sorted(leaf.data_vars.items(), key=lambda each: each[0] != "loss"):
         is_norm = str(name).endswith("_norm") and not {"time", "quantile"} & set(values.dims)
         if (name == "loss" or is_norm) and not np.isfinite(values).all():
             return str(name)

@@ -15,7 +15,7 @@ import xarray as xr
 from scipy.stats import DegenerateDataWarning
 
 from throughtime._errors import DiagnosticError, SchemaError, ThroughTimeError
-from throughtime._tree import states
+from throughtime._tree import reads_many_steps, state_gradients
 from throughtime._vocabulary import reason_key
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import (
@@ -39,7 +39,6 @@ from .words import number, phrase
 
 FROM_LAST_STEP = "from_last_step"  # attribute of a layer whose gradients are those of its last step's error
 NO_LABELS = "there are no labels"
-READ_OFTEN = "read_often"  # attribute of a layer of which the loss of a single step reads several steps
 CLIPPED = 0.01  # step relative to the recurrent weights, to which a large one is clipped
 SHORT = 12  # lags below which a rate is fitted from the first one on
 
@@ -60,7 +59,7 @@ class Signal:
 
 def why_no_gradient(layer: xr.Dataset) -> str:
     """Return the reason why a layer has no state gradients; empty if it has."""
-    name = f"{states(layer)[0]}_gradient"
+    name = state_gradients(layer)[0]
     if "lag_matrix" in layer or name in layer:
         return ""
     key = reason_key("hidden_gradient", layer.attrs)
@@ -126,16 +125,6 @@ def norm(layer: xr.Dataset, name: str) -> float:
     """Return the norm of a weight, if necessary from the norms of its gates that a run keeps."""
     values = layer[name] if name in layer else layer.get(f"{name}_norm", NAN)
     return float(np.linalg.norm(np.asarray(values, np.float64).ravel()))
-
-
-def reads_many_steps(layer: xr.Dataset) -> bool:
-    """Whether the output gradient of a layer is not 0 at several valid steps of a sample."""
-    asked = layer.get("output_gradient")
-    if asked is None or "time" not in asked.dims:
-        return False
-    others = [dim for dim in asked.dims if dim not in ("sample", "time")]
-    steps = ((asked != 0).any(others) & valid_steps(layer)).sum("time")
-    return bool((steps > 1).any())
 
 
 def lags_up_to(longest: int, dependency_length: int | None) -> list[int]:

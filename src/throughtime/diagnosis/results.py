@@ -17,6 +17,7 @@ from throughtime.diagnostics import rules
 NAN = float("nan")
 YES, NO, UNCLEAR = rules.YES, rules.NO, rules.UNCLEAR
 NOT_MEASURED, NOT_DEFINED = "not measured", "not defined"
+QUESTIONS = ("reach", "share", "use")
 
 
 class Verdict(StrEnum):
@@ -56,7 +57,7 @@ class Asked:
     """The arguments of `diagnose`, and what is known besides.
 
     `losses` are those of a run's records before the diagnosed one, and `unread` has the layers whose reach
-    was not measured, with the reason. `labels` is the shape of the labels.
+    was not measured, with the reason. `labels` is the shape of the labels, `bad_label` one not finite.
     """
 
     dependency_length: int | None = None
@@ -67,6 +68,7 @@ class Asked:
     notes: tuple[str, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[int, ...] = ()
+    bad_label: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,25 @@ class LayerDiagnosis:
     k90: float = NAN
     verdict: Verdict = Verdict.CANNOT_SAY
 
+    @property
+    def answers(self) -> dict[str, Answer]:
+        """The answers by question."""
+        return {question: getattr(self, question) for question in QUESTIONS}
+
+    @property
+    def evidence(self) -> dict[str, Evidence]:
+        """The evidence by name."""
+        return {each.name: each for each in self.why}
+
+
+def steps_of(horizon: str) -> float:
+    """Return a horizon in timesteps, also one that is a lower bound; NaN if it was not measured.
+
+    >>> steps_of("≥ 49"), steps_of("6"), steps_of(NOT_MEASURED)
+    (49.0, 6.0, nan)
+    """
+    return NAN if horizon == NOT_MEASURED else float(horizon.removeprefix("≥ "))
+
 
 @dataclass(frozen=True)
 class Results:
@@ -191,6 +212,11 @@ class Results:
         is_last = self.lag == max(known, default=0) - 1
         steps = f"{self.lag} step{'s' * (self.lag != 1)} back"
         return f"the input {steps}" if is_last else f"inputs {self.lag} or more steps back"
+
+    @property
+    def largest_use(self) -> Answer:
+        """The use of the layer that uses most: layers that read inputs of other lengths differ."""
+        return max((each.use for each in self.layers.values()), key=lambda use: (use.n > 0, use.value))
 
     @property
     def uses_newest_alone(self) -> bool:

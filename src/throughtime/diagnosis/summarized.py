@@ -19,10 +19,21 @@ from throughtime.diagnostics.rules import Growth, answer, explodes, is_bounded
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING, SHARE, USED
 
 from . import causes, integrity, measure
-from .conclude import decide, sentences_of, sentences_without_use, sizes_of, verdict_of
+from .conclude import decide, sentences_of, sentences_without_use, sizes_of, verdict_of, with_remedies
 from .diagnosis import Diagnosis
 from .layers import USE, find_nonfinite
-from .results import NAN, NOT_MEASURED, UNCLEAR, Answer, Asked, Evidence, LayerDiagnosis, Results, Verdict
+from .results import (
+    NAN,
+    NOT_MEASURED,
+    UNCLEAR,
+    Answer,
+    Asked,
+    Evidence,
+    LayerDiagnosis,
+    Results,
+    Verdict,
+    steps_of,
+)
 from .use import use_answer
 from .words import join_words, number, phrase
 
@@ -43,10 +54,11 @@ def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
     if longest < 0 and any(map(_reads_many_steps, leaves.values())):
         reason = phrase("no_settled_use", reason=phrase("summary_not_comparable"))
         return replace(found, sentences=(reason,))
+    values = {"layer": next(iter(leaves)), "lag": lag or 1, "longest": longest}
     if longest < 0:
-        return replace(found, sentences=(phrase("no_signal", layer=next(iter(leaves))),))
+        return replace(found, sentences=(phrase("no_signal" if found.loss else "no_signal_of_0", **values),))
     if (lag or 1) > longest:
-        return replace(found, sentences=(phrase("beyond_window", lag=lag or 1, longest=longest),))
+        return replace(found, sentences=(phrase("beyond_window" if longest else "one_step", **values),))
     lag = lag or _used_lag(leaves) or max(measure.lags_up_to(longest, None), default=1)
     asked = replace(asked, losses=(*asked.losses, found.loss))
     layers = {path: _judge_layer(leaf, lag, asked) for path, leaf in leaves.items()}
@@ -55,7 +67,7 @@ def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
         path for path, leaf in leaves.items() if _reads_many_steps(leaf) and layers[path].curve is not None
     ]
     notes = (phrase("from_last_step", layers=join_words(many)),) if many else ()
-    return replace(found, sentences=tuple(_sentences(found, path, asked)), notes=notes)
+    return with_remedies(replace(found, sentences=tuple(_sentences(found, path, asked)), notes=notes), asked)
 
 
 def _used_lag(leaves: Mapping[str, xr.Dataset]) -> int | None:
@@ -104,7 +116,7 @@ def find_fault(leaves: Mapping[str, xr.Dataset]) -> integrity.Stop | None:
     """Find a reason not to judge a summary."""
     for path, leaf in leaves.items():
         if name := find_nonfinite(leaf):
-            sentence = phrase("nonfinite_record", name=name, layer=path)
+            sentence = phrase("nonfinite_record", name="the loss" if name == "loss" else f"{name} of {path}")
             return integrity.Stop(Verdict.UNSTABLE, sentence, "nonfinite")
     return integrity.find_failed_certificate(leaves)
 
@@ -161,8 +173,8 @@ def _ends(leaf: xr.Dataset) -> list[Any]:
 def _horizon_interval(leaf: xr.Dataset) -> tuple[float, float]:
     """Return the lags at which the ends of the interval fall below the threshold; infinite if none does."""
     ends = map(horizon_of, _ends(leaf))
-    numbers = [NAN if end == NOT_MEASURED else np.inf if end[0] == "≥" else float(end) for end in ends]
-    return numbers[0], numbers[1]
+    low, high = (np.inf if end.startswith("≥") else steps_of(end) for end in ends)
+    return low, high
 
 
 def _curve(leaf: xr.Dataset) -> xr.Dataset:

@@ -38,12 +38,14 @@ class Reading:
     """The time of the layers of a model, as they read it.
 
     `valid` is (sample, time), `ways` are the directions in which they process it, "forward" and "backward",
-    and `anchors` the steps whose losses are evaluated if the loss has a value for each step.
+    and, if the loss has a value for each step, `anchors` the steps whose losses are evaluated. They are some
+    of `counted`, (sample, time), which have weight.
     """
 
     valid: Flags
     ways: frozenset[str]
     anchors: tuple[int, ...] = ()
+    counted: Flags = field(default_factory=lambda: np.zeros((0, 0), bool))
 
 
 @dataclass(frozen=True)
@@ -119,16 +121,21 @@ def prefix_swap(
     return Swapped(lags, _mean(changes), _mean(before), without_partner=int(alone.sum()))
 
 
-def predicts_at_steps(losing: Losing, batch: Batch, reading: Reading, *, seed: int) -> bool:
-    """Whether some labels are predicted before the newest input is read, so that they lie at different steps.
+def predicts_at_steps(
+    losing: Losing, batch: Batch, reading: Reading, *, seed: int, label: int = 0, otherwise: bool = False
+) -> bool:
+    """Whether an array of labels has some that are predicted before the newest input is read: at other steps.
 
     Where the newest input plays no part in the prediction of a label, their effects on the loss add up.
+    `label` is the place of the array among all, and `otherwise` the answer where this does not decide.
     """
     leaves, rng = Leaves(batch.x, reading.valid.shape), np.random.default_rng(seed)
     partner = _partners(reading.valid, rng)
-    labels = _exchange_first_label(batch.y, partner)
-    if labels is None or not leaves.has_time or reading.anchors or len(reading.ways) > 1:
-        return False
+    given = structures.leaves(batch.y)[label]
+    changed = _exchange_first_label(given, partner)
+    if changed is None or not leaves.has_time or reading.anchors or len(reading.ways) > 1:
+        return otherwise
+    labels = structures.mapped(lambda leaf: changed if leaf is given else leaf, batch.y)
     newer = leaves.exchange(partner, ages(reading, None) == 0)
     own, by_input, by_label, by_both = (
         _losses(losing, replace(batch, y=y), x, None) for y in (batch.y, labels) for x in (batch.x, newer)
@@ -136,7 +143,7 @@ def predicts_at_steps(losing: Losing, batch: Batch, reading: Reading, *, seed: i
     rounding = _ROUNDING * float(np.abs([own, by_input, by_label, by_both]).mean())
     joint = float(np.abs(by_both - by_input - by_label + own).mean())
     alone = min(float(np.abs(each - own).mean()) for each in (by_input, by_label))
-    return joint <= rounding < alone / 100
+    return joint <= rounding and (otherwise or rounding < alone / 100)
 
 
 def _exchange_first_label(y: Any, partner: Whole) -> Any:
@@ -212,7 +219,8 @@ def _parts(lost: Floats, partners: Whole, usable: Flags) -> Floats:
 
     A sample contributes twice, as receiver and as giver of inputs. Resampling only the rise as receiver would
     treat partners as fixed, with intervals that are too narrow. The part of a sample is the linear term of a
-    two-sample statistic (Hoeffding 1948): the rise as receiver and as giver, less the mean.
+    two-sample statistic (Hoeffding 1948): the rise as receiver and as giver, less the mean. Two samples that
+    exchange with each other alone have the same part: intervals of many such pairs are up to √2 too wide.
     """
     as_giver = np.zeros(lost.shape)
     for given, partner, rise in zip(as_giver, partners, lost, strict=True):

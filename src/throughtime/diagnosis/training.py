@@ -21,7 +21,7 @@ from throughtime.diagnostics.thresholds import REACHES, USED
 from throughtime.picture._drawing.scale import FLOOR
 
 from . import integrity, measure, summarized
-from .diagnosis import QUESTIONS, Diagnosis, cell, layer_at_step, plain
+from .diagnosis import Diagnosis, cell, layer_at_step, plain
 from .judge import judge
 from .layers import (
     SUMMARY,
@@ -32,7 +32,7 @@ from .layers import (
     stored_swap,
     variables_to_read,
 )
-from .results import NAN, NOT_MEASURED, Answer, Asked, LayerDiagnosis
+from .results import NAN, NOT_MEASURED, Answer, Asked, LayerDiagnosis, steps_of
 from .words import number, phrase, with_interval
 
 MOST_RECORDS = 13
@@ -165,10 +165,9 @@ def _rows(record: StepRecord) -> Iterator[tuple[Any, ...]]:
         yield (record.step, "", record.loss, "reach", *nothing)
     for path, layer in record.layers.items():
         start = (record.step, path, record.loss)
-        for question in QUESTIONS:
-            one: Answer = getattr(layer, question)
+        for question, one in layer.answers.items():
             yield (*start, question, one.answer, one.value, *one.interval, one.n, one.reason)
-        value = float(layer.horizon.removeprefix("≥ ")) if layer.horizon != NOT_MEASURED else NAN
+        value = steps_of(layer.horizon)
         yield (*start, "horizon", layer.horizon, value, *layer.horizon_interval, layer.reach.n, "")
 
 

@@ -24,7 +24,8 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
     U is the rise of the mean loss if they come from another sample, divided by its rise if all inputs do. If
     that rise is not surely 1 % of the loss, the model gains almost nothing from its inputs, as before
     training, and the answer can only be "no" or "unclear". It is "no" if the rise at the lag is surely below
-    1 % of the loss, or if the loss is surely higher than with the same inputs for all samples.
+    1 % of the loss, or if the loss is surely higher than with the same inputs for all samples and does not
+    surely rise.
     """
     if swapped.reason:
         return Answer(NOT_MEASURED, threshold=USED, reason=swapped.reason)
@@ -42,9 +43,13 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
     denied = _deny(changes, lost, seed=seed)
     if denied.answer == NO:
         gain = max(float(np.mean(full)), 0.0) / lost
-        return replace(denied, reason=phrase("little_gain", share=f"{100 * gain:.1f} %"))
-    harm = _harm(swapped, seed=seed) if denied.answer == UNCLEAR else ""
-    return replace(denied, answer=NO, reason=harm) if harm else denied
+        key = "little_gain" if gain < USED else "idle"
+        return replace(denied, reason=phrase(key, share=f"{100 * gain:.1f} %", lag=lag))
+    rises = interval(np.mean, full, seed=seed)[0] > 0
+    harm = "" if rises else _harm(swapped, seed=seed)
+    if harm or denied.reason:
+        return replace(denied, answer=NO if harm else UNCLEAR, reason=harm or denied.reason)
+    return Answer(UNCLEAR, n=n, threshold=USED, reason=phrase("gain_unclear", n=n))
 
 
 def pays(swapped: Swapped, *, seed: int) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields
+from collections.abc import Collection, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import xarray as xr
@@ -17,12 +18,15 @@ from throughtime._errors import DiagnosticError
 from throughtime._inputs import takes
 from throughtime._inputs.rules import either, mapping, path
 
-from .diagnosis import FORMAT, QUESTIONS, SCHEMA, VERSION, Diagnosis
-from .results import NAN, Answer, Evidence, LayerDiagnosis, Remedy, Verdict
-from .training import History, StepRecord, TrainingDiagnosis
+from .diagnosis import FORMAT, SCHEMA, VERSION, Diagnosis
+from .results import NAN, LayerDiagnosis, Verdict
+from .training import TrainingDiagnosis
 
 Data = Mapping[str, Any]
-Made = TypeVar("Made")
+_MAY_LACK: Mapping[Any, Collection[str]] = {
+    **dict.fromkeys((Diagnosis, TrainingDiagnosis), ("framework", "is_solved")),
+    LayerDiagnosis: ("why", "curve", "verdict"),  # in a record of a run
+}
 
 
 @takes(DiagnosticError, source=either(mapping, path))
@@ -54,12 +58,15 @@ def read_verdict(source: str | os.PathLike[str] | Data) -> Diagnosis:
     data = source if isinstance(source, Mapping) else _load(Path(source))
     _check_version(data.get("schema"))
     try:
-        return _read_diagnosis(data)
+        found: Diagnosis = _read_fields(
+            TrainingDiagnosis if "history" in data else Diagnosis, {"sentences": [data["text"]], **data}
+        )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DiagnosticError(
             f"This verdict does not follow {SCHEMA}: {type(error).__name__} {error}. Write it again with "
             "to_dict() or throughtime diagnose --json."
         ) from None
+    return found
 
 
 def _load(file: Path) -> Data:
@@ -85,56 +92,32 @@ def _check_version(schema: Any) -> None:
         )
 
 
-def _read_diagnosis(data: Data) -> Diagnosis:
-    read: dict[str, Any] = {
-        **dict.fromkeys(("lag", "dependency_length", "is_solved"), lambda value: value),  # None is a value
-        "verdict": Verdict,
-        "layers": _layers,
-        "use_curve": _curve,
-        "why": _evidence,
-        "remedies": lambda remedies: tuple(_make(Remedy, each) for each in remedies),
-    }
-    kind, absent = Diagnosis, ("framework", "is_solved")
-    if "history" in data:
-        kind, read = TrainingDiagnosis, {**read, "step": int, "history": _history}
-    return _make(kind, {"sentences": [data["text"]], **data}, absent, **read)
+def _read(kind: Any, value: Any) -> Any:
+    """Read a value of JSON as the type of a field; null is None where the type allows it, otherwise NaN."""
+    choices = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    if value is None:
+        return None if NoneType in choices else NAN
+    kind, parts = get_origin(choices[0]) or choices[0], get_args(choices[0])
+    if is_dataclass(kind):
+        return _read_fields(kind, value)
+    if kind is tuple:
+        return tuple(_read(parts[0], each) for each in value)
+    if kind is Mapping:
+        return {key: _read(parts[1], each) for key, each in value.items()}
+    if kind is xr.Dataset:
+        return _curve(value)
+    return Verdict(value) if kind is Verdict else value
 
 
-def _layers(layers: Data) -> dict[str, LayerDiagnosis]:
-    """Read layers; those in a record of a run have no kind, verdict, curve and evidence."""
-    read: dict[str, Any] = dict.fromkeys(QUESTIONS, lambda answer: _make(Answer, answer))
-    read |= {"why": _evidence, "curve": _curve, "verdict": Verdict}
-    return {
-        path: _make(LayerDiagnosis, {"kind": "", **layer}, ("why", "curve", "verdict"), **read)
-        for path, layer in layers.items()
-    }
+def _read_fields(kind: Any, data: Data) -> Any:
+    """Make a record from its fields; only those in `_MAY_LACK` may be missing."""
+    types, may_lack = get_type_hints(kind), _MAY_LACK.get(kind, ())
+    data = {"kind": "", **data}  # a layer in a record of a run has none
+    names = [each.name for each in fields(kind) if each.name in data or each.name not in may_lack]
+    return kind(**{name: _read(types[name], data[name]) for name in names})
 
 
-def _evidence(evidence: Any) -> tuple[Evidence, ...]:
-    return tuple(_make(Evidence, each) for each in evidence)
-
-
-def _history(data: Data) -> History:
-    records = tuple(_make(StepRecord, each, layers=_layers) for each in data["records"])
-    return _make(History, data, records=lambda _: records)
-
-
-def _make(kind: type[Made], data: Data, absent: Collection[str] = (), **read: Callable[[Any], Any]) -> Made:
-    """Make a record from its fields, each with its reader; only those in `absent` may be missing."""
-    names = [each.name for each in fields(kind) if each.name in data or each.name not in absent]  # type: ignore[arg-type]
-    return kind(**{name: read.get(name, _value)(data[name]) for name in names})
-
-
-def _value(value: Any) -> Any:
-    """Read null as NaN and a list as a tuple."""
-    if isinstance(value, list):
-        return tuple(map(_value, value))
-    return NAN if value is None else value
-
-
-def _curve(data: Data | None) -> xr.Dataset | None:
-    if data is None:
-        return None
+def _curve(data: Data) -> xr.Dataset:
     types: dict[str, Any] = {"answer": object, "samples": int}
     variables = {
         name: ("lag", np.array(values, types.get(name, float)))  # null becomes NaN

@@ -14,6 +14,7 @@ from typing import Any
 _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 SENTENCES: Mapping[str, str] = _TABLES["sentences"]
 SOURCES: Mapping[str, str] = _TABLES["sources"]
+FACTS: Mapping[str, str] = _TABLES["facts"]
 
 
 def phrase(key: str, **values: Any) -> str:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime._errors import DiagnosticError, SchemaError
-from throughtime._tree import require, states
+from throughtime._tree import require, state_gradients
 from throughtime.diagnostics.labelled import apply, once
 from throughtime.diagnostics.thresholds import ROUNDING
 
@@ -118,8 +118,8 @@ def log_state_gradient(layer: xr.Dataset) -> xr.DataArray:
     """
     # dL/dh of an LSTM can be 0 everywhere although its cell remembers perfectly.
     kept, norms = ("step", "sample", "time", "direction"), []
-    for state in states(layer):
-        gradient = require(layer, f"{state}_gradient")
+    for name in state_gradients(layer):
+        gradient = require(layer, name)
         norms.append(log_norm(gradient, *(str(dim) for dim in gradient.dims if dim not in kept)))
     joint: xr.DataArray = apply(log_joint_norm, *norms)
     return joint

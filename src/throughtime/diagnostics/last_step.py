@@ -17,7 +17,7 @@ import xarray as xr
 from throughtime import cells
 from throughtime._errors import DiagnosticError
 from throughtime._inputs import takes
-from throughtime._tree import Layer, require, states
+from throughtime._tree import Layer, require, state_gradients
 from throughtime.diagnostics.checks import certified, require_vectors
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 from throughtime.diagnostics.state_jacobian import (
@@ -88,7 +88,7 @@ def from_last_step(layer: Layer) -> xr.Dataset:
 
 def _multiply_jacobians(captured: xr.Dataset) -> xr.Dataset:
     """Multiply the gradient of the first state at the last step by the Jacobians of the steps before it."""
-    names = [f"{name}_gradient" for name in states(captured)]
+    names = state_gradients(captured)
     jacobians = state_jacobian(captured).transpose("sample", "time", *STATES).values
     first, backward = require(captured, names[0]), bool(runs_backward(captured))
     of = {

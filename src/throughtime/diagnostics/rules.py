@@ -28,7 +28,8 @@ from .saturation import RANGES
 from .statistics import median_interval
 
 YES, NO, UNCLEAR = "yes", "no", "unclear"
-MEMORY_GATE = {"lstm": "forget", "gru": "update"}  # such a gate remembers by staying open: no fault
+# Such a gate remembers by staying open: no fault.
+MEMORY_GATE = {"lstm": "forget", "conv_lstm": "forget", "gru": "update"}
 
 
 def answer(low: float, high: float, threshold: float = REACHES) -> str:

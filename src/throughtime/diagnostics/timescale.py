@@ -18,8 +18,6 @@ from throughtime.diagnostics.lags import Flags, Floats, valid_steps
 from throughtime.diagnostics.rules import MEMORY_GATE
 from throughtime.diagnostics.state_jacobian import STATES, state_jacobian
 
-_KEEPS = {**MEMORY_GATE, "conv_lstm": "forget"}
-
 
 @takes(DiagnosticError)
 def timescale(layer: Layer) -> xr.DataArray:
@@ -66,12 +64,12 @@ def timescale(layer: Layer) -> xr.DataArray:
 def _share_kept(captured: xr.Dataset) -> tuple[str, xr.DataArray]:
     """Return the share of each unit that a step keeps, (sample, time, [direction,] unit), and its name."""
     kind = str(captured.attrs.get("kind"))
-    if kind in _KEEPS:
-        return _KEEPS[kind], require(captured, "gate_activation").sel(gate=_KEEPS[kind], drop=True)
+    if gate := MEMORY_GATE.get(kind):
+        return gate, require(captured, "gate_activation").sel(gate=gate, drop=True)
     if "state_jacobian" not in captured:
         raise DiagnosticError(
-            f"A {kind} has no gate that keeps the state; timescale takes {', '.join(_KEEPS)}, and any cell "
-            "that was captured with quantities=['all', 'state_jacobian']."
+            f"A {kind} has no gate that keeps the state; timescale takes {', '.join(MEMORY_GATE)}, and any "
+            "cell that was captured with quantities=['all', 'state_jacobian']."
         )
     jacobian = state_jacobian(captured)
     own = xr.DataArray(np.arange(jacobian.sizes["state_unit"]), dims="unit")

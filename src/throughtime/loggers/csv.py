@@ -7,13 +7,10 @@ import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from throughtime._common.atomic import replace_file
 from throughtime._errors import MonitorError
-
-if TYPE_CHECKING:
-    from throughtime.loggers.record import Record
+from throughtime.loggers.record import Record
 
 
 class CSV:

@@ -1,4 +1,4 @@
-"""Imports a library that a logger needs, or raises an error that names the package to install."""
+"""Imports a library that is not always installed, or raises an error that names the package to install."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from throughtime._errors import MissingDependencyError
 
 
-def library(module: str, logger: str, extra: str) -> Any:
-    """Import a module for a logger; one that is not installed raises MissingDependencyError."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        name = module.partition(".")[0]
-        raise MissingDependencyError(
-            f"loggers.{logger} needs {name}: pip install 'throughtime[{extra}]'. ({error})"
-        ) from None
+def library(user: str, name: str, package: str, *modules: str) -> Any:
+    """Import the first of some modules that is installed, for `user`; MissingDependencyError if none is."""
+    reason: ImportError | None = None
+    for module in modules or (name,):
+        try:
+            return import_module(module)
+        except ImportError as error:
+            reason = error
+    raise MissingDependencyError(f"{user} needs {name}: pip install {package}. ({reason})")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from importlib import import_module
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from throughtime.loggers.library import library
-
-if TYPE_CHECKING:
-    from throughtime.loggers.record import Record
+from throughtime.loggers.record import Record
 
 METRICS_A_CALL = 1000  # MLflow's limit
 
@@ -50,8 +51,8 @@ class MLflow:
         run_name: str | None = None,
         images: bool = False,
     ) -> None:
-        self._mlflow = library("mlflow", "MLflow", "mlflow")
-        self._entities = library("mlflow.entities", "MLflow", "mlflow")
+        self._mlflow = library("loggers.MLflow", "mlflow", "'throughtime[mlflow]'")
+        self._entities: Any = import_module("mlflow.entities")
         self._uri, self._experiment, self._name, self._images = tracking_uri, experiment, run_name, images
         self._client: Any = None
         self._run = ""
@@ -75,8 +76,7 @@ class MLflow:
         for start in range(0, len(metrics), METRICS_A_CALL):
             self._client.log_batch(self._run, metrics=metrics[start : start + METRICS_A_CALL])
         for key, png in record.images.items() if self._images else ():
-            image = library("PIL.Image", "MLflow", "mlflow").open(BytesIO(png))
-            self._client.log_image(self._run, image, key=_key(key), step=record.step)
+            self._client.log_image(self._run, Image.open(BytesIO(png)), key=_key(key), step=record.step)
 
     def close(self) -> None:
         """End the run if the logger created it; training that continues resumes it."""

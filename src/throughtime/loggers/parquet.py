@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from throughtime._common.atomic import replace_file
 from throughtime._errors import MonitorError
 from throughtime.loggers.csv import check_columns
 from throughtime.loggers.library import library
-
-if TYPE_CHECKING:
-    from throughtime.loggers.record import Record
+from throughtime.loggers.record import Record
 
 ROWS_A_FILE = 256
 
@@ -49,8 +48,8 @@ class Parquet:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._arrow: Any = library("pyarrow", "Parquet", "parquet")
-        self._files: Any = library("pyarrow.parquet", "Parquet", "parquet")
+        self._arrow: Any = library("loggers.Parquet", "pyarrow", "'throughtime[parquet]'")
+        self._files: Any = import_module("pyarrow.parquet")
         self._folder = Path(folder)
         if self._folder.exists() and not self._folder.is_dir():
             raise MonitorError(f"{folder} is a file; Parquet writes its rows to a folder. Pass another path.")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from throughtime.loggers.library import library
-
-if TYPE_CHECKING:
-    from throughtime.loggers.record import Record
+from throughtime.loggers.record import Record
 
 
 class TensorBoard:
@@ -91,4 +89,5 @@ def _value(plugin: str, key: str, array: Any) -> Any:
 
 
 def _part(module: str) -> Any:
-    return library(f"tensorboard.{module}", "TensorBoard", "tensorboard")
+    package = "'throughtime[tensorboard]'"
+    return library("loggers.TensorBoard", "tensorboard", package, f"tensorboard.{module}")

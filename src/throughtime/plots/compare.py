@@ -31,7 +31,7 @@ from throughtime.plots.data import (
 )
 from throughtime.plots.heatmap import few_samples, height_of
 from throughtime.plots.images import panels_of
-from throughtime.plots.look import Look, Titles, checked, in_columns, size, titled
+from throughtime.plots.look import Look, checked, finished, in_columns
 from throughtime.plots.recorded import band
 from throughtime.plots.sentences import percent, undrawn
 
@@ -113,14 +113,10 @@ def _as_heatmaps(sources: list[Source], words: list[str], look: Look, plain: Sou
         )
     panels = tuple(panel for row in zip(*sides, strict=True) for panel in row)
     symbol = sources[0].symbol_on(fit.scale)
-    return Picture(
-        panels,
-        columns=2,
-        **titled(look, "", title(plain, detail, "compared", symbol=symbol.removesuffix(OWN))),
-        note=NOTE,
-        linked="xy" if len({(panel.x.limits, panel.y.limits) for panel in panels}) == 1 else "",
-        **size(look, 12.0, height_of(panels, 2)),
-    )
+    is_linked = len({(panel.x.limits, panel.y.limits) for panel in panels}) == 1
+    picture = Picture(panels, columns=2, note=NOTE, linked="xy" if is_linked else "")
+    noun = title(plain, detail, "compared", symbol=symbol.removesuffix(OWN))
+    return finished(picture, look, ("", noun), (12.0, height_of(panels, 2)))
 
 
 Bands = dict[str, tuple[Array, Array, Array]]  # by direction or gate: low end, median, high end
@@ -143,13 +139,8 @@ def _as_curves(sources: list[Source], words: list[str], look: Look, noun: str) -
     )
     parts_of = list(dict.fromkeys(name for side in sides for name in side))
     panels = tuple(Panel(_marks(sides, name, words, scale), name, *axes, grid=True) for name in parts_of)
-    return Picture(
-        panels,
-        **_titles(look, sources, sides, words, noun),
-        note=NOTE + OF_CURVES,
-        linked="xy",
-        **in_columns(look, panels, 3.6, more=0.6),
-    )
+    found = _fades(sides, words) if sources[0].is_gradient else ""
+    return in_columns(Picture(panels, note=NOTE + OF_CURVES, linked="xy"), look, (found, noun), 3.6, 0.6)
 
 
 def _bands(source: Source) -> Bands:
@@ -167,7 +158,7 @@ def _marks(sides: list[Bands], name: str, words: list[str], scale: Scale) -> tup
     return tuple(marks)
 
 
-def _titles(look: Look, sources: list[Source], sides: list[Bands], words: list[str], noun: str) -> Titles:
+def _fades(sides: list[Bands], words: list[str]) -> str:
     """Compare both gradients at the step that is processed first."""
     found = []
     name = next(iter(sides[0]))
@@ -177,11 +168,11 @@ def _titles(look: Look, sources: list[Source], sides: list[Bands], words: list[s
         if known.size > 1 and (peak := float(middle[known].max())) > 0:
             place = int(known[-1] if "backward" in name else known[0])
             found.append((place, word, percent(float(middle[place]) / peak)))
-    if len(found) < 2 or found[0][0] != found[1][0] or not sources[0].is_gradient:
-        return titled(look, "", noun)
+    if len(found) < 2 or found[0][0] != found[1][0]:
+        return ""
     (place, one, left), (_, other, right) = found
     where = f"At timestep {place}{f', {name},' if name else ''}"
-    return titled(look, f"{where} {one} has {left} of its peak gradient, {other} {right}", noun)
+    return f"{where} {one} has {left} of its peak gradient, {other} {right}"
 
 
 def _divided(source: Source) -> Source:

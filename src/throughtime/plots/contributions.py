@@ -33,7 +33,7 @@ from throughtime.plots.data import (
     valid_for,
     where,
 )
-from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.look import Look, checked, finished
 from throughtime.plots.recorded import band, is_summary, sampled
 from throughtime.plots.sentences import SHARE, percent, sentence, undrawn, within
 
@@ -91,13 +91,8 @@ def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
     samples = count(int(source.values.sizes["sample"]), "sample")
     noun = dotted(f"step contributions {source.symbol}", located(captured, layer), samples, undrawn(source))
     taught = f"{percent(SHARE)} of the {subject(where(captured), 'step contribution')}"
-    return Picture(
-        tuple(panels),
-        **titled(look, sentence(taught, found), noun),
-        note=NOTE,
-        linked="x",
-        **size(look, 9.0, 0.8 + 2.3 * len(panels)),
-    )
+    picture = Picture(tuple(panels), note=NOTE, linked="x")
+    return finished(picture, look, (sentence(taught, found), noun), (9.0, 0.8 + 2.3 * len(panels)))
 
 
 def _of_summary(captured: Layer, layer: xr.Dataset, look: Look) -> Picture:
@@ -106,14 +101,9 @@ def _of_summary(captured: Layer, layer: xr.Dataset, look: Look) -> Picture:
     words = ("5 % to 95 %", "norm of the contribution", "norm")
     panels = [_spread(part, band(part), name, words) for name, part in parts(norms, ["quantile", "time"])]
     symbol = read(layer, f"{QUANTITY}_norm").with_values(norms, norm_symbol(QUANTITY)).symbol
-    title = (f"step contributions {symbol}", located(captured, layer), "median over samples")
-    return Picture(
-        tuple(panels),
-        **titled(look, "", dotted(*title)),
-        note=NOTE_OF_SUMMARY,
-        linked="x",
-        **size(look, 9.0, 0.8 + 2.6 * len(panels)),
-    )
+    noun = dotted(f"step contributions {symbol}", located(captured, layer), "median over samples")
+    picture = Picture(tuple(panels), note=NOTE_OF_SUMMARY, linked="x")
+    return finished(picture, look, ("", noun), (9.0, 0.8 + 2.6 * len(panels)))
 
 
 def _spread(

@@ -31,7 +31,7 @@ from throughtime.plots.data import (
     title,
     unit_dim,
 )
-from throughtime.plots.look import Look, checked, in_columns, titled
+from throughtime.plots.look import Look, checked, in_columns
 from throughtime.plots.sentences import change, sentence
 
 _LAGS, _OF_LAGS = "lag_ratio", "R(k)"
@@ -95,13 +95,8 @@ def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[L
         detail.append(f"median over {count(int(source.values.sizes['sample']), 'sample')}")
     elif "quantile" in source.values.dims or source.name == _LAGS:
         detail.append("median over samples")
-    return Picture(
-        panels,
-        **titled(look, _changed(shown, source.where, along), title(summed, *detail)),
-        note=NOTE.format(column=_COLUMN[along]),
-        linked="xy",
-        **in_columns(look, panels, 4.4),
-    )
+    picture = Picture(panels, note=NOTE.format(column=_COLUMN[along]), linked="xy")
+    return in_columns(picture, look, (_changed(shown, source.where, along), title(summed, *detail)), 4.4)
 
 
 def _changed(shown: xr.DataArray, name: str, along: str) -> str:

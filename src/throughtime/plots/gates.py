@@ -33,7 +33,7 @@ from throughtime.plots.data import (
     unit_dim,
     valid_for,
 )
-from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.look import Look, checked, finished
 from throughtime.plots.sentences import percent
 
 LITTLE = 0.01
@@ -88,14 +88,9 @@ def gates(
     samples = count(int(dataset.sizes.get("sample", 1)), "sample")
     detail = f"sample {sample}" if sample is not None else f"mean over {samples}"
     noun = dotted("gates", located(captured, dataset), detail)
-    return Picture(
-        panels,
-        columns=len(columns),
-        **titled(look, _saturated(position, low, high), noun),
-        note=NOTE,
-        linked="x",
-        **size(look, 4.6 * len(columns), 1.1 + 2.2 * len(columns[0])),
-    )
+    picture = Picture(panels, columns=len(columns), note=NOTE, linked="x")
+    size = 4.6 * len(columns), 1.1 + 2.2 * len(columns[0])
+    return finished(picture, look, (_saturated(position, low, high), noun), size)
 
 
 def _read(dataset: xr.Dataset, name: str) -> Source:

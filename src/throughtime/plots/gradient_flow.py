@@ -11,7 +11,7 @@ import xarray as xr
 
 from throughtime._errors import PictureError, SchemaError
 from throughtime._inputs import takes
-from throughtime._tree import states
+from throughtime._tree import state_gradients, states
 from throughtime.diagnostics.lags import log_state_gradient, valid_steps
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Mark, Panel, Picture
@@ -29,7 +29,7 @@ from throughtime.plots.data import (
     parts,
     read,
 )
-from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.look import Look, checked, finished
 from throughtime.plots.profiles import is_sum
 from throughtime.plots.recorded import band, is_summary, sampled, state_norms
 from throughtime.plots.sentences import named, percent, undrawn
@@ -74,8 +74,6 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     ------
     SchemaError
         No layer has a gradient with a time axis.
-    MissingDependencyError
-        cmcrameri is not installed.
 
     Examples
     --------
@@ -85,7 +83,8 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     ['forward', 'backward']
     """
     look = checked(look, without=("share", "cmap"))
-    found = [curve for path, leaf in layers(captured) for curve in _curves(path, sampled(leaf))]
+    every = layers(captured)
+    found = [curve for path, leaf in every for curve in _curves(path, sampled(leaf))]
     if not found:
         raise SchemaError(
             "No layer of this capture has a gradient over time. tt.capture(model, x, y) with labels captures "
@@ -95,7 +94,7 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     scale = scale_for(
         everything, look.get("scale") or "log10", look.get("limits") or _range(everything, look)
     )
-    sums = {path for path, leaf in layers(captured) if is_sum(sampled(leaf))}
+    sums = {path for path, leaf in every if is_sum(sampled(leaf))}
     names = list(dict.fromkeys(curve.layer for curve in found))
     shades = dict(zip(names, hues(len(names)), strict=True))
     directions = list(dict.fromkeys(curve.direction for curve in found))
@@ -103,22 +102,17 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
         Panel(
             _marks([curve for curve in found if curve.direction == name], scale, shades),
             name if len(directions) > 1 else "",
-            *_axes(found, layers(captured), scale),
+            *_axes(found, every, scale),
             grid=True,
         )
         for name in directions
     )
-    every = layers(captured)
     step = located("", last_step(every[0][1]))
     left_out = undrawn(*(source for _, leaf in every for source in _gradients(last_step(leaf))))
     noun = dotted("gradient flow", count(len(every), "layer"), _samples(every), step, left_out)
-    return Picture(
-        panels,
-        **titled(look, _fades(found, sums), noun),
-        note=NOTE.format(share=90 if any(is_summary(leaf) for _, leaf in layers(captured)) else 80),
-        linked="xy",
-        **size(look, 9.0, 1.2 + 3.0 * len(panels)),
-    )
+    share = 90 if any(is_summary(leaf) for _, leaf in every) else 80
+    picture = Picture(panels, note=NOTE.format(share=share), linked="xy")
+    return finished(picture, look, (_fades(found, sums), noun), (9.0, 1.2 + 3.0 * len(panels)))
 
 
 def _fades(curves: list[NormCurve], sums: set[str]) -> str:
@@ -161,7 +155,7 @@ def _samples(found: list[tuple[str, xr.Dataset]]) -> str:
 
 def _gradients(leaf: xr.Dataset) -> Iterator[Source]:
     """Read the gradients that the norms are of, if the capture or run keeps them."""
-    own = [name for name in (f"{state}_gradient" for state in states(leaf)) if name in leaf]
+    own = [name for name in state_gradients(leaf) if name in leaf]
     yield from (read(leaf, name) for name in own or ["output_gradient"] if name in leaf)
 
 
@@ -187,7 +181,7 @@ def _of_summary(path: str, leaf: xr.Dataset) -> Iterator[NormCurve]:
 
 def _norms(leaf: xr.Dataset) -> xr.DataArray | None:
     """Return the norm of the joint state's gradient, or else of the output's; None without a time axis."""
-    if all(f"{state}_gradient" in leaf for state in states(leaf)):
+    if all(name in leaf for name in state_gradients(leaf)):
         return exponential(log_state_gradient(leaf))
     gradient = leaf.get("output_gradient")
     if gradient is None or "time" not in gradient.dims:

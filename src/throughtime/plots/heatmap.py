@@ -20,7 +20,7 @@ from throughtime.plots.axes import labels
 from throughtime.plots.colored import colors, own_scale
 from throughtime.plots.data import Captured, Source, few_of, only_valid, read, title, unit_dim
 from throughtime.plots.images import panels_of
-from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.look import Look, checked, finished
 from throughtime.plots.sentences import of_quantity
 
 MOST_SAMPLES = 64
@@ -85,16 +85,9 @@ def heatmap(
     shown = _shown(source, layout)
     noun = _title(source, layout, captured, fit)
     found = [] if look.get("title") else [*_found(source, layout)]  # sentences on all frames take time
-    picture = Picture(
-        panels,
-        columns=across,
-        **titled(look, found[shown] if found else "", noun),
-        note=NOTE,
-        linked="xy",
-        sliders=frames,
-        shown=shown,
-        **size(look, 9.0, height_of(panels, across)),
-    )
+    picture = Picture(panels, across, note=NOTE, linked="xy", sliders=frames, shown=shown)
+    titles = found[shown] if found else "", noun
+    picture = finished(picture, look, titles, (9.0, height_of(panels, across)))
     if len(found) < 2:
         return picture
     named = tuple(f"{words or noun} ({picture.frame_words(frame)})" for frame, words in enumerate(found))

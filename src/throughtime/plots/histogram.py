@@ -21,7 +21,7 @@ from throughtime.plots.axes import labels, thinned
 from throughtime.plots.colored import Fitted, fitted
 from throughtime.plots.curves import outline
 from throughtime.plots.data import Captured, Source, count, dim_called, dotted, has, only_valid, read, title
-from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.look import Look, checked, finished
 from throughtime.plots.sentences import percent
 
 FEW_GROUPS = 7
@@ -85,8 +85,8 @@ def histogram(
     symbol = source.symbol_on(fit.scale)
     detail = title(source, f"by {dim}" if dim else "", count(everything.size, "value"), symbol=symbol)
     height = min(1.2 + 0.35 * len(groups), 12.0) if dim == "step" else 4.0
-    titles = titled(look, _found(groups, source, symbol), detail)
-    return Picture((drawn,), note=NOTE, **titles, **size(look, 8.0, max(height, 3.2)))
+    titles = _found(groups, source, symbol), detail
+    return finished(Picture((drawn,), note=NOTE), look, titles, (8.0, max(height, 3.2)))
 
 
 def _found(groups: list[tuple[str, Array]], source: Source, symbol: str) -> str:

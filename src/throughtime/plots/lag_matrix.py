@@ -19,7 +19,7 @@ from throughtime.plots.axes import labels, thinned
 from throughtime.plots.colored import colors
 from throughtime.plots.curves import whole_image
 from throughtime.plots.data import Source, count, last_step, parts, required, subject, symbol_of, title, where
-from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.look import Look, checked, finished
 from throughtime.plots.profiles import profiles
 from throughtime.plots.sentences import sentence
 
@@ -63,18 +63,9 @@ def lag_matrix(captured: Layer, **look: Unpack[Look]) -> Picture:
     found = [(curve.direction, curve.found(REACHES)) for curve in profiles(layer)]
     detail = count(int(matrix.sizes.get("sample", 1)), "sample")
     rows = f"{matrix.sizes['loss_time']} of {matrix.sizes['time']} loss steps"
-    return Picture(
-        panels,
-        columns=len(panels),
-        **titled(
-            look,
-            sentence(subject(source.where, "Influence of earlier states"), found),
-            title(source, detail, rows),
-        ),
-        note=NOTE,
-        linked="xy",
-        **size(look, 1.6 + 4.6 * len(panels), 5.2),
-    )
+    finding = sentence(subject(source.where, "Influence of earlier states"), found)
+    picture = Picture(panels, columns=len(panels), note=NOTE, linked="xy")
+    return finished(picture, look, (finding, title(source, detail, rows)), (1.6 + 4.6 * len(panels), 5.2))
 
 
 def _panel(part: xr.DataArray, name: str, fit: Colors, counted: np.ndarray | None) -> Panel:

@@ -16,7 +16,7 @@ from throughtime.picture import Axis, Line, Mark, Panel, Picture
 from throughtime.picture._drawing.scale import Scale
 from throughtime.picture._drawing.theme import DISTINCT
 from throughtime.plots.data import count, dotted, few_of, located, subject, where
-from throughtime.plots.look import Look, checked, in_columns, titled
+from throughtime.plots.look import Look, checked, in_columns
 from throughtime.plots.profiles import LagCurve, curve_marks, fitted, levels, profiles
 from throughtime.plots.recorded import sampled
 from throughtime.plots.sentences import sentence
@@ -71,13 +71,8 @@ def lag_profile(captured: Layer, *, threshold: float = REACHES, **look: Unpack[L
         few_of(max(counted), layer) if counted else "median over samples",
         "error of the last step alone" if any(curve.basis == "last" for curve in curves) else "",
     )
-    return Picture(
-        panels,
-        **titled(look, sentence(subject(where(captured)), found), dotted(*noun)),
-        note=NOTE,
-        linked="xy",
-        **in_columns(look, panels, 4.2),
-    )
+    titles = sentence(subject(where(captured)), found), dotted(*noun)
+    return in_columns(Picture(panels, note=NOTE, linked="xy"), look, titles, 4.2)
 
 
 def _panel(curve: LagCurve, scale: Scale, threshold: float) -> Panel:

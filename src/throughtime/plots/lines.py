@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Unpack
 
 import numpy as np
@@ -39,12 +40,13 @@ from throughtime.plots.data import (
     title,
     unit_dim,
 )
-from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.look import Look, checked, finished
 from throughtime.plots.sentences import of_quantity
 
 FEW_SAMPLES = 4
 SPREADS = ("lines", "band")
 BAND = (0.1, 0.5, 0.9)
+Curves = Callable[[Array, Grid, Scale, list[str]], list[Mark]]
 
 
 @takes(PictureError, spread=choice(*SPREADS))
@@ -94,16 +96,13 @@ def lines(
     fit = fitted(source, values.values, look)
     grid = grid_of(values.sizes[dim] if dim else 1, columns, values.sizes["time"])
     kept = [each for each in ("sample", dim, "time") if each]
-    drawn = tuple(_panel(part, kept, name, grid, fit, spread) for name, part in parts(values, [*kept]))
     samples = values.sizes.get("sample", 1)
     is_band = spread == "band" or (spread is None and samples > FEW_SAMPLES)
-    return Picture(
-        drawn,
-        **titled(look, of_quantity(source), _title(source, values, fit, dim)),
-        note=_note(samples, is_band),
-        linked="xy",
-        **size(look, 11.0 if grid.count > 1 else 8.0, _height(grid, len(drawn))),
-    )
+    curves_of = _band if is_band else _samples
+    drawn = tuple(_panel(part, kept, name, grid, fit, curves_of) for name, part in parts(values, [*kept]))
+    picture = Picture(drawn, note=_note(samples, is_band), linked="xy")
+    size = 11.0 if grid.count > 1 else 8.0, _height(grid, len(drawn))
+    return finished(picture, look, (of_quantity(source), _title(source, values, fit, dim)), size)
 
 
 def _panel_dim(values: xr.DataArray, panels: str) -> str | None:
@@ -113,14 +112,13 @@ def _panel_dim(values: xr.DataArray, panels: str) -> str | None:
 
 
 def _panel(
-    part: xr.DataArray, kept: list[str], name: str, grid: Grid, fit: Fitted, spread: str | None
+    part: xr.DataArray, kept: list[str], name: str, grid: Grid, fit: Fitted, curves_of: Curves
 ) -> Panel:
     ordered = part if "sample" in part.dims else part.expand_dims("sample")
     cells = ordered.transpose("sample", *(dim for dim in kept if dim != "sample")).values
     cells = cells.reshape(len(cells), grid.count, grid.steps)
-    is_band = spread == "band" or (spread is None and len(cells) > FEW_SAMPLES)
     words = labels(part, str(kept[-2])) if grid.count > 1 else []
-    curves = (_band if is_band else _samples)(cells, grid, fit.scale, words)
+    curves = curves_of(cells, grid, fit.scale, words)
     floor = [floor_line(grid)] if fit.scale.kind == "log10" else []
     if grid.is_one:
         return Panel(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from dataclasses import replace
 from typing import TypedDict, cast
 
 from throughtime._errors import PictureError, did_you_mean
 from throughtime._inputs.rules import choice, flag, interval, number, text
+from throughtime.picture import Picture
 from throughtime.picture._drawing.scale import SCALES
 
 
@@ -68,40 +69,23 @@ def checked(look: Look, *, without: tuple[str, ...] = ()) -> Look:
     return cast("Look", {name: _RULES[name](name, value, PictureError) for name, value in given.items()})
 
 
-class Size(TypedDict):
-    """Width and height of a plot, in inches."""
+def finished(picture: Picture, look: Look, titles: tuple[str, str], size: tuple[float, float]) -> Picture:
+    """Add title and size to a plot: those of the look, or else these.
 
-    width: float
-    height: float
-
-
-class Titles(TypedDict):
-    """Title and subtitle of a plot."""
-
-    title: str
-    subtitle: str
-
-
-def titled(look: Look, sentence: str, noun: str) -> Titles:
-    """Use the given title, or else the sentence above the noun, or else the noun."""
+    `titles` are a sentence, which may be empty, and the noun below it.
+    """
+    sentence, noun = titles
     if look.get("title"):
-        return Titles(title=str(look["title"]), subtitle="")
-    return Titles(title=sentence or noun, subtitle=noun if sentence else "")
+        sentence, noun = str(look["title"]), ""
+    width, height = (float(look.get("width") or size[0]), float(look.get("height") or size[1]))
+    title, subtitle = (sentence, noun) if sentence else (noun, "")
+    return replace(picture, title=title, subtitle=subtitle, width=width, height=height)
 
 
-class Columns(Size):
-    """Columns, width and height of a plot whose panels stand in two columns."""
-
-    columns: int
-
-
-def in_columns(look: Look, panels: Sized, height: float, *, more: float = 0.0, one: float = 8.0) -> Columns:
-    """Put one panel alone, or two in a row; `height` is that of a row, `more` is added once."""
-    number = len(panels)
-    wide = one if number == 1 else 11.0
-    return Columns(columns=min(2, number), **size(look, wide, more + height * -(-number // 2)))
-
-
-def size(look: Look, width: float, height: float) -> Size:
-    """Use the given size, or else this one."""
-    return Size(width=float(look.get("width") or width), height=float(look.get("height") or height))
+def in_columns(
+    picture: Picture, look: Look, titles: tuple[str, str], height: float, more: float = 0.0
+) -> Picture:
+    """Finish a plot with one panel, or with two in a row; `height` is that of a row, `more` is added once."""
+    number = len(picture.panels)
+    size = 8.0 if number == 1 else 11.0, more + height * -(-number // 2)
+    return finished(replace(picture, columns=min(2, number)), look, titles, size)

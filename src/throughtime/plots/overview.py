@@ -10,7 +10,7 @@ import xarray as xr
 
 from throughtime._errors import PictureError, SchemaError
 from throughtime._inputs import takes
-from throughtime._tree import states
+from throughtime._tree import state_gradients
 from throughtime.diagnostics import saturation
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import by_lag, runs_backward, steps_of_last_episode
@@ -20,7 +20,7 @@ from throughtime.picture import Axis, Line, Mark, Panel, Picture, Rectangles
 from throughtime.picture._drawing.scale import Array
 from throughtime.picture._drawing.theme import DISTINCT, hue
 from throughtime.plots.data import count, dotted, last_step, layers, located, parts
-from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.look import Look, checked, finished
 from throughtime.plots.profiles import LagCurve, profiles, reach_panel
 from throughtime.plots.recorded import is_summary, sampled
 from throughtime.plots.sentences import sentence
@@ -78,17 +78,12 @@ def overview(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> Pictur
         located("", every[0][1]),
         "error of the last step alone" if any(curve.basis == "last" for _, curve in curves) else "",
     )
-    return Picture(
-        tuple(panels),
-        columns=len(panels),
-        note=NOTE,
-        **titled(look, _weakest(curves), dotted(*noun)),
-        **size(look, 1.0 + 4.4 * len(panels), 4.4),
-    )
+    picture = Picture(tuple(panels), columns=len(panels), note=NOTE)
+    return finished(picture, look, (_weakest(curves), dotted(*noun)), (1.0 + 4.4 * len(panels), 4.4))
 
 
 def _is_measured(leaf: xr.Dataset) -> bool:
-    has_states = all(f"{state}_gradient" in leaf for state in states(leaf))
+    has_states = all(name in leaf for name in state_gradients(leaf))
     return is_summary(leaf) or "lag_matrix" in leaf or has_states
 
 

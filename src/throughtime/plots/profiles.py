@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from throughtime._tree import reads_many_steps
 from throughtime.diagnosis.layers import by_direction
-from throughtime.diagnosis.measure import FROM_LAST_STEP, at_one_step, needs_last_step, reads_many_steps
+from throughtime.diagnosis.measure import FROM_LAST_STEP, at_one_step, needs_last_step
 from throughtime.diagnostics import lag_profile as measured
 from throughtime.diagnostics.lags import signals
 from throughtime.diagnostics.thresholds import REACHES

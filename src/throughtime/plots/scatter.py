@@ -17,7 +17,7 @@ from throughtime.picture._drawing.theme import DISTINCT
 from throughtime.picture._render.keys import MARKERS, NONFINITE
 from throughtime.plots.colored import Fitted, fitted, own_scale
 from throughtime.plots.data import Captured, Source, count, dim_called, parts, read, subject, title, unit_dim
-from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.look import Look, checked, finished
 
 NOTE = "A dot is one sample; dots of one unit are spread sideways, and the dash is their median."
 
@@ -69,13 +69,8 @@ def scatter(captured: Captured, quantity: str = "output_gradient", **look: Unpac
         )
         for name, part in parts(values, dims)
     )
-    return Picture(
-        panels,
-        **titled(look, _found(source), _title(source, values, dims, fit)),
-        note=NOTE,
-        linked="xy",
-        **size(look, 9.0, 1.0 + 3.0 * len(panels)),
-    )
+    titles = _found(source), _title(source, values, dims, fit)
+    return finished(Picture(panels, note=NOTE, linked="xy"), look, titles, (9.0, 1.0 + 3.0 * len(panels)))
 
 
 def _found(source: Source) -> str:

@@ -19,7 +19,7 @@ from throughtime.picture._drawing.scale import Array, number
 from throughtime.picture._drawing.theme import DISTINCT, hue
 from throughtime.plots.axes import labels
 from throughtime.plots.data import count, dotted, last_step, located, parts, subject, where
-from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.look import Look, checked, finished
 from throughtime.plots.sentences import sentence
 
 FARTHEST = 2.0  # an eigenvalue in the plot, unless a tenth of them are larger
@@ -71,13 +71,9 @@ def spectrum(captured: Layer, *, samples: int = 4, **look: Unpack[Look]) -> Pict
     if exponents is not None:
         panels.append(_lyapunov(exponents))
     noun = dotted("spectrum", located(captured, layer), reason)
-    return Picture(
-        tuple(panels),
-        columns=len(panels),
-        **titled(look, _found(found, exponents, where(captured)), noun),
-        note=NOTE,
-        **size(look, 0.6 + 4.2 * len(panels), 4.7),
-    )
+    picture = Picture(tuple(panels), columns=len(panels), note=NOTE)
+    titles = _found(found, exponents, where(captured)), noun
+    return finished(picture, look, titles, (0.6 + 4.2 * len(panels), 4.7))
 
 
 def _found(spectra: xr.Dataset, exponents: xr.DataArray | None, name: str) -> str:

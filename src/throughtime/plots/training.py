@@ -12,14 +12,14 @@ import xarray as xr
 from throughtime._errors import PictureError
 from throughtime._inputs import takes
 from throughtime._inputs.rules import optional, whole
-from throughtime._tree import evenly, states
+from throughtime._tree import evenly, state_gradients
 from throughtime.diagnostics.alarm import Alarm, alarms_of_run
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
 from throughtime.picture._drawing.scale import Array, Scale
 from throughtime.picture._drawing.theme import hue
 from throughtime.plots.data import count, dotted, layers, parts, subject
-from throughtime.plots.look import Look, checked, in_columns, titled
+from throughtime.plots.look import Look, checked, in_columns
 from throughtime.plots.profiles import profiles
 from throughtime.plots.recorded import sampled
 from throughtime.plots.sentences import sentence
@@ -101,13 +101,7 @@ def training(run: xr.DataTree | xr.Dataset, *, lag: int | None = None, **look: U
     )
     steps = count(max(int(leaf.sizes["step"]) for _, leaf in leaves), "recorded step")
     noun = f"training · {count(len(leaves), 'layer')} · {steps}"
-    return Picture(
-        panels,
-        note=NOTE,
-        linked="x",
-        **titled(look, _found(ratios, longest), noun),
-        **in_columns(look, panels, 2.6, more=1.0),
-    )
+    return in_columns(Picture(panels, note=NOTE, linked="x"), look, (_found(ratios, longest), noun), 2.6, 1.0)
 
 
 def _ratios(path: str, leaf: xr.Dataset) -> Iterator[tuple[str, Array, Array]]:
@@ -117,7 +111,7 @@ def _ratios(path: str, leaf: xr.Dataset) -> Iterator[tuple[str, Array, Array]]:
         for name, part in parts(stored, ["step", "lag"]):
             yield dotted(path, name), leaf["step"].values, part.transpose("step", "lag").values
         return
-    if not all(f"{state}_gradient" in leaf for state in states(leaf)):
+    if not all(name in leaf for name in state_gradients(leaf)):
         return
     places = evenly(int(leaf.sizes["step"]), MOST_RECORDS)
     records = [profiles(sampled(leaf.isel(step=[place]).load())) for place in places]

@@ -20,7 +20,7 @@ from throughtime.picture._drawing.theme import hue
 from throughtime.plots.colored import colors
 from throughtime.plots.curves import outline
 from throughtime.plots.data import Source, count, dotted, last_step, located, parts, subject, where
-from throughtime.plots.look import Look, checked, in_columns, size, titled
+from throughtime.plots.look import Look, checked, finished, in_columns
 from throughtime.plots.sentences import change
 
 GAP = 0.05  # between gates, in parts of one
@@ -74,13 +74,9 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
     heights = tuple(ratio for _ in directions for ratio in (2.6, 1.3))
     what = "weight gradients" if gradient else "weights"
     noun = dotted(what, located(captured, dataset))
-    return Picture(
-        tuple(panels),
-        **titled(look, _largest_gate(found, where(captured), what), noun),
-        note=NOTE,
-        heights=heights,
-        **size(look, 10.0, 0.8 + 5.6 * len(directions)),
-    )
+    titles = _largest_gate(found, where(captured), what), noun
+    picture = Picture(tuple(panels), note=NOTE, heights=heights)
+    return finished(picture, look, titles, (10.0, 0.8 + 5.6 * len(directions)))
 
 
 def _largest_gate(found: dict[str, xr.DataArray], name: str, what: str) -> str:
@@ -228,13 +224,8 @@ def _weight_norms(dataset: xr.Dataset, where: str, look: Look, *, gradient: bool
     panels = tuple(_norm_panels(norms, dataset["step"].values.astype(float), scale))
     what = "norms of the weights' gradients" if gradient else "norms of the weights"
     steps = count(int(dataset.sizes["step"]), "training step")
-    return Picture(
-        panels,
-        **titled(look, _most_changed(norms, where, what), dotted(what, located(where, dataset), steps)),
-        note=NOTE_OF_NORMS,
-        linked="xy",
-        **in_columns(look, panels, 3.2, more=1.0),
-    )
+    titles = _most_changed(norms, where, what), dotted(what, located(where, dataset), steps)
+    return in_columns(Picture(panels, note=NOTE_OF_NORMS, linked="xy"), look, titles, 3.2, 1.0)
 
 
 def _most_changed(norms: dict[str, xr.DataArray], where: str, what: str) -> str:

@@ -19,7 +19,7 @@ from throughtime._cli.demo.networks import HALF, STEPS, framework
 from throughtime._cli.demo.pictures import NOT_MIRRORED, draw
 from throughtime._cli.demo.training import EARLY, JUDGED, SAMPLES, Trained, read_digits, train
 from throughtime.diagnosis.brief import facts, headline
-from throughtime.diagnosis.results import NOT_MEASURED
+from throughtime.diagnosis.results import NOT_MEASURED, steps_of
 
 RUN = "demo_run.zarr"
 FILES = {
@@ -103,7 +103,7 @@ def horizon(tree: xr.DataTree) -> str:
     """Write the shortest horizon of all layers and directions."""
     texts = [layer.horizon for layer in tt.diagnose(tree, dependency_length=HALF).layers.values()]
     known = [text for text in texts if text != NOT_MEASURED]
-    return min(known, key=lambda text: float(text.removeprefix("≥ ")), default=NOT_MEASURED)
+    return min(known, key=steps_of, default=NOT_MEASURED)
 
 
 if __name__ == "__main__":

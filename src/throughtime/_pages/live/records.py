@@ -15,7 +15,7 @@ import xarray as xr
 
 from throughtime._common.text.printable import printable
 from throughtime._monitor.levels import QUANTILES, reduce_tree
-from throughtime._tree import recorded_steps, states
+from throughtime._tree import recorded_steps, state_gradients
 from throughtime._vocabulary import CERTIFICATES
 from throughtime.diagnosis.layers import FULL, level
 
@@ -74,7 +74,7 @@ def _directions(leaf: xr.Dataset) -> list[str]:
 
 
 def _quantities(leaf: xr.Dataset) -> list[str]:
-    names = [*(f"{state}_gradient" for state in states(leaf)), *_OTHERS]
+    names = [*state_gradients(leaf), *_OTHERS]
     if level(leaf) == FULL:
         return [name for name in names if name in leaf and "time" in leaf[name].dims]
     return [name for name in names if _is_drawn(leaf.get(f"{name}_norm"))]
@@ -114,15 +114,7 @@ def _indexer(places: Sequence[int]) -> Any:
 
 def _summarized(leaf: xr.Dataset, view: View, place: int) -> xr.Dataset:
     """Reduce one record that was stored in full, as a monitor would have."""
-    of_states = [f"{state}_gradient" for state in states(leaf)]
-    taken = [
-        "loss",
-        "valid",
-        *CERTIFICATES,
-        "lag_matrix",
-        view.quantity,
-        *of_states,
-    ]
+    taken = ["loss", "valid", *CERTIFICATES, "lag_matrix", view.quantity, *state_gradients(leaf)]
     one = leaf[[name for name in dict.fromkeys(taken) if name in leaf]].isel(step=place).load()
     summary = reduce_tree(xr.DataTree.from_dict({"/layer": one.drop_vars("step")}), "summary")
     reduced: xr.Dataset = summary["layer"].to_dataset()

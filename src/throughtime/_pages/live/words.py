@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from throughtime._common.text.printable import printable
 from throughtime._errors import ThroughTimeError
 from throughtime._pages.live.records import MIDDLE, Rows, View
-from throughtime.diagnosis.results import NOT_MEASURED
+from throughtime.diagnosis.results import steps_of
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnostics.alarm import Alarm, alarms_of_run, alarms_off
 from throughtime.picture._drawing.theme import DISTINCT
@@ -98,12 +98,12 @@ def _change(before: str, now: str, step: int) -> str:
     >>> _change("9", "≥ 63", 0), _change("9", "9", 0), _change("not measured", "9", 0)
     ('↑ from 9 at step 0', '= as at step 0', '')
     """
-    known = [float(each.removeprefix("≥ ")) for each in (before, now) if each != NOT_MEASURED]
-    if len(known) < 2:
+    first, last = steps_of(before), steps_of(now)
+    if np.isnan([first, last]).any():
         return ""
     if before == now:
         return f"= as at step {step:,}"
-    return f"{'↑' if known[1] > known[0] else '↓'} from {before} at step {step:,}"
+    return f"{'↑' if last > first else '↓'} from {before} at step {step:,}"
 
 
 def _end(norms: Any, place: int) -> float:

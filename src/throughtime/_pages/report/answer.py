@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._errors import ThroughTimeError
-from throughtime.diagnosis.results import NOT_MEASURED
+from throughtime.diagnosis.results import NOT_MEASURED, steps_of
 from throughtime.diagnosis.training import History
 from throughtime.diagnosis.words import number, size
 from throughtime.diagnostics.checks import certified
@@ -68,9 +68,9 @@ def _grown(curves: Mapping[str, LagCurve]) -> str:
 def _title(horizons: Mapping[str, str]) -> str:
     """Name the horizon of the layers where the gradient is lost, of all if it is in none."""
     lost = {path: steps for path, steps in horizons.items() if not steps.startswith("≥")}
-    ordered = sorted(lost or horizons, key=lambda path: float(horizons[path].removeprefix("≥ ")))
+    ordered = sorted(lost or horizons, key=lambda path: steps_of(horizons[path]))
     named = ordered if len(ordered) <= _MOST_TITLED else [ordered[0], ordered[-1]]
-    ends = ", ".join(f"lag {horizons[path].removeprefix('≥ ')} in {path}" for path in named)
+    ends = ", ".join(f"lag {steps_of(horizons[path]):.0f} in {path}" for path in named)
     start = (
         "Less than 1 % of the gradient arrives beyond" if lost else "At least 1 % of the gradient arrives at"
     )

@@ -12,7 +12,7 @@ import xarray as xr
 
 from throughtime import plots
 from throughtime._errors import ThroughTimeError
-from throughtime._tree import evenly, keeps_norms, states
+from throughtime._tree import evenly, keeps_norms, state_gradients
 from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import WEIGHTS
 from throughtime.picture import Picture
@@ -91,7 +91,7 @@ def _candidates(
 def _heatmaps(tree: xr.DataTree, slides: xr.DataTree) -> Iterator[_Draw]:
     leaf = one_layer(slides)
     sliders = ("sample",) if leaf.sizes.get("sample", 0) > 1 else ()
-    names = [f"{state}_gradient" for state in states(leaf)]
+    names = state_gradients(leaf)
     gradient = leaf.get("output_gradient")
     is_timed = gradient is not None and "time" in gradient.dims
     names += ["output_gradient"] if is_timed else []
@@ -113,7 +113,7 @@ def _over_training(run: xr.DataTree) -> Iterator[_Draw]:
     leaf = one_layer(run)
     if "lag_ratio" in leaf:
         yield "Reach by lag", partial(plots.evolution, run, "lag_ratio")
-    for quantity in (*(f"{state}_gradient" for state in states(leaf)), "output_gradient"):
+    for quantity in (*state_gradients(leaf), "output_gradient"):
         if any("time" in leaf[name].dims for name in (quantity, f"{quantity}_norm") if name in leaf):
             yield _words(quantity), partial(plots.evolution, run, quantity)
     if keeps_norms(leaf):

@@ -30,6 +30,7 @@ from throughtime.diagnosis.results import NOT_MEASURED
 from throughtime.diagnosis.training import History
 from throughtime.diagnosis.words import size
 from throughtime.picture._drawing.theme import Theme
+from throughtime.picture._render.report import Opening, Section, report_page
 from throughtime.picture._render.save import checked_path, write
 from throughtime.plots.data import last_step
 
@@ -98,8 +99,6 @@ def report(
     target = checked_path(path, ("html",))
     whole = _tree(tree_or_run)
     training = (whole if recorded_steps(whole) else None) if training is None else _tree(training)
-    from throughtime.picture._render.report import report_page  # noqa: PLC0415 - drawing libraries load late
-
     last = whole.map_over_datasets(last_step).load()
     found, history = _verdicts(last, training, diagnosis)
     page = report_page(
@@ -132,10 +131,8 @@ def _verdicts(
     return found, found.history if isinstance(found, TrainingDiagnosis) else None
 
 
-def _answer(last: xr.DataTree, found: Diagnosis | None, history: History | None) -> Any:
+def _answer(last: xr.DataTree, found: Diagnosis | None, history: History | None) -> Opening:
     """Return the top of the page."""
-    from throughtime.picture._render.report import Opening  # noqa: PLC0415 - drawing libraries load late
-
     if found is None:
         return Opening("No recurrent layer, and so no verdict", OPEN_TONE)
     curves = measured(last)
@@ -170,9 +167,7 @@ def _measured(part: Any) -> Any:
 
 def _folds(
     whole: xr.DataTree, last: xr.DataTree, training: xr.DataTree | None, found: Diagnosis | None
-) -> Iterator[Any]:
-    from throughtime.picture._render.report import Section  # noqa: PLC0415 - drawing libraries load late
-
+) -> Iterator[Section]:
     verdict = [
         _measured(part)
         for part in (parts(found) if found else ())

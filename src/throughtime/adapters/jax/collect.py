@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from throughtime._inputs.structures import to_numpy
+from throughtime._inputs.structures import owned, to_numpy
 from throughtime.adapters.axes import AXES, of_series, of_state
 from throughtime.adapters.loss_reduction import attributes_of
 from throughtime.adapters.marking import Marked, MarkedSteps, leaves, of_steps
 from throughtime.adapters.needs import INSIDE
-from throughtime.adapters.records import UNREACHED, Array, Attribute, LayerRecord, ModelRecord, SolvedRecord
+from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRecord, SolvedRecord
 
 from . import weights
 from .computation import Computation
 from .describe import join, of_framework, of_loop
 from .find import Found
-from .gates import Gate
 from .loop import Loop
 from .models import Model
-from .samples import real_parts
+from .samples import real_parts, tree_map
 from .scan import State
 from .taps import Results
 
@@ -32,9 +33,20 @@ _NO_NAMES = (
     "jax.tree_util.Partial(function, parameters)"
 )
 _SHOWS = "this loop was not recognised as LSTM, GRU or simple cell; tt.mark(value, name) shows values in it"
-_INNER = "the loop holds another loop ({lines}), whose states it does not show"
 _COMPLEX = "a state is complex: carry real and imaginary part as two states"
 _NAMED = INSIDE | {"input", "input_gradient", "output", "output_gradient", "valid", "reset"}
+
+
+def brought(results: Results, factor: float) -> Results:
+    """Bring results to NumPy, and undo the loss's factor on each sample in all gradients but parameters'."""
+    places = set[int]()
+    results = tree_map(lambda array: owned(to_numpy(array), places), results)
+    names = ("gradients", "carried", "steps", "weights")
+    of_layers = [layer.get(name) for layer in results["layers"].values() for name in names]
+    for array in jax.tree.leaves((of_layers, results["mark_gradients"])) if factor != 1 else ():
+        with np.errstate(over="ignore"):  # what overflows is found as such
+            np.multiply(array, array.dtype.type(1 / factor), out=array)
+    return results
 
 
 def records(
@@ -42,24 +54,25 @@ def records(
 ) -> ModelRecord:
     """Turn a finished pass into records."""
     found = computation.found
-    own = iter(results["layers"])
+    own = (each for _, each in sorted(results["layers"].items()))
     each = [
         [_Leaf(computation, model, results, next(own), half).record() for half in entry.halves]
         for entry in found
     ]
     of_loops = tuple(join(entry, *halves) for entry, halves in zip(found, each, strict=True))
     marked = _outside_of_loops(computation, results, [leaf.path for leaf in of_loops])
-    attributes: dict[str, Attribute] = {
-        **of_framework(),
-        "order_of_calls": ", ".join(entry.path for entry in found),
-        "time": "each loop's own input, in input order",
-        **attributes_of(reduced),
-    }
     return ModelRecord(
         layers=of_loops + marked,
-        attributes=attributes,
+        attributes={
+            **of_framework(),
+            "order_of_calls": ", ".join(entry.path for entry in found),
+            "time": "each loop's own input, in input order",
+            "output_axes": max(map(np.ndim, jax.tree.leaves(computation.traced.output)), default=0),
+            **attributes_of(reduced),
+        },
         loss=None if reduced is None else float(results["loss"]),
         reduction_factor=None if reduced is None else reduced[0],
+        is_undone=True,
         weight=float(computation.traced.samples.count),
     )
 
@@ -78,7 +91,8 @@ class _Leaf:
 
     def __post_init__(self) -> None:
         self.loop, self.wanted = self.entry.layer, self.computation.wanted
-        self.outer = self.loop.outer.length if self.loop.outer else 0
+        self.around = [one.length for one in self.loop.around]
+        self.outer = prod(self.around) if self.around else 0
         self.gradients: Results = self.own.get("gradients", {})
 
     def record(self) -> LayerRecord:
@@ -90,9 +104,6 @@ class _Leaf:
             axes = ("sample", "time", *(f"input_{axis}" for axis in AXES[: given.ndim - 2]))
             self.dims |= dict.fromkeys(("input", "input_gradient"), axes)
         kept = {name: array for name, array in arrays.items() if self._is_wanted(name)}
-        if self.loop.inner:
-            lines = ", ".join(dict.fromkeys(op.line or "of a library" for op in self.loop.inner))
-            self.missing["inner_loop"] = _INNER.format(lines=lines)
         if self.loop.kind == "rnn":
             shown = [state.name for state in self.loop.shown]
             lacking = [name for name in INSIDE - {"certificate"} if not _is_of(name, len(shown))]
@@ -105,7 +116,7 @@ class _Leaf:
             kind=self.loop.kind,
             arrays=kept,
             flags=of_loop(self.entry, has_jacobian="jacobian" in self.own),
-            missing={n: why for n, why in self.missing.items() if self._is_wanted(n) or n == "inner_loop"},
+            missing={n: why for n, why in self.missing.items() if self._is_wanted(n)},
             inside=inside,
             states=tuple(state.name for state in self.loop.shown) if self.loop.kind == "rnn" else (),
             dims=self.dims,
@@ -127,6 +138,7 @@ class _Leaf:
     def _samples_first(self, array: ArrayLike, axis: int | None) -> Array:
         """Bring samples to the front, each with its outer steps."""
         found, outer = real_parts(to_numpy(array)), bool(self.outer)
+        found = found.reshape(-1, *found.shape[len(self.around) :]) if outer else found
         found = found[None] if axis is None else np.moveaxis(found, axis + outer, 0)
         return found.reshape(-1, *found.shape[2:]) if outer else found
 
@@ -136,15 +148,13 @@ class _Leaf:
             return array
         if self.own["lengths"] is None:
             return array[:, ::-1]
-        lengths = to_numpy(self.own["lengths"])[:, None]
+        lengths = self._samples_first(self.own["lengths"], 0)[:, None]
         order = (lengths - 1 - np.arange(self.loop.length)) % self.loop.length
         return np.take_along_axis(array, order.reshape(*order.shape, *(1,) * (array.ndim - 2)), 1)
 
     def _by_step(self, array: ArrayLike) -> Array:
-        """(time, sample), or (time, 1) where all samples are alike, to (sample, time)."""
-        samples = self._series(self.own["states"][0], self.loop.shown[0].axis).shape[0]
-        shape = (*([self.outer] if self.outer else []), self.loop.length, samples // (self.outer or 1))
-        return self._in_input_time(self._samples_first(np.broadcast_to(to_numpy(array), shape), 1))
+        """(time, sample) to (sample, time)."""
+        return self._in_input_time(self._samples_first(array, 1))
 
     def _once(self, array: ArrayLike, axis: int | None) -> Array:
         found = self._samples_first(array, axis)
@@ -188,7 +198,7 @@ class _Leaf:
             self.missing |= dict.fromkeys(("weights", "weight_gradients"), _NO_NAMES)
         values, gradients = self.model.parameters, self.results["parameters"]
         of_values = {n: to_numpy(values[n]) for n in self.entry.weights if "weights" in self.wanted}
-        of_gradients = {n: to_numpy(gradients[n]) for n in self.entry.weights if n in gradients}
+        of_gradients = {n: gradients[n] for n in self.entry.weights if n in gradients}
         return {**self._named(of_values, ""), **self._named(of_gradients, "_gradient")}
 
     def _named(self, arrays: Mapping[int, Array], ending: str) -> dict[str, Array]:
@@ -198,7 +208,7 @@ class _Leaf:
         rest = {names[n]: array for n, array in arrays.items() if not found or n not in self.entry.cell}
         states = {state.name for state in self.loop.shown}
         found |= weights.named(rest, states, is_standard=self.loop.kind != "rnn")
-        return {f"{name}{ending}": np.array(array) for name, array in found.items()}
+        return {f"{name}{ending}": np.array(real_parts(array)) for name, array in found.items()}
 
     # Inside.
 
@@ -248,21 +258,14 @@ class _Leaf:
         return arrays
 
     def _gates(self) -> dict[str, Array]:
-        gates = list(self.loop.gates.values()) if self.own["values"] else []
-        found = {}
-        if len(gates) > 1:
-            values = [self.own["values"][gate.value] for gate in gates]
-            found["gate_activation"] = self._stacked(values, gates[0])
-        if gates and self.gradients:
-            back = [self.gradients["values"][gate.before] for gate in gates]
-            found["gate_gradient"] = self._stacked(back, gates[0])
-        return found
+        both = ("gate_activation", self.own["gates"]), ("gate_gradient", self.gradients.get("gates"))
+        return {name: self._stacked(gates) for name, gates in both if gates}
 
-    def _stacked(self, values: Sequence[ArrayLike], gate: Gate) -> Array:
-        """Put gates side by side, in the order in which the program has samples and steps."""
-        axis, each = self.loop.axis(gate.value), list(map(np.asarray, values))
-        place = bool(self.outer) + (1 if axis is None else axis + 2)
-        return self._series(each[0] if len(each) == 1 else np.stack(each, place), axis)
+    def _stacked(self, gates: list[ArrayLike]) -> Array:
+        """Put gates side by side, and release them."""
+        each = [self._series(one, self.loop.gate_axis) for one in gates]
+        gates.clear()
+        return each[0] if len(each) == 1 else np.stack(each, 2)
 
 
 def _is_of(name: str, states: int) -> bool:
@@ -276,11 +279,10 @@ def _outside_of_loops(
     gradients = results["mark_gradients"] or [None] * len(computation.marks)
     found = []
     for (name, key), value, gradient in zip(computation.marks, results["marks"], gradients, strict=True):
-        axis = computation.traced.axis(key) or 0
-        back = None if gradient is None else np.moveaxis(real_parts(np.conj(to_numpy(gradient))), axis, 0)
+        axis = computation.traced.axes.get(key) or 0
+        back = None if gradient is None else np.moveaxis(real_parts(gradient), axis, 0)
         is_reached = back is not None and back.any()
-        array = np.array(np.moveaxis(real_parts(to_numpy(value)), axis, 0))
-        found.append(Marked(name, array, np.array(back) if is_reached else None))
+        found.append(Marked(name, np.moveaxis(real_parts(value), axis, 0), back if is_reached else None))
     return leaves(found, computation.wanted, paths)
 
 
@@ -291,9 +293,7 @@ def _in_loop(
     if not loop.marks:
         return MarkedSteps()
     values, gradients = (
-        {name: series(side["values"][key], loop.axis(key)) for name, key in loop.marks.items()}
-        if side
-        else {}
-        for side in (own, own.get("gradients"))
+        {name: series(array, loop.axis(loop.marks[name])) for name, array in side.get("marks", {}).items()}
+        for side in (own, own.get("gradients", {}))
     )
     return of_steps(values, gradients, taken, has_gradients=bool(gradients))

@@ -21,11 +21,11 @@ from throughtime.adapters import loss_reduction, records
 from throughtime.adapters.loss_reduction import Loss, evaluated, weighted
 
 from . import models
-from .every_step import before, carried, every_step, jacobians, on_exit, transitions
+from .every_step import carried, every_step, jacobians, on_exit, transitions
 from .find import Found
 from .loop import Loop, marked
 from .models import Traced, traced
-from .program import Value
+from .program import Op, Value
 from .samples import have_steps, losses_of_steps, shapes_of
 from .taps import Results, Seen, Taps, Zeros, run
 
@@ -126,10 +126,17 @@ class Computation:
 
     @cached_property
     def taps(self) -> list[Taps]:
-        """The taps of each scan."""
-        outer = {one.outer.op: one.outer for one in self.layers if one.outer is not None}
-        first = outer | {one.op: one for one in reversed(self.layers)}
-        return [Taps(one, runs_again=self._runs_again(one)) for one in first.values()]
+        """The taps of each scan that no other one has in its body."""
+        outermost: list[Taps] = []
+        known: dict[Op, Taps] = {}
+        for layer in self.layers:
+            beside = outermost
+            for one in (*layer.around, layer):
+                if one.op not in known:
+                    known[one.op] = Taps(one, runs_again=self._runs_again(one))
+                    beside.append(known[one.op])
+                beside = known[one.op].inner
+        return outermost
 
     def _runs_again(self, loop: Loop) -> bool:
         return bool(self.wanted & _WITHIN) or any(one.marks or one.below for one in loop.parts_of_scan)
@@ -165,88 +172,81 @@ class Computation:
         program = self.traced.program
         structure = jax.tree.structure(self.traced.output)
 
-        def forward(zeros: tuple[list[Zeros], dict[int, Array]], parameters: Arrays) -> tuple[Array, Any]:
+        def forward(zeros: tuple[list[Zeros], dict[Value, Array]], parameters: Arrays) -> tuple[Array, Any]:
             known = dict(zip(program.consts, consts, strict=True))
-            read, seen = run(program, known, [*parameters, *others, *x], self.taps, zeros)
+            read, seen = run(program, [*parameters, *others, *x], self.taps, *zeros, known)
             output = jax.tree.unflatten(structure, [read(value) for value in program.outputs])
             value = jnp.zeros(()) if self.loss is None else total(self.loss, output, y, sample_weight)
-            lengths = [None if one.lengths is None else read(one.lengths) for one in self.layers]
-            return value, (output, seen, [read(key) for _, key in self.marks], lengths)
+            return value, (output, seen, [read(key) for _, key in self.marks])
 
         shapes = {key: program.shapes[key] for _, key in self.marks}
-        of_values = {key: jnp.zeros(shape.shape, shape.dtype) for key, shape in shapes.items()}
+        of_values: dict[Value, Array] = {
+            key: jnp.zeros(shape.shape, shape.dtype) for key, shape in shapes.items()
+        }
         zeros = [one.zeros() for one in self.taps], of_values
         if self.loss is None:
-            (value, (output, seen, marks, lengths)), gradients = forward(zeros, parameters), None
+            (value, (output, seen, marks)), gradients = forward(zeros, parameters), None
             of_parameters = None
         else:
             differentiated = jax.value_and_grad(forward, argnums=(0, 1), has_aux=True)
-            (value, (output, seen, marks, lengths)), found = differentiated(zeros, parameters)
+            (value, (output, seen, marks)), found = differentiated(zeros, parameters)
             gradients, of_parameters = found
         return {
             "loss": value,
             "output": output,
-            "layers": self._layers(seen, None if gradients is None else gradients[0], lengths),
-            "parameters": self._needed(of_parameters),
+            "layers": self._layers(self.taps, seen, None if gradients is None else gradients[0]),
+            "parameters": {k: jnp.conj(of_parameters[k]) for k in self._needed} if of_parameters else {},
             "marks": marks,
-            "mark_gradients": [] if gradients is None else [gradients[1][key] for _, key in self.marks],
+            "mark_gradients": [jnp.conj(gradients[1][key]) for _, key in self.marks if gradients],
         }
 
-    def _needed(self, gradients: Arrays | None) -> dict[int, Array]:
-        if gradients is None or "weight_gradients" not in self.wanted:
-            return {}
-        halves = (half for one in self.found for half in one.halves)
-        return {number: gradients[number] for one in halves for number in one.weights}
+    @property
+    def _needed(self) -> set[int]:
+        halves = [half for one in self.found for half in one.halves if "weight_gradients" in self.wanted]
+        return {number for half in halves for number in half.weights}
 
     def _layers(
-        self, seen: Sequence[Seen], gradients: Sequence[Zeros] | None, lengths: Sequence[Array | None]
-    ) -> list[Results]:
-        """Choose what is brought to NumPy of each layer."""
+        self, each: Sequence[Taps], seen: Sequence[Seen], gradients: Sequence[Zeros] | None
+    ) -> dict[int, Results]:
+        """Choose what is brought to NumPy of each layer, by number: of scans and of those in their bodies."""
         found: dict[int, Results] = {}
         backs = [None] * len(seen) if gradients is None else gradients
-        for taps, one, back in zip(self.taps, seen, backs, strict=True):
-            own = [number for number, layer in enumerate(self.layers) if layer.op is taps.loop.op]
-            layers = [(self.layers[number], lengths[number]) for number in own]
-            made = taps.of_outer_steps(partial(self._of_scan, taps, layers), one, back) if own else []
-            found.update(zip(own, made, strict=True))
-        return [{**found[number], "lengths": length} for number, length in enumerate(lengths)]
+        for taps, one, back in zip(each, seen, backs, strict=True):
+            of_scan = partial(self._of_scan, taps)
+            found |= (
+                of_scan(one, back) if taps.loop.outer is None else taps.of_outer_steps(of_scan, one, back)
+            )
+        return found
 
-    def _of_scan(
-        self, taps: Taps, layers: Sequence[tuple[Loop, Array | None]], seen: Seen, back: Zeros | None
-    ) -> list[Results]:
-        within = every_step(taps, seen, back) if self._runs_again(taps.loop) else {}
-        return [
-            {**self._of_layer(layer, seen, back, within), **transitions(layer, seen, length)}
-            for layer, length in layers
-        ]
+    def _of_scan(self, taps: Taps, seen: Seen, back: Zeros | None) -> dict[int, Results]:
+        own = [(number, layer) for number, layer in enumerate(self.layers) if layer.op is taps.loop.op]
+        within = every_step(taps, seen, back) if own and self._runs_again(taps.loop) else {}
+        of_layers = {
+            number: {**self._of_layer(layer, seen, back, within), **transitions(layer, seen, seen.lengths)}
+            for number, layer in own
+        }
+        return of_layers | self._layers(taps.inner, seen.inner, None if back is None else back.inner)
 
     def _of_layer(
         self, loop: Loop, seen: Seen, gradients: Zeros | None, within: Mapping[str, Any]
     ) -> Results:
-        key = loop.shown[0].key
-        found: Results = {
-            "states": [seen.values[state.key] for state in loop.shown],
-            "initial": [seen.initial[state.place] for state in loop.shown],
-            "input": _input(loop, seen.inputs, within.get("values")),
-            "output": seen.values[key] if loop.output is None else seen.emitted[loop.output],
-            "values": _own(loop, within.get("values"), [gate.value for gate in loop.gates.values()]),
-        }
-        if "step_contribution" in self.wanted and loop.gates:
-            found["hidden_before"] = before(loop, seen, loop.shown[0])
+        first, gates = loop.shown[0], loop.gates.values()
+        output = seen.values[first.key] if loop.output is None else seen.emitted[loop.output]
+        activations = [gate.value for gate in gates] if len(gates) > 1 else []
+        found = _side(loop, seen, seen.values, output, within.get("values", {}), activations)
+        found["lengths"] = seen.lengths
+        if "step_contribution" in self.wanted and gates:
+            # The state that a step computes with: where it was reset, the one in its place.
+            found["hidden_before"] = seen.values.get(first.changes.entered, seen.entering[first.place])
         if "state_jacobian" in self.wanted and not loop.is_complex:
             found["jacobian"] = jacobians(loop, seen)
         if gradients is None:
             return found
-        back = within.get("gradients")
-        found["gradients"] = {
-            "states": [gradients["states"][state.place] for state in loop.shown],
-            "initial": [gradients["initial"][state.place] for state in loop.shown],
-            "input": _input(loop, gradients["inputs"], back),
-            "output": _output_gradient(loop, seen, gradients, back),
-            "values": _own(loop, back, [gate.before for gate in loop.gates.values()]),
-        }
+        back, entering = within.get("gradients", {}), [gate.before for gate in gates]
+        output = _output_gradient(loop, seen, gradients, back)
+        of_gradients = _side(loop, gradients, gradients.states, output, back, entering)
         # A conjugate has the gradients of real and imaginary part.
-        found["gradients"] = jax.tree.map(jnp.conj, found["gradients"])
+        found["gradients"] = jax.tree.map(jnp.conj, of_gradients)
         if within:
             found |= {name: within[name] for name in ("weights", "steps")}
             back = within["carried"]
@@ -254,33 +254,47 @@ class Computation:
         return found
 
 
-def _own(loop: Loop, within: Within | None, gates: Sequence[Value]) -> dict[Value, Array]:
-    """Take a layer's gates and marks from what lies within its scan."""
-    return {} if within is None else {key: within[key] for key in (*gates, *loop.marks.values())}
+def _side(
+    loop: Loop,
+    of_scan: Seen | Zeros,
+    states: Mapping[Value, Array | None],
+    output: Array,
+    within: Within,
+    gates: Sequence[Value],
+) -> Results:
+    """Take a layer's values, or gradients, from those of its scan and from what lies `within` the steps."""
+    return {
+        "states": [states[state.key] for state in loop.shown],
+        "initial": [of_scan.initial[state.place] for state in loop.shown],
+        "input": _input(loop, of_scan.inputs, within),
+        "output": output,
+        "gates": [within[key] for key in gates if within],
+        "marks": {name: within[key] for name, key in loop.marks.items() if within},
+    }
 
 
-def _input(loop: Loop, inputs: Sequence[Array | None], within: Within | None) -> Array | None:
+def _input(loop: Loop, inputs: Sequence[Array | None], within: Within) -> Array | None:
     """Take a layer's input from the scan's, or from the cell below."""
     if loop.input is not None:
         return inputs[loop.input]
-    return None if loop.below is None or within is None else within[loop.entry]
+    return None if loop.below is None else within.get(loop.entry)
 
 
-def _output_gradient(loop: Loop, seen: Seen, gradients: Zeros, within: Within | None) -> Array:
+def _output_gradient(loop: Loop, seen: Seen, gradients: Zeros, within: Within) -> Array:
     """Sum what others ask of the output: of all that is handed out, of cells above, of the last state."""
     state = loop.output_state
     if loop.output is None:
         found = jnp.zeros_like(seen.values[loop.shown[0].key])
     else:
         key = loop.emitted[loop.output]
-        both = zip(loop.emitted, gradients["emitted"], strict=True)
+        both = zip(loop.emitted, gradients.emitted, strict=True)
         nothing = jnp.zeros_like(seen.emitted[loop.output])
         found = sum((one for value, one in both if value == key and one is not None), nothing)
     if state is None:
         return found
     for one in loop.parts_of_scan:
-        if one.below is not None and one.below.place == state.place and within is not None:
+        if one.below is not None and one.below.place == state.place and within:
             found = found + within[one.entry]
     last = 0 if loop.reverse else -1
-    final = gradients["final"][state.place]
+    final = gradients.final[state.place]
     return found if final is None else found.at[last].add(final * on_exit(seen, state)[last])

@@ -17,12 +17,10 @@ import numpy as np
 from jax import Array
 
 from .loop import Loop
-from .products import Pairs, Product, deviation
+from .products import deviation, replaced
 from .program import Op, Value, bind, evaluate
 from .scan import Change, State
 from .taps import Results, Seen, Taps, Zeros
-
-Sides = Mapping[int, tuple[Product, int, int]]  # by a factor's number: product, place there, axes before
 
 
 def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> Results:
@@ -32,42 +30,46 @@ def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> Results:
     step hands back to the states that entered it, `weights` and `steps` for the certificate.
     """
     loop, zeros = taps.loop, taps.zeros_within()
-    entering = {state.place: _before(loop, seen, state) for state in loop.states}
-    weights = {one.const: (one, one.weight, 0) for one in taps.products}
-    factors = {one.input: (one, 1 - one.weight, 1) for one in taps.products if one.input is not None}
-    of_weights, of_inputs = _left(weights, seen.consts), _left(factors, seen.inputs)
-    asked = None if gradients is None else (gradients["states"], gradients["emitted"])
+    products = {one.const: one for one in taps.products}
+    of_weights = {k: jnp.zeros_like(one.along(seen.consts[k], one.weight)) for k, one in products.items()}
+    asked = None if gradients is None else (gradients.states, gradients.emitted)
 
     def every(of_scan: Any, of_step: Any) -> Any:
-        known = seen.entering, seen.values, asked
+        known = seen.values, asked
         values, found = jax.vmap(partial(_one, taps, seen), in_axes=(None, 0, 0))(of_scan, of_step, known)
         return jnp.sum(values), found
 
-    given = (seen.consts, of_weights), (seen.inputs, entering, zeros, of_inputs)
+    given = (seen.consts, of_weights), (seen.inputs, seen.entering, zeros)
     if gradients is None:
         return {"values": every(*given)[1]}
     found, values = jax.grad(every, (0, 1), has_aux=True, allow_int=True)(*given)
-    (consts, of_weights), (inputs, carried, tapped, of_inputs) = found
+    (consts, of_weights), (inputs, carried, tapped) = found
+    weights = _pairs(consts, gradients.consts)
+    for k, one in products.items():
+        ours, theirs = (one.along(side, one.weight) for side in weights[k])
+        weights[k] = ours + of_weights[k], theirs
     return {
         "values": values,
         "gradients": tapped,
         "carried": carried,
-        "weights": _pairs(weights, of_weights, consts, gradients["consts"]),
-        "steps": deviation(_pairs(factors, of_inputs, inputs, gradients["inputs"]), loop.length),
+        "weights": list(weights.values()),
+        "steps": deviation(list(_pairs(inputs, gradients.inputs).values()), loop.length),
     }
 
 
 def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
     """Compute one step; return the sum whose gradients are those of the loop, and values within."""
     found: dict[Value, Array]
-    (consts, of_weights), (inputs, states, zeros, of_inputs) = of_scan, of_step
-    others, found, asked = known
-    made: dict[int, Array] = {}
+    (consts, of_weights), (inputs, carry, zeros) = of_scan, of_step
+    found, asked = known
+    made: dict[Value, Array] = {}
 
     def change(key: int, value: Array) -> Array:
-        if key in taps.keys:
-            made[taps.keys[key]] = value
+        if key in taps.states:
+            made[key] = value
             return found[key]
+        if key in taps.sums:
+            value = replaced(value, found[key])
         return value + zeros[key] if key in zeros else value
 
     def run(op: Op, values: list[Array]) -> Sequence[Array]:
@@ -75,40 +77,23 @@ def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
             values[place] = entries[name] = values[place] + zeros[name]
         if (product := taps.known.get(op)) is None:
             return bind(op, values)
-        along = of_weights[product.const], of_inputs.get(product.input)
-        return [product.known(values, found[op.outputs[0]], *along)]
+        return [product.known(values, found.get(op.outputs[0]), of_weights[product.const])]
 
     entries: dict[int, Array] = {}
-    arguments = _arguments(seen, consts, {**states, **others}, inputs)
+    arguments = _arguments(seen, consts, carry, inputs)
     read = evaluate(taps.loop.body, arguments, change=change, run=run)
     values = {key: read(key) for key in (*(gate.value for gate in taps.gates), *taps.marks)} | entries
     if asked is None:
         return jnp.zeros(()), values
-    pairs = [(made[place], gradient) for place, gradient in asked[0].items()]
+    pairs = [(made[key], gradient) for key, gradient in asked[0].items()]
     pairs += zip(map(read, taps.loop.emitted), asked[1], strict=True)
     terms = [jnp.sum(jnp.real(value * gradient)) for value, gradient in pairs if gradient is not None]
     return sum(terms, jnp.zeros(())), values
 
 
-def _left(products: Sides, factors: Sequence[Array]) -> dict[int, Array]:
-    """Make zeros for what is left of each factor along the directions."""
-    sides = products.items()
-    return {k: jnp.zeros_like(one.along(factors[k], *of_side)) for k, (one, *of_side) in sides}
-
-
-def _pairs(
-    products: Sides, along: Mapping[int, Array], ours: Sequence[Array], theirs: Sequence[Array | None]
-) -> Pairs:
-    """Pair gradients: those of factors of products along the directions, with what other operations add."""
-    pairs = []
-    for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-        if other is not None and number in products:
-            product, place, before = products[number]
-            sides = (product.along(side, place, before) for side in (one, other))
-            pairs.append((next(sides) + along[number], next(sides)))
-        elif other is not None:
-            pairs.append((one, other))
-    return pairs
+def _pairs(ours: Sequence[Array], theirs: Sequence[Array | None]) -> dict[int, tuple[Array, Array]]:
+    both = enumerate(zip(ours, theirs, strict=True))
+    return {k: (one, other) for k, (one, other) in both if other is not None}
 
 
 def _arguments(
@@ -116,21 +101,6 @@ def _arguments(
 ) -> list[Array]:
     """Give what enters a step."""
     return [*consts, *(carry.get(place, value) for place, value in enumerate(seen.initial)), *inputs]
-
-
-def _before(loop: Loop, seen: Seen, state: State) -> Array:
-    """Put each step's entering state in its place."""
-    return _enters(loop, seen.initial[state.place][None], seen.values[state.carry])
-
-
-def _enters(loop: Loop, first: Array, after: Array) -> Array:
-    return jnp.concatenate([after[1:], first] if loop.reverse else [first, after[:-1]])
-
-
-def before(loop: Loop, seen: Seen, state: State) -> Array:
-    """Give the state that each step computes with: where it was reset, the one in its place."""
-    entered = state.changes.entered
-    return seen.values[entered] if entered in seen.values else _before(loop, seen, state)
 
 
 def jacobians(loop: Loop, seen: Seen) -> Array:
@@ -144,27 +114,26 @@ def jacobians(loop: Loop, seen: Seen) -> Array:
     ends = np.cumsum([int(np.prod(each)) for each in own])
 
     def one(now: Any) -> Any:
-        states, others, inputs, kept = now
+        carry, inputs, kept = now
 
         def step(change: Array) -> Array:
-            moved = dict(states)
+            moved = dict(carry)
             parts = zip(loop.shown, jnp.split(change, ends[:-1]), own, kept, strict=True)
             for state, part, shape, factor in parts:
                 moved[state.place] += factor * jnp.expand_dims(
                     part.reshape(shape), () if state.axis is None else state.axis
                 )
-            read = evaluate(loop.body, _arguments(seen, seen.consts, {**moved, **others}, inputs))
+            read = evaluate(loop.body, _arguments(seen, seen.consts, moved, inputs))
             after = [(read(state.key), state.axis) for state in loop.shown]
             rows = [one[None] if axis is None else jnp.moveaxis(one, axis, 0) for one, axis in after]
             return jnp.concatenate([row.reshape(len(row), -1) for row in rows], 1)
 
         return jax.jacfwd(step)(jnp.zeros(ends[-1], seen.values[loop.shown[0].key].dtype))
 
-    states = {state.place: _before(loop, seen, state) for state in loop.states}
     kept = [
-        _enters(loop, jnp.ones_like(factor[:1]), factor) for factor in map(partial(on_exit, seen), loop.shown)
+        loop.moved(factor, 1, jnp.ones_like(factor[:1])) for factor in map(partial(on_exit, seen), loop.shown)
     ]
-    found: Array = jax.lax.map(one, (states, seen.entering, seen.inputs, kept))
+    found: Array = jax.lax.map(one, (seen.entering, seen.inputs, kept))
     return found
 
 
@@ -178,22 +147,25 @@ def transitions(loop: Loop, seen: Seen, lengths: Array | None) -> dict[str, Arra
             return factor.reshape(loop.length, -1).all(1)[:, None]
         return factor.all(tuple(axis for axis in range(1, factor.ndim) if axis != state.axis + 1))
 
-    first = jnp.arange(loop.length)[:, None] == (loop.length - 1) * loop.reverse
+    state = loop.shown[0]
+    samples = 1 if state.axis is None else seen.values[state.key].shape[state.axis + 1]
+    steps = jnp.broadcast_to(jnp.arange(loop.length)[:, None], (loop.length, samples))
+    first = steps == (loop.length - 1) * loop.reverse
     never = replaced = first & False
     for state in loop.shown:
         if state.changes.on_entry is not None:
             replaced |= gone(state, state.changes.on_entry) & ~first
         if state.changes.on_exit is not None:
-            replaced |= _moved(loop, gone(state, state.changes.on_exit), 1)
+            replaced |= loop.moved(gone(state, state.changes.on_exit), 1)
     valid = [gone(state, state.changes.mask) for state in loop.shown if state.changes.mask is not None]
     masked = jnp.stack(valid).all(0) if len(valid) == len(loop.shown) else never
-    late = never if lengths is None else jnp.arange(loop.length)[:, None] >= lengths
+    late = never if lengths is None else steps >= lengths
     return {"reset": replaced, "valid": ~(masked | late)}
 
 
 def carried(loop: Loop, seen: Seen, state: State, gradient: Array) -> Array:
     """Norm of what each step is handed back for its state, from what the next one hands back."""
-    back = _moved(loop, gradient, -1) * on_exit(seen, state)
+    back = loop.moved(gradient, -1) * on_exit(seen, state)
     kept = (0,) if state.axis is None else (0, state.axis + 1)
     summed = tuple(axis for axis in range(back.ndim) if axis not in kept)
     norms = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(back)), summed))
@@ -207,10 +179,3 @@ def on_exit(seen: Seen, state: State) -> Array:
         return jnp.ones((len(values), *(1,) * (values.ndim - 1)), values.dtype)
     factor = change.keeps(seen.values[change.key]).astype(values.dtype)
     return factor.reshape(*factor.shape, *(1,) * (values.ndim - factor.ndim))
-
-
-def _moved(loop: Loop, values: Array, steps: int) -> Array:
-    """Move values by one step, in the loop's own order; nothing at the end that is left over."""
-    nothing = jnp.zeros_like(values[:1])
-    is_later = (steps > 0) != loop.reverse
-    return jnp.concatenate([nothing, values[:-1]] if is_later else [values[1:], nothing])

@@ -31,6 +31,11 @@ class Loop(Scan):
     outer: Loop | None = None  # whose body has this scan
 
     @property
+    def around(self) -> list[Loop]:
+        """The loops whose bodies have this scan, from the outside in."""
+        return [] if self.outer is None else [*self.outer.around, self.outer]
+
+    @property
     def parts_of_scan(self) -> list[Loop]:
         """All layers of the same scan."""
         return [replace(self, only=one) for one in self.cells] if len(self.cells) > 1 else [self]
@@ -49,6 +54,11 @@ class Loop(Scan):
     def gates(self) -> Mapping[str, Gate]:
         """Gates of a known cell."""
         return {} if self.cell is None else self.cell.gates
+
+    @property
+    def gate_axis(self) -> int | None:
+        """The axis of samples of all gates."""
+        return self.axis(next(iter(self.gates.values())).value) if self.gates else None
 
     @cached_property
     def states(self) -> list[State]:
@@ -179,13 +189,6 @@ class Loop(Scan):
         key = self.reader.source(self.emitted[self.output])
         return next((state for state in self.shown if self.reader.source(state.key) == key), None)
 
-    @cached_property
-    def inner(self) -> list[Op]:
-        """Loops within the body that are no layers."""
-        layers = [] if self.outer else loops(self.body, self.axis, is_single=self.is_single, outer=self)
-        known = [one.op for one in layers]
-        return [op for op in self.body.walk() if op.name == "scan" and op not in known]
-
 
 def marked(program: Program) -> list[tuple[str, int]]:
     """List what `tt.mark` names outside of the program's loops: names, and keys of the marked values."""
@@ -194,10 +197,7 @@ def marked(program: Program) -> list[tuple[str, int]]:
 
 
 def loops(program: Program, axis: Axis, *, is_single: bool, outer: Loop | None = None) -> list[Loop]:
-    """List the layers that carry a state, in the order of the program: loops, and loops in their bodies.
-
-    A loop in a body that knows the lengths of its samples is none.
-    """
+    """List the layers that carry a state, in the order of the program: loops, and loops in their bodies."""
     made = {key: op for op in program.ops for key in op.outputs}
     found: list[Loop] = []
     lengths: Op | None = None
@@ -208,9 +208,8 @@ def loops(program: Program, axis: Axis, *, is_single: bool, outer: Loop | None =
             is_turned = lengths is not None and lengths.params["name"] == LENGTHS[1]
             loop = Loop(op, axis, is_single, is_turned or _is_flipped(op, made), outer=outer)
             loop.lengths, lengths = None if lengths is None else lengths.outputs[0], None
-            found += loop.parts_of_scan if loop.shown and (outer is None or loop.lengths is None) else []
-            if outer is None:
-                found += loops(loop.body, axis, is_single=is_single, outer=loop)
+            found += loop.parts_of_scan if loop.shown else []
+            found += loops(loop.body, axis, is_single=is_single, outer=loop)
     return found
 
 

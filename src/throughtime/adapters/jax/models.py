@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -60,7 +60,7 @@ def taken_apart(model: object, *, training: bool) -> Model:
         )
     if is_nnx(model):
         return _of_nnx(model, training=training)
-    if "equinox._module._module.Module" in roots or any(each.startswith("equinox.") for each in roots):
+    if any(each.startswith("equinox.") for each in roots):
         inference = sys.modules["equinox"].nn.inference_mode
         return _of_tree(inference(model, value=not training), is_of_one_sample=True)
     return _of_tree(model, is_of_one_sample=False)
@@ -109,7 +109,7 @@ def _of_tree(model: Function, *, is_of_one_sample: bool) -> Model:
     named, structure = jax.tree_util.tree_flatten_with_path(model)
     leaves = [leaf for _, leaf in named]
     arrays = {k: leaf for k, leaf in enumerate(leaves) if isinstance(leaf, (jax.Array, np.ndarray))}
-    trained = [k for k, leaf in arrays.items() if jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating)]
+    trained = [k for k, leaf in arrays.items() if jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)]
     rest = [k for k in arrays if k not in set(trained)]
     fixed = {k: leaf for k, leaf in enumerate(leaves) if k not in arrays}
 
@@ -148,8 +148,8 @@ def _mapped(model: Function, x: object) -> object:
     except Exception as alone:  # whatever the model raises on one sample
         try:
             return _called(model, x)
-        except Exception:
-            raise alone from None
+        except Exception as together:
+            raise alone from together
 
 
 def _names(model: Function) -> set[str]:
@@ -182,15 +182,8 @@ class Traced:
     program: Program
     output: object
     samples: Samples
+    axes: Mapping[Value, int]  # of samples, of the values that have one
     text: str
-
-    def axis(self, key: Value) -> int | None:
-        """Find the axis of samples of a value of the program."""
-        return self._axes.get(key)
-
-    @cached_property
-    def _axes(self) -> dict[Value, int]:
-        return _axes(self.program, self.samples)
 
 
 def traced(model: Model, x: object) -> Traced:
@@ -198,17 +191,19 @@ def traced(model: Model, x: object) -> Traced:
     closed, output = _jaxpr(model, x)
     program = flat(closed)
     text = "" if model.structure is not None else str(closed.jaxpr)
-    return Traced(program, output, _samples(model, x, program), text)
+    samples, grown = _samples(model, x, program)
+    return Traced(program, output, samples, _axes(program, samples, grown), text)
 
 
 def _jaxpr(model: Model, x: object) -> tuple[ClosedJaxpr, object]:
     return jax.make_jaxpr(model.call, return_shape=True)(model.parameters, model.others, x)
 
 
-def _samples(model: Model, x: object, program: Program) -> Samples:
+def _samples(model: Model, x: object, program: Program) -> tuple[Samples, Program | None]:
+    """Find the samples, and the program with one sample more; None if it cannot run so."""
     leaves = [leaf for leaf in jax.tree.leaves(x) if getattr(leaf, "shape", ())]
     if not leaves:
-        return Samples(1, is_single=True)
+        return Samples(1, is_single=True), None
     is_time_first = False
     for axis in (0, 1):
         if len(leaves[0].shape) <= axis:
@@ -218,9 +213,9 @@ def _samples(model: Model, x: object, program: Program) -> Samples:
         if other is None or [op.name for op in other.walk()] != [op.name for op in program.walk()]:
             continue
         if _lengths(other) == _lengths(program):
-            return Samples(samples.count, axis, grown=_shapes(other))
+            return samples, other
         is_time_first = True
-    return Samples(1, is_single=True) if is_time_first else Samples(leaves[0].shape[0])
+    return (Samples(1, is_single=True) if is_time_first else Samples(leaves[0].shape[0])), None
 
 
 def _grown(model: Model, x: object, samples: Samples) -> Program | None:
@@ -250,14 +245,14 @@ def _shapes(program: Program) -> dict[Value, ShapedArray]:
     return found
 
 
-def _axes(program: Program, samples: Samples) -> dict[Value, int]:
-    """Find the axis of samples of every value that has one."""
-    found = {}
+def _axes(program: Program, samples: Samples, more: Program | None) -> dict[Value, int]:
+    """Find the axis of samples of every value that has one; `more` is the program with one sample more."""
+    found, of_more = {}, {} if more is None else _shapes(more)
     for key, value in _shapes(program).items():
         shape: Sequence[int] = getattr(value, "shape", ())
-        grown = shape if samples.grown is None else getattr(samples.grown[key], "shape", shape)
+        grown = getattr(of_more.get(key), "shape", shape)
         axes = [axis for axis, (now, then) in enumerate(zip(shape, grown, strict=False)) if now != then]
-        if samples.grown is None:
+        if more is None:
             # One series may have a first axis of length 1; the axis of units is not meant.
             last = len(shape) - samples.is_single
             axes = [axis for axis, length in enumerate(shape[:last]) if length == samples.count]

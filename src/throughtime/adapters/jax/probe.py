@@ -58,10 +58,11 @@ class Probe:
             computation.need = _need(compiled, samples.count)
         budget.check(computation.need)
         results = compiled(*arguments)
-        data = jax.tree.map(_wide, (results["output"], y, sample_weight))
+        data = jax.tree.map(_wide, (results.pop("output"), y, sample_weight))
         if y is not None and computation.reduced is None:
             computation.reduced = self._reduced(data, samples)
         reduced = None if y is None else computation.reduced
+        results = collect.brought(results, 1 if reduced is None else reduced[0])
         record = collect.records(computation, model, results, reduced)
         if reduced is None or not is_part:
             return record
@@ -112,7 +113,7 @@ class Probe:
 
     def _chosen(self, model: models.Model, current: Traced, *, has_labels: bool) -> Computation:
         program = current.program
-        found = loops(program, current.axis, is_single=current.samples.is_single)
+        found = loops(program, current.axes.get, is_single=current.samples.is_single)
         counts = len(model.parameters), len(model.others)
         entries = find.entries(program, found, *counts, model.paths)
         selection = find.selection(entries, has_marks=bool(marked(program)))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,6 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from throughtime.adapters.records import Array as NumPy
-
-from .program import Value
-
-if TYPE_CHECKING:
-    from jax.core import ShapedArray
 
 T = TypeVar("T")
 
@@ -35,8 +30,6 @@ class Samples:
     count: int
     first: int = 0  # axis of samples of the batch where both would do
     is_single: bool = False  # the whole batch is one sample, a series alone
-    # shapes of all values with one sample more; None if it cannot run so
-    grown: Mapping[Value, ShapedArray] | None = None
 
     def of_data(self, leaf: Array) -> int | None:
         """Find the axis of samples of an array of the batch."""

@@ -183,6 +183,12 @@ class Scan:
         first, second = self._split
         return values[:first], values[first:second], values[second:]
 
+    def moved(self, values: Array, steps: int, first: Array | None = None) -> Array:
+        """Move values by one step, in the order of the loop; `first`, or nothing, is at the end left over."""
+        first = jnp.zeros_like(values[:1]) if first is None else first
+        is_later = (steps > 0) != self.reverse
+        return jnp.concatenate([first, values[:-1]] if is_later else [values[1:], first])
+
     @property
     def carried(self) -> tuple[Value, ...]:
         """Values in the body that it hands to the next step."""

@@ -58,17 +58,26 @@ def _layout_of(kind: str, names: Set[str]) -> Layout | None:
     known: list[tuple[set[str], set[str], Layout]] = [
         ({"dense_i.kernel", "dense_h.kernel"}, {"dense_i.bias", "dense_h.bias"}, _joined),
         ({f"{one}.kernel" for one in products}, {f"{one}.bias" for one in products}, _apart),
-        ({"weight_ih", "weight_hh"}, {"bias", "bias_n"}, _equinox),
+        ({"weight_ih", "weight_hh"}, {"bias", "bias_n"}, _joined),
     ]
     return next((layout for has, may, layout in known if has <= names <= has | may), None)
 
 
+_NAMES = {
+    **dict.fromkeys(("dense_i.kernel", "weight_ih"), "kernel"),
+    **dict.fromkeys(("dense_h.kernel", "weight_hh"), "recurrent_kernel"),
+    **dict.fromkeys(("dense_i.bias", "dense_h.bias", "bias"), "bias"),
+}
+
+
 def _joined(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Flax' cells with one product for all gates: `dense_i`, `dense_h`."""
-    names = {"kernel": "dense_i.kernel", "recurrent_kernel": "dense_h.kernel"}
-    for name in ("dense_i.bias", "dense_h.bias"):
-        names |= {"bias": name} if name in arrays else {}
-    return {name: with_gates(kind, arrays[own]) for name, own in names.items()}
+    """Cells with one product for all gates: Flax' `dense_i`, Equinox' `weight_ih` (gate · unit, feature)."""
+    turned = {own: array.T if own.startswith("weight_") else array for own, array in arrays.items()}
+    found = {name: with_gates(kind, turned[own]) for own, name in _NAMES.items() if own in arrays}
+    if "bias_n" in arrays:  # of Equinox' GRU, inside its reset
+        zeros = np.zeros_like(arrays["bias_n"])
+        found["recurrent_bias"] = np.stack([zeros, zeros, arrays["bias_n"]])
+    return found
 
 
 def _apart(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -89,16 +98,6 @@ def _apart(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 def _single(array: Array) -> Array:
     return array[:, 0] if array.ndim == 3 else array[0]
-
-
-def _equinox(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Equinox' cells: `weight_ih` (gate · unit, feature), and a GRU's `bias_n` inside its reset."""
-    names = {"kernel": "weight_ih", "recurrent_kernel": "weight_hh", "bias": "bias"}
-    found = {name: with_gates(kind, arrays[own].T) for name, own in names.items() if own in arrays}
-    if "bias_n" in arrays:
-        zeros = np.zeros_like(arrays["bias_n"])
-        found["recurrent_bias"] = np.stack([zeros, zeros, arrays["bias_n"]])
-    return found
 
 
 def named(arrays: Mapping[str, Array], states: Set[str], *, is_standard: bool) -> dict[str, Array]:

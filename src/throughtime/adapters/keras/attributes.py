@@ -26,6 +26,7 @@ def of_capture(
         **done.keras.of_framework(done.model),
         "training": int(done.program.request.training),
         "order_of_calls": ", ".join(called),
+        "output_axes": done.program.output_axes,
         **attributes_of(reduced),
     }
     if regularised := dict.fromkeys(done.keras.regularised(done.model)):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
 
 import numpy as np
 
 from throughtime._errors import LayerNotFoundError
+from throughtime._inputs.structures import owned
 from throughtime.adapters import marking
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRecord
@@ -72,22 +72,11 @@ class Pass:
         return self._arrays.get(name)
 
     def _own(self, key: str, tensor: Tensor, *, copy: bool = False) -> Array:
-        """Bring a tensor to NumPy, without a copy of JAX's memory or a loop's: no other array has it.
-
-        TensorFlow shares the memory of other tensors with variables.
-        """
+        """Bring a tensor to NumPy, without a copy of JAX's memory or of a loop's: no variable shares it."""
         is_made = self.keras.BACKEND == "tensorflow" and any(part in key for part in _OF_LOOPS)
         is_made = is_made and hasattr(tensor, "_numpy") and dtype_of(tensor) in ("float32", "float64")
         array: Array = np.asarray(memoryview(tensor)) if is_made else numpy(tensor, copy=copy)  # type: ignore[arg-type]
-        memory = array.__array_interface__
-        place = memory["data"][0]
-        if self.keras.BACKEND == "torch" or array.flags.writeable:
-            return array
-        if place in self._places:
-            return array if self.keras.BACKEND == "jax" else array.copy()
-        self._places.add(place)
-        unlocked = {**memory, "data": (place, False)}
-        return np.asarray(SimpleNamespace(__array_interface__=unlocked, keeps=array))
+        return owned(array, self._places) if is_made or self.keras.BACKEND == "jax" else array
 
     def value(self, variable: Variable) -> Array:
         """Bring a weight to NumPy, once; a copy, since torch's arrays share memory with what trains."""

@@ -12,7 +12,7 @@ from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 from . import attributes, weights
 from .contracts import Layer, Model, Variable
 from .dialect import Dialect
-from .find import Found, select
+from .find import Found, selection
 from .leaves import Whole
 from .library import halves, numpy
 from .weights import Values
@@ -21,7 +21,7 @@ from .weights import Values
 def describe(keras: Dialect, model: Model, layers: object) -> ModelRecord:
     """Read chosen layers as they are now; in graph mode a session must have their values."""
     keras.check_model(model)
-    found = select(keras, model, layers)
+    found = selection(keras, model).select(layers)
     variables = [weight for entry in found for weight in entry.layer.weights]
     values = keras.weight_values(model, variables)
 

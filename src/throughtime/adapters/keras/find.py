@@ -34,10 +34,14 @@ _UNSEEN = (
 
 @dataclass(frozen=True)
 class Found(Entry):
-    """A layer of Keras; of a TimeDistributed, `outer`, that holds a recurrent layer alone, that layer."""
+    """A layer of Keras; of a TimeDistributed, `outer`, that holds a recurrent layer alone, that layer.
+
+    `around` has each TimeDistributed within which the model uses the layer, on any path.
+    """
 
     layer: Layer
     outer: Layer | None = None
+    around: tuple[Layer, ...] = ()
 
     def leaf(self, number: int) -> str:
         """Name the leaf of a call; a container's stands beside its path, below which its content is."""
@@ -50,15 +54,7 @@ def selection(keras: Dialect, model: Model) -> Selection[Found]:
     closed = [(entry.path, _CLOSED.get(entry.class_name)) for entry in entries]
     hint = "" if any(entry.is_recurrent for entry in entries) else _UNSEEN
     hint += "".join(f"\n{path} {what}" for path, what in closed if what)
-    indexed = [*map(_captured, sublayers(model) or [model])]
-    return Selection(entries, indexed, _layer_class(model), hint)
-
-
-def select(keras: Dialect, model: Model, wanted: object) -> list[Found]:
-    """Find the layers a caller means, see `Selection.select`."""
-    if isinstance(wanted, (list, tuple, set)):
-        wanted = [*map(_captured, wanted)]
-    return selection(keras, model).select(_captured(wanted))
+    return Selection(entries, sublayers(model) or [model], _layer_class(model), hint)
 
 
 def _captured(layer: T) -> T:
@@ -84,7 +80,11 @@ def walk(keras: Dialect, model: Model) -> list[Found]:
     """
     if not _is_container(model) or is_a(model, "TimeDistributed"):
         return [_entry(_names_of(keras, [model], {})[0], model, None)]
-    return _without_clashes(list(_walk(keras, model, "", {id(model)}, None)))
+    found = _without_clashes(list(_walk(keras, model, "", {id(model)}, None)))
+    outers: dict[int, list[Layer]] = {}
+    for entry in found:
+        outers.setdefault(id(entry.layer), []).extend([] if entry.outer is None else [entry.outer])
+    return [replace(entry, around=tuple(outers[id(entry.layer)])) for entry in found]
 
 
 def _entry(path: str, layer: Layer, outer: Layer | None) -> Found:
@@ -92,7 +92,7 @@ def _entry(path: str, layer: Layer, outer: Layer | None) -> Found:
     if own is not layer and outer is None:
         outer = layer
     kind, is_container = type(layer).__name__, _is_container(layer)
-    return Found(path, str(layer.name), own, kind, is_container, is_recurrent(own), outer=outer)
+    return Found(path, str(layer.name), own, kind, is_container, is_recurrent(own), False, layer, outer)
 
 
 def _walk(

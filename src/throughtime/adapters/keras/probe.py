@@ -39,7 +39,7 @@ class Probe:
         keras.check_model(model)
         self.keras, self.model, self.request = keras, model, request
         self.loss = Loss(keras, model, loss)
-        self.found = find.select(keras, model, layers)
+        self.found = find.selection(keras, model).select(layers)
         self._alike: Alike[Data] | None = None  # while a batch is captured in parts
 
     def __call__(self, x: object, y: object, sample_weight: object, budget: Budget) -> ModelRecord:
@@ -91,7 +91,7 @@ class Probe:
 
     def _pass(self, data: Data, budget: Budget) -> tuple[Program, Result]:
         """Run on a batch; without a loss where neither labels nor the model's added losses exist."""
-        layers = tuple(id(entry.layer) for entry in self.found)
+        layers = tuple((id(entry.layer), id(entry.outer)) for entry in self.found)
         asked = layers, self.request.quantities, self.request.training
         program = _traces.get(self.keras, self.loss, data, asked, lambda: self._program(data, budget))
         program.serve(self, budget)

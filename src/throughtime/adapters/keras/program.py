@@ -24,7 +24,7 @@ from . import loss_scale
 from .contracts import Data, Held, Model, Tensor, Variable
 from .dialect import Dialect, Mark, Result, Traced
 from .every_step import EveryStep
-from .library import called, dtype_of, execution, is_float, plain_settings
+from .library import called, dtype_of, execution, is_float, is_tensor, plain_settings, shape_of
 from .loss import Loss
 from .meter import Meter
 from .recorder import CARRIED, Left, Recorder, SeenCall, SeenInside
@@ -64,6 +64,7 @@ class Program:
         self.named: tuple[str, ...] = ()  # of what `throughtime.mark` names outside of every loop
         self.in_a_loop: set[int] = set()  # layers called in a loop of the user's, and not watched
         self.reductions = Reductions(None, is_certain=False)
+        self.output_axes = 0  # the most of any output
         self.undone = 1  # samples whose mean the last run has undone in all gradients
         self._is_exact = False  # the loss can be multiplied without rounding
         self.adds_losses = False  # layers add to the loss by themselves
@@ -169,6 +170,7 @@ class Program:
         flat = keras.tree.flatten(predictions)
         recorder.measure_output(flat, is_watched=False)
         self.need = recorder.meter.total()
+        self.output_axes = max((len(shape_of(each)) for each in flat if is_tensor(each)), default=0)
         self._structure = keras.tree.map_structure(lambda _: 0, predictions)
         self.calls, self.in_a_loop = recorder.calls, recorder.in_a_loop
         self.named = tuple(recorder.named)

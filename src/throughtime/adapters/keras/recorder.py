@@ -102,6 +102,7 @@ class Recorder:
     in_a_loop: set[int] = field(default_factory=set)
     outer_steps: list[int] = field(default_factory=list)  # of each TimeDistributed that is running
     outer_calls: Counter[int] = field(default_factory=Counter)
+    running: list[int] = field(default_factory=list)  # each TimeDistributed that runs, by identity
 
     def __post_init__(self) -> None:
         self._differentiates = "weights" in self.wanted or "weight_gradients" in self.request.quantities
@@ -133,10 +134,17 @@ class Recorder:
         """Let a TimeDistributed run."""
         self.outer_calls[id(outer)] += 1
         self.outer_steps.append(steps)
+        self.running.append(id(outer))
         try:
             yield
         finally:
             self.outer_steps.pop()
+            self.running.pop()
+
+    def is_called_as(self, entry: Found) -> bool:
+        """Whether the call of a layer is one on this path; it may be used alone and in a TimeDistributed."""
+        running = [outer for outer in entry.around if id(outer) in self.running]
+        return any(outer is entry.outer for outer in running) if running else entry.outer is None
 
     def measure(self, layer: Layer, tensor: Tensor, *, is_watched: bool) -> None:
         """Tell the meter of a recurrent layer's call, once its input is marked."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from throughtime._errors import LossError, ThroughTimeError
+from throughtime._inputs.batch import Batch, running_on
 from throughtime.adapters.records import Array
 
 from .batches import check_sizes, ragged_explained
@@ -61,7 +62,8 @@ def losses(keras: Dialect, model: Model, *batch: object, loss: object, training:
 def _alone(loss: Loss, keras: Dialect, inputs: Data, training: bool) -> dict[str, Tensor]:
     """Run the model; return what each sample loses, and whether anything is valid in it."""
     tree, (x, y, weight) = keras.tree, inputs
-    predictions = called(loss.model, x, training)
+    with running_on(Batch(x, y, weight, "")):
+        predictions = called(loss.model, x, training)
     carried = [[keras.beside(each, name) for name in CARRIED] for each in tree.flatten(predictions)]
     whole = [x if loss.overrides else None, y, weight, predictions, carried]
     flat = tree.flatten(whole)

@@ -96,7 +96,7 @@ def _metered(recorder: Recorder, layer: Layer, original: Call, bound: inspect.Bo
 
 def _outer_layers(recorder: Recorder) -> list[Layer]:
     """Every TimeDistributed around a watched layer, and between it and the outermost."""
-    outermost = [entry.outer for entry in recorder.found if entry.outer is not None]
+    outermost = [outer for entry in recorder.found for outer in entry.around]
     inner = [layer for outer in outermost for layer in every_layer(outer)]
     return list({id(layer): layer for layer in inner if is_a(layer, "TimeDistributed")}.values())
 
@@ -119,7 +119,7 @@ class _Watched:
 
     def __call__(self, original: Call, bound: inspect.BoundArguments) -> object:
         recorder, layer, is_recurrent = self._recorder, self._entry.layer, self._entry.is_recurrent
-        record = recorder.new_call(self._index)
+        record = recorder.new_call(self._index) if recorder.is_called_as(self._entry) else None
         if record is None:
             return original(*bound.args, **bound.kwargs)
         first = next(iter(bound.arguments), "")

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
+from throughtime.adapters.attributes import inside
+
 from .structure import is_packed
 
-# Operations that give a tensor another shape and leave its values and gradients alone.
+if TYPE_CHECKING:
+    from .kernels import InnerLayer
+    from .layout import Layout
+
 Function = Callable[..., Any]  # a forward, a kernel
+# Operations that give a tensor another shape and leave its values and gradients alone.
 _RESHAPES = frozenset(
     {"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0", "AliasBackward0"}
 )
+_OF_MODULES = frozenset({"_parameters", "_buffers", "_modules"})  # in a dataclass that is a module
 Key = tuple[str, ...]  # the name of an argument, and places within it
 
 
@@ -41,15 +48,6 @@ def copied(tensor: torch.Tensor) -> tuple[torch.Tensor, GradientEdge | None]:
     return copy, edge_of(copy)
 
 
-@dataclass(eq=False)
-class Named:
-    """A tensor that `mark` names, and the edge of the copy that the code continues with."""
-
-    name: str
-    plain: torch.Tensor
-    edge: GradientEdge | None
-
-
 @dataclass(eq=False, slots=True)
 class Entering:
     """A tensor among the arguments: as it was given, and the edge of the copy that the module reads."""
@@ -62,17 +60,21 @@ class Entering:
 
 @dataclass(eq=False, slots=True)
 class Leaving:
-    """A tensor among the results: as the module made it, its edge, and that of the copy handed out."""
+    """A tensor among the results: as the module made it, its edge, and that of the copy handed out.
+
+    One that `mark` names has the edge of the copy that the code continues with.
+    """
 
     plain: torch.Tensor
     edge: GradientEdge | None
-    copy: GradientEdge | None
+    copy: GradientEdge | None = None
 
 
 @dataclass(eq=False, slots=True)
 class Step:
     """One call: arguments, results and what `mark` names in it; of a cell weights and their marks.
 
+    `layers` and `layout` are those of a fused recurrent layer, whose call may have many steps of time.
     `rows` has its samples by their place in the first call of a loop, once some have left, `places` by their
     place in the call before; `indices` is the shape of the first integer tensor among the arguments.
     """
@@ -82,10 +84,12 @@ class Step:
     leaving: dict[int, Leaving] = field(default_factory=dict)
     weights: tuple[torch.Tensor, ...] = ()
     marked: tuple[torch.Tensor, ...] = ()
-    named: dict[str, Named] = field(default_factory=dict)
+    named: dict[str, Leaving] = field(default_factory=dict)
     rows: torch.Tensor | None = None
     places: torch.Tensor | None = None
     indices: tuple[int, ...] = ()
+    layers: tuple[InnerLayer, ...] = ()
+    layout: Layout | None = None
 
     def edges(self) -> Iterator[GradientEdge]:
         """Give every place whose gradient is of interest."""
@@ -120,7 +124,8 @@ class Calls:
 
         def entering(key: Key, given: torch.Tensor) -> torch.Tensor:
             if not given.is_floating_point():
-                step.indices = step.indices or (() if given.dtype is torch.bool else tuple(given.shape))
+                is_index = given.dtype is not torch.bool and not given.is_complex()
+                step.indices = step.indices or (tuple(given.shape) if is_index else ())
                 return given
             copy = self.enter(step, key, given)
             swaps.copies.append((given, copy))
@@ -192,11 +197,6 @@ class Calls:
         """See `Step.first_node`; what was made before it is of no interest."""
         return next((step.first_node for step in self.steps if step.first_node), 0)
 
-    @property
-    def results(self) -> list[torch.Tensor]:
-        """The results of the latest call."""
-        return [one.plain for one in self.steps[-1].leaving.values()]
-
     def place_of(self, given: torch.Tensor) -> tuple[int, int] | None:
         """Find which call and place handed out a tensor, at most reshaped."""
         node = given.grad_fn
@@ -222,22 +222,22 @@ class _Swaps:
             return type(value)(*each) if hasattr(value, "_fields") else tuple(each)
         if isinstance(value, (list, dict)):
             for place, old in list(value.items() if isinstance(value, dict) else enumerate(value)):
+                if place in _OF_MODULES:
+                    continue
                 new = self.swapped(old, (*key, str(place)), swap)
                 if new is not old:
                     value[place] = new
                     self._swapped.append((value, place, old, new))
-        elif is_dataclass(value) and hasattr(value, "__dict__") and id(value) not in self._seen:
+        elif (held := inside(value)) is not value and id(value) not in self._seen:
             self._seen.add(id(value))  # one may hold another that holds it
-            self.swapped(vars(value), key, swap)
+            self.swapped(held, key, swap)
         return value
 
     def undo(self) -> None:
         """Put back what the module has left, and write on a caller's tensor what it wrote on its copy."""
         for container, place, old, new in reversed(self._swapped):
-            there = (
-                container.get(place) if isinstance(container, dict) else dict(enumerate(container)).get(place)
-            )
-            if there is new:
+            items = container if isinstance(container, dict) else dict(enumerate(container))
+            if items.get(place) is new:
                 container[place] = old
         for given, copy in self.copies:
             if copy._version:
@@ -251,7 +251,6 @@ def names_of(forward: Function) -> tuple[str, ...]:
     except (TypeError, ValueError):
         return ()
     found = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD]
-    variable = any(one.kind is one.VAR_POSITIONAL for one in parameters)
-    if variable:
+    if any(one.kind is one.VAR_POSITIONAL for one in parameters):
         return (*found[:-1], *(f"{found[-1]}_{place}" for place in range(8)))
     return tuple(found)

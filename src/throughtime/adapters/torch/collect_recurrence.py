@@ -22,18 +22,18 @@ from throughtime.adapters.records import (
 )
 
 from . import description, graph, weights
-from .calls import Entering, Key
+from .calls import Entering, Key, Step
 from .find import class_name
 from .marks import sum_of, without
 from .passes import STATES_ONLY, Call, Pass
-from .recurrence import Recurrence, taken_by
+from .recurrence import Recurrence
 from .staying import State
 from .structure import name_of, numpy
 
 _NO_GRADIENTS = "the loop runs without gradients: remove torch.no_grad() from the calls of this module"
 _NO_INPUT = "besides its states, the module takes no floating tensor that has one shape at every call"
 _NO_INITIAL = "the first call receives no state of this shape"
-_ORDER = "the order of the module's calls"
+ORDER = "the order of the module's calls"
 _SHOWS = "a custom module has its states, and tensors that tt.mark names between them"
 Edges = Iterable[Sequence[GradientEdge | None]]  # of each call
 Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
@@ -42,9 +42,14 @@ Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
 class Leaf:
     """Reads one recurrence."""
 
+    inner: int | None = None  # number among the layers of a fused one
+    directions: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()  # of windows of time
+
     def __init__(self, done: Pass, call: Call, recurrence: Recurrence) -> None:
         self.done, self.call, self.recurrence = done, call, recurrence
         self.steps, self.states = recurrence.steps, recurrence.states
+        self.transitions = graph.Transitions(recurrence, done.gradients)
         self.dims: dict[str, tuple[str, ...]] = {}
         self.missing: dict[str, str] = {}
 
@@ -56,16 +61,18 @@ class Leaf:
         if len(self.steps) > 1 and {"reset", "carried_gradient"} & wanted:
             arrays |= self._transitions()
         own, unreached = self._own()
-        inside = (self._inside(),) if self.done.wants_inside or "certificate" in wanted else ()
+        inside = tuple(self._inside()) if self.done.wants_inside else ()
         return LayerRecord(
-            path=self.call.path(),
+            path=self.call.path(self.inner),
             kind=self.call.kind,
             arrays={**arrays, **own},
+            directions=self.directions,
             flags=self._flags(),
             missing={name: why for name, why in self.missing.items() if name in wanted} | unreached,
             inside=inside,
             states=tuple(state.name for state in self.states) if self.call.kind == "rnn" else (),
             dims=self.dims,
+            windows=self.lengths,
         )
 
     def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
@@ -73,15 +80,18 @@ class Leaf:
 
     def _flags(self) -> dict[str, Attribute]:
         first = self.steps[0].leaving[self.states[0].place].plain
-        flags: dict[str, Attribute] = {
+        flags = {
             **description.of_layer(self.call, self.done.frozen),
-            "cell_class": class_name(self.call.entry.layer),
-            "time": _ORDER,
-            "carried": ", ".join(f"{state.name}: {'.'.join(state.argument)}" for state in self.states),
-            "states_changed": int(not graph.all_same(self._crossings)),
-            "dtype": name_of(first.dtype),
+            **self._of_kind(),
+            "dtype": self.call.autocast or name_of(first.dtype),
         }
+        if len(self.steps) > 1:
+            flags["states_changed"] = int(not self.transitions.are_same)
         return {**flags, "ends": self.recurrence.reason} if self.recurrence.reason else flags
+
+    def _of_kind(self) -> dict[str, Attribute]:
+        carried = ", ".join(f"{state.name}: {'.'.join(state.argument)}" for state in self.states)
+        return {"cell_class": class_name(self.call.entry.layer), "time": ORDER, "carried": carried}
 
     # Input and output.
 
@@ -104,20 +114,18 @@ class Leaf:
         """Find what others ask of the output: of a state that is changed, all but what the next call does."""
         outputs = ((step, step.leaving[self._place].plain) for step in self.steps)
         asked = [[one.copy for one in step.leaving.values() if one.plain is made] for step, made in outputs]
-        less = [*map(self._handed_back, range(len(asked)))] if self._changes else ()
+        pairs = zip(self.steps, [*self.transitions.through, ()], strict=True)
+        less = [self._handed_back(*pair) for pair in pairs]
         found = self._gradient("output_gradient", asked, output, less)
         edges = (one.edge for step in self.steps for one in step.leaving.values())
         if not found and any(self.done.gradients.tensor(edge) is not None for edge in edges):
             self.missing["output_gradient"] = STATES_ONLY
         return found
 
-    def _handed_back(self, number: int) -> torch.Tensor | None:
+    def _handed_back(self, step: Step, back: Parts) -> torch.Tensor | None:
         """Sum what the next call hands back to the output of a call through a change of it."""
-        if number == len(self._through):
-            return None
-        step, back = self.steps[number], self._through[number]
         output = step.leaving[self._place].plain
-        pairs = zip(self.states, back, strict=True)
+        pairs = zip(self.states, back, strict=False)  # nothing comes back to the last call
         return sum_of(one for state, one in pairs if step.leaving[state.place].plain is output)
 
     @cached_property
@@ -157,7 +165,7 @@ class Leaf:
 
     # States.
 
-    def _inside(self) -> DirectionRecord | SolvedRecord:
+    def _inside(self) -> Iterator[DirectionRecord | SolvedRecord]:
         arrays: dict[str, Array] = {}
         for state in self.states:
             arrays[state.name] = self._series(step.leaving[state.place].plain for step in self.steps)
@@ -174,7 +182,7 @@ class Leaf:
         ours, theirs = (
             graph.transported(self.recurrence, self.done.gradients) if self.done.has_labels else (None, None)
         )
-        return SolvedRecord(
+        yield SolvedRecord(
             arrays={**arrays, **marked.arrays, **({} if ours is None else {"input_gradient": ours})},
             weight_gradients={},
             input_gradient=theirs,
@@ -231,70 +239,8 @@ class Leaf:
 
     def _transitions(self) -> dict[str, Array]:
         rows, valid = self.recurrence.whole, numpy(self.recurrence.valid)
-        found = graph.variables(self._crossings, self._through, rows, self.done.gradients.unscaled)
+        found = self.transitions.variables(rows)
         found["reset"] &= valid
         for name in ("carried_gradient", "carried_by_state"):
             found[name][~valid] = self.recurrence.blank
         return found if self.done.has_labels else {"reset": found["reset"]}
-
-    @cached_property
-    def _crossings(self) -> graph.Transitions:
-        states = [(state.argument, state.place) for state in self.states]
-        return graph.between(self.steps, states, self.done.gradients)
-
-    @cached_property
-    def _through(self) -> graph.Through:
-        return graph.through_changes(self._crossings)
-
-    @cached_property
-    def _changes(self) -> bool:
-        return graph.any_changed(self._crossings)
-
-
-class CellLeaf(Leaf):
-    """Reads each call as a pass of one step, from the state given to the state handed out."""
-
-    def __init__(self, done: Pass, call: Call, recurrence: Recurrence) -> None:
-        super().__init__(done, call, recurrence)
-        loops = (one.recurrence for one in done.calls_of(call) if one.recurrence is not None)
-        self._every = [step for one in loops for step in one.steps]
-        recurrence.taken = taken_by(self._every)
-
-    def _flags(self) -> dict[str, Attribute]:
-        dtype = self.call.autocast or name_of(self.steps[0].leaving[0].plain.dtype)
-        flags = description.of_recurrent(self.call, self.done.frozen)
-        return flags | {
-            "time": _ORDER,
-            "states_changed": int(not graph.all_same(self._crossings)),
-            "dtype": dtype,
-        }
-
-    def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
-        marks = list(zip(*(step.marked for step in self._every), strict=True))
-        return self.done.weights(self.call.kind, self.steps[-1].weights, marks)
-
-    def _inside(self) -> DirectionRecord:
-        # A parametrization computes a weight anew for each call; else all calls share its mark.
-        marks = zip(*(step.marked for step in self.steps), strict=True)
-        of_cell, gradients = self.done.used(self.call.kind, self.steps[-1].weights, marks)
-        total = [[step.leaving[0].edge] for step in self.steps]  # dL/dh handed out, of all who take it
-        given = ([step.entering[state.argument].given for step in self.steps] for state in self.states)
-        return DirectionRecord(
-            weights=of_cell,
-            weight_gradients=gradients,
-            inputs=self.outside["input"],
-            hidden=self.outside["output"],
-            output_gradient=self._summed(total, self.outside["output"]),
-            input_gradient=self.outside.get("input_gradient"),
-            valid=None,
-            zero_output=False,
-            runs_backward=False,
-            initial=tuple(map(self._series, given)),
-            final_gradients=(None, *map(self._of_others, self.states[1:])),
-            windows=(1,) * len(self.steps),
-        )
-
-    def _of_others(self, state: State) -> Array | None:
-        """dL/d(state handed out) at each call, beyond what its own call asks of it."""
-        uses = [self.recurrence.uses(step.leaving[state.place].plain, step) for step in self.steps]
-        return self._summed(uses, self.outside["output"])

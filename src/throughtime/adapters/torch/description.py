@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from throughtime.adapters.axes import alignment
 from throughtime.adapters.loss_reduction import attributes_of
@@ -48,11 +49,6 @@ def of_module(entry: Found, *, trainable: bool) -> dict[str, Attribute]:
     }
 
 
-def of_recurrent(call: Call, frozen: Collection[int]) -> dict[str, Attribute]:
-    """Read the flags of a recurrent layer or cell that was called."""
-    return {**of_layer(call, frozen), **of_kind(call.entry.layer, call.kind, call.activation)}
-
-
 def of_kind(module: Any, kind: str, activation: str) -> dict[str, Attribute]:
     """Read what only a recurrent layer or cell has."""
     flags: dict[str, Attribute] = {"units": module.hidden_size, "activation": activation}
@@ -80,16 +76,12 @@ def of_capture(
     attributes = {**of_framework(), "order_of_calls": ", ".join(called), **attributes_of(reduced)}
     if absent:
         attributes["not_called"] = ", ".join(absent)
-    coupling = [name for name, module in model.named_modules() if _couples(module)]
-    if coupling:
+    normalizing = ((name, one) for name, one in model.named_modules() if isinstance(one, _BatchNorm))
+    if coupling := [name for name, module in normalizing if module.training]:
         attributes["couples_samples"] = f"{', '.join(coupling)}: statistics of the batch in training"
     breaking = [name or "the model" for name, module in model.named_modules() if _breaks_time(module)]
     attributes["time"] = alignment(breaking)
     return attributes
-
-
-def _couples(module: nn.Module) -> bool:
-    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
 
 
 def _breaks_time(module: nn.Module) -> bool:

@@ -6,8 +6,9 @@ The certificate of the loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -16,9 +17,10 @@ from torch.autograd.graph import GradientEdge
 
 from throughtime.adapters.records import Array
 
-from .calls import Entering, Key, Step
+from .calls import Entering, Leaving, Step
 from .marks import Gradients, flattened, sum_of
 from .recurrence import Recurrence
+from .staying import State, ramp
 from .structure import numpy
 
 _CHECKED = 5  # calls of a loop
@@ -28,86 +30,86 @@ _Ordered = Callable[[torch.Tensor], torch.Tensor]  # does so with a state as it 
 
 @dataclass(frozen=True)
 class Crossing:
-    """One state on its way from a call to the next.
+    """One state on its way from a call to the next: what the one handed out, and what the other took.
 
-    `plain` is what the first call made, `handed_out` the edge of its copy, `given` what the second call took,
-    `gradient` dL/dgiven through it. It `is_unchanged` if it is the very tensor handed out. `places` are those
-    of the samples that continue, if some have left.
+    `gradient` is dL/d(what it took) through it. `places` are those of the samples that continue, along
+    `axis`, if some have left.
     """
 
-    plain: torch.Tensor
-    handed_out: GradientEdge | None
-    given: torch.Tensor
+    left: Leaving
+    entered: Entering
     gradient: torch.Tensor | None
-    is_unchanged: bool
     places: torch.Tensor | None
+    axis: int
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether it is the very tensor handed out."""
+        return self.entered.taken is self.left.plain
 
     @property
     def is_same(self) -> bool:
         """Whether the samples that continue have their state as it was handed out, and its whole gradient."""
-        if self.is_unchanged or not self.given.requires_grad:
+        if self.is_unchanged or not self.entered.given.requires_grad:
             return True
-        plain, ramp = self.plain.detach(), _ramp(self.given)
+        plain, back_in = self.left.plain.detach().movedim(self.axis, 0), ramp(self.entered.given)
         places = ... if self.places is None else self.places.to(plain.device)
-        if not torch.equal(self.given.detach(), plain[places]):
+        if not torch.equal(self.entered.given.detach().movedim(self.axis, 0), plain[places]):
             return False
-        (back,), whole = _back([(self.given, ramp)], [self]), torch.zeros_like(plain)
-        whole[places] = ramp
-        return back is not None and torch.equal(back, whole)
+        (back,), whole = _back([(self.entered.given, back_in)], [self]), torch.zeros_like(plain)
+        whole[places] = back_in.movedim(self.axis, 0)
+        return back is not None and torch.equal(back.movedim(self.axis, 0), whole)
 
 
-Transitions = Sequence[Sequence[Crossing]]  # between each call and the next, of every state
+class Transitions:
+    """The crossings of all states between each call of a recurrence and the next."""
 
+    def __init__(self, recurrence: Recurrence, gradients: Gradients) -> None:
+        self._gradients = gradients
+        pairs = pairwise(recurrence.steps)
+        self._each = [[self._crossing(*pair, state) for state in recurrence.states] for pair in pairs]
 
-def between(steps: Sequence[Step], states: Iterable[tuple[Key, int]], gradients: Gradients) -> Transitions:
-    """List the crossings of all states, each an argument and a place among the results, between all calls."""
-    return [[_crossing(*pair, *state, gradients) for state in states] for pair in pairwise(steps)]
+    def _crossing(self, before: Step, after: Step, state: State) -> Crossing:
+        entered = after.entering[state.argument]
+        gradient = self._gradients.tensor(entered.mark)
+        return Crossing(before.leaving[state.place], entered, gradient, after.places, state.axis)
 
+    @property
+    def are_same(self) -> bool:
+        """Whether every state enters the next call as it was handed out, of all samples or of some."""
+        return all(one.is_same for crossings in self._each for one in crossings)
 
-def _crossing(before: Step, after: Step, argument: Key, place: int, gradients: Gradients) -> Crossing:
-    left, entered = before.leaving[place], after.entering[argument]
-    is_unchanged = entered.taken is left.plain
-    back = gradients.tensor(entered.mark)
-    return Crossing(left.plain, left.copy, entered.given, back, is_unchanged, after.places)
+    @cached_property
+    def through(self) -> Sequence[Sequence[torch.Tensor | None]]:
+        """Gradients that each call hands back, through a change, to states that the one before handed out."""
+        each = []
+        for crossings in self._each:
+            sources = [(one.entered.given, one.gradient) for one in crossings if not one.is_unchanged]
+            given = [(tensor, gradient) for tensor, gradient in sources if gradient is not None]
+            each.append(_back(given, crossings))
+        return each
 
-
-Through = Sequence[Sequence[torch.Tensor | None]]
-
-
-def through_changes(transitions: Transitions) -> Through:
-    """Find what each call hands back, through a change, to every state that the one before handed out."""
-    each = []
-    for crossings in transitions:
-        sources = [(one.given, one.gradient) for one in crossings if not one.is_unchanged]
-        given = [(tensor, gradient) for tensor, gradient in sources if gradient is not None]
-        each.append(_back(given, crossings))
-    return each
-
-
-def variables(
-    transitions: Transitions, through: Through, rows: Rows, unscaled: Callable[[torch.Tensor], torch.Tensor]
-) -> dict[str, Array]:
-    """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state)."""
-    none = torch.zeros_like(rows(transitions[0][0].plain, 0).flatten(1)[:, 0], dtype=torch.bool)
-    resets = [_resets(crossings, rows, number, none) for number, crossings in enumerate(transitions)]
-    carried = []
-    for place, one in enumerate(transitions[0]):
-        pairs = zip(transitions, through, strict=True)
-        # As it is, and through a change.
-        back = [
-            sum_of((each[place].gradient if each[place].is_unchanged else None, changed[place]))
-            for each, changed in pairs
-        ]
-        zero = torch.zeros_like(rows(one.plain, 0))
-        with torch.no_grad():
-            each = [zero if one is None else rows(one, number) for number, one in enumerate(back)]
-            carried.append(unscaled(torch.stack([*each, zero], 1)).flatten(2).norm(dim=2))
-    norms = numpy(torch.stack(carried, 2))
-    return {
-        "reset": numpy(torch.stack([none, *resets], 1)),
-        "carried_gradient": np.sqrt(np.square(norms).sum(-1)),
-        "carried_by_state": norms,
-    }
+    def variables(self, rows: Rows) -> dict[str, Array]:
+        """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state)."""
+        none = torch.zeros_like(rows(self._each[0][0].left.plain, 0).flatten(1)[:, 0], dtype=torch.bool)
+        resets = [_resets(crossings, rows, number, none) for number, crossings in enumerate(self._each)]
+        carried = []
+        for place, one in enumerate(self._each[0]):
+            states = (crossings[place] for crossings in self._each)
+            as_it_is = (state.gradient if state.is_unchanged else None for state in states)
+            changed = (back[place] for back in self.through)
+            back = map(sum_of, zip(as_it_is, changed, strict=True))
+            zero = torch.zeros_like(rows(one.left.plain, 0))
+            with torch.no_grad():
+                each = [zero if one is None else rows(one, number) for number, one in enumerate(back)]
+                stacked = self._gradients.unscaled(torch.stack([*each, zero], 1))
+            carried.append(stacked.flatten(2).norm(dim=2))
+        norms = numpy(torch.stack(carried, 2))
+        return {
+            "reset": numpy(torch.stack([none, *resets], 1)),
+            "carried_gradient": np.sqrt(np.square(norms).sum(-1)),
+            "carried_by_state": norms,
+        }
 
 
 def _back(
@@ -115,11 +117,11 @@ def _back(
 ) -> list[torch.Tensor | None]:
     """Take gradients of the states that entered calls with respect to every state that a call returned."""
     given = [(tensor, gradient) for tensor, gradient in given if tensor.requires_grad]
-    places = [place for place, one in enumerate(crossings) if one.handed_out is not None]
+    places = [place for place, one in enumerate(crossings) if one.left.copy is not None]
     found: list[torch.Tensor | None] = [None] * len(crossings)
     if given and places:
         tensors, gradients = zip(*given, strict=True)
-        sources = [edge for one in crossings if (edge := one.handed_out) is not None]
+        sources = [edge for one in crossings if (edge := one.left.copy) is not None]
         back = torch.autograd.grad(tensors, sources, gradients, retain_graph=True, allow_unused=True)
         for place, gradient in zip(places, back, strict=True):
             found[place] = gradient
@@ -132,32 +134,17 @@ def _resets(crossings: Sequence[Crossing], rows: Rows, number: int, none: torch.
     for one in crossings:
         if one.is_unchanged:
             continue
-        differs = _any(rows(one.given.detach(), number + 1) != rows(one.plain.detach(), number))
+        given, plain = one.entered.given, one.left.plain
+        differs = _any(rows(given.detach(), number + 1) != rows(plain.detach(), number))
         if bool(differs.any()):
-            back = _back([(one.given, _ramp(one.given))], crossings)
+            back = _back([(given, ramp(given))], crossings)
             reached = [_any(rows(gradient, number)) for gradient in back if gradient is not None]
             resets = resets | (differs & ~torch.stack([none, *reached]).any(0))
     return resets
 
 
-def _ramp(given: torch.Tensor) -> torch.Tensor:
-    """Make a gradient without equal parts, which a normalization would take to 0."""
-    return torch.linspace(1, 2, given.numel(), dtype=given.dtype, device=given.device).view_as(given)
-
-
 def _any(values: torch.Tensor) -> torch.Tensor:
     return values.flatten(1).ne(0).any(1)
-
-
-def all_same(transitions: Transitions) -> bool:
-    """Whether every state enters the next call as it was handed out, of all samples or of some."""
-    return all(one.is_same for crossings in transitions for one in crossings)
-
-
-def any_changed(transitions: Transitions) -> bool:
-    """Whether any state is changed between calls, by what the graph knows."""
-    each = (one for crossings in transitions for one in crossings)
-    return any(not one.is_unchanged and one.given.requires_grad for one in each)
 
 
 def step_jacobians(loop: Recurrence, *, is_given: bool) -> torch.Tensor | None:
@@ -218,11 +205,9 @@ def transported(recurrence: Recurrence, gradients: Gradients) -> tuple[Array | N
     if not pairs:
         return None, None
     longest = max(len(ours) for ours, _ in pairs)
-    both = np.zeros((2, 1, len(pairs), longest), pairs[0][0].dtype)
-    for step, pair in enumerate(pairs):
-        for side, values in enumerate(pair):
-            both[side, 0, step, : len(values)] = values
-    return both[0], both[1]
+    padded = [[np.pad(side, (0, longest - len(side))) for side in pair] for pair in pairs]
+    ours, theirs = np.stack(padded, 1)[:, None]
+    return ours, theirs
 
 
 def _checked(recurrence: Recurrence, step: Step, gradients: Gradients) -> tuple[Array, Array] | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,36 +16,31 @@ from . import recurrence
 from .calls import Calls, Function, Step
 from .layout import Dense, Layout, Packed
 from .marks import INPUT, OUTPUT, STATE, WEIGHT, Marks
-from .staying import why_it_ends
+from .recurrence import Recurrence, states_of_kernel
+from .staying import State, why_it_ends
 from .structure import ordinary
 
-if TYPE_CHECKING:
-    from .passes import Call
-
 _VF = torch._VF
-Mark = Callable[[str, torch.Tensor], torch.Tensor]
-CELLS = {
-    _VF.lstm_cell: "lstm",
-    _VF.gru_cell: "gru",
-    _VF.rnn_tanh_cell: "simple_rnn",
-    _VF.rnn_relu_cell: "simple_rnn",
+Mark = Callable[[torch.Tensor], torch.Tensor]
+_FUSED = frozenset({_VF.lstm, _VF.gru, _VF.rnn_tanh, _VF.rnn_relu})
+KINDS = {  # each with the activation of its candidate
+    **dict.fromkeys((_VF.lstm, _VF.lstm_cell), ("lstm", "tanh")),
+    **dict.fromkeys((_VF.gru, _VF.gru_cell), ("gru", "tanh")),
+    **dict.fromkeys((_VF.rnn_tanh, _VF.rnn_tanh_cell), ("simple_rnn", "tanh")),
+    **dict.fromkeys((_VF.rnn_relu, _VF.rnn_relu_cell), ("simple_rnn", "relu")),
 }
 _OF_FORWARDS: dict[object, Function] = {nn.LSTMCell.forward: _VF.lstm_cell, nn.GRUCell.forward: _VF.gru_cell}
-KINDS = {_VF.lstm: "lstm", _VF.gru: "gru", _VF.rnn_tanh: "simple_rnn", _VF.rnn_relu: "simple_rnn"}
 
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction of one inner layer: marks, and the tensors they are made of.
+    """One direction of one inner layer.
 
-    `input` marks what the layer reads, in input time. Weights stand in torch's order, see `weights.names`.
-    States are (sample, unit) in the packed order, the final ones marked.
+    `input` marks what the layer reads, in input time. States are (sample, unit) in the packed order, the
+    final ones marked.
     """
 
-    runs_backward: bool
     input: torch.Tensor
-    weights: tuple[torch.Tensor, ...]
-    marked: tuple[torch.Tensor, ...]
     initial: tuple[torch.Tensor, ...]
     final: tuple[torch.Tensor, ...]
 
@@ -66,29 +62,19 @@ class Arguments:
     data: torch.Tensor
     layout: Layout
     batch_first: bool
+    directions: int
     states: tuple[torch.Tensor, ...]
     weights: Sequence[torch.Tensor]
     has_biases: bool
     count: int
     dropout: float
     training: bool
-    is_bidirectional: bool
 
-    @property
-    def directions(self) -> int:
-        """One or two."""
-        return 2 if self.is_bidirectional else 1
-
-    def weights_of(self, layer: int, direction: int) -> tuple[torch.Tensor, ...]:
-        """Take the weights of one direction of one inner layer."""
-        each = len(self.weights) // (self.count * self.directions)
-        start = (layer * self.directions + direction) * each
-        return tuple(self.weights[start : start + each])
-
-    def states_of(self, layer: int, direction: int) -> tuple[torch.Tensor, ...]:
-        """Take the initial states of one direction of one inner layer, (1, sample, unit)."""
-        place = layer * self.directions + direction
-        return tuple(state[place : place + 1] for state in self.states)
+    def of(self, layer: int, direction: int) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """Take the weights of one direction of one inner layer, and its initial states (1, sample, unit)."""
+        each, place = len(self.weights) // (self.count * self.directions), layer * self.directions + direction
+        states = tuple(state[place : place + 1] for state in self.states)
+        return tuple(self.weights[place * each : (place + 1) * each]), states
 
 
 def read(kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None) -> Arguments:
@@ -101,8 +87,8 @@ def read(kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | Non
         data, sizes, states, *others = arguments
         layout, batch_first = Packed(sizes, order), False
     states = tuple(states) if isinstance(states, (tuple, list)) else (states,)
-    states = tuple(ordinary(state) for state in states)
-    return Arguments(kernel, ordinary(data), layout, batch_first, states, *others)
+    *others, is_bidirectional = others
+    return Arguments(kernel, ordinary(data), layout, batch_first, 1 + is_bidirectional, states, *others)
 
 
 def of_cell(forward: Function, arguments: tuple[Any, ...]) -> Function | None:
@@ -115,7 +101,7 @@ def of_cell(forward: Function, arguments: tuple[Any, ...]) -> Function | None:
     return kernel if tensors and all(getattr(one, "ndim", 0) == 2 for one in tensors) else None
 
 
-def run(asked: Arguments, marks: Mark) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...]]:
+def run(asked: Arguments, marks: Marks) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...]]:
     """Compute what the kernel would; returns the layers as they were seen, and what the kernel returns."""
     layers: list[InnerLayer] = []
     value = asked.data
@@ -132,28 +118,23 @@ def run(asked: Arguments, marks: Mark) -> tuple[tuple[InnerLayer, ...], tuple[to
     return tuple(layers), (output, *states)
 
 
-def _layer(asked: Arguments, place: int, value: torch.Tensor, marks: Mark) -> InnerLayer:
-    directions, outputs = [], []
-    for number in range(asked.directions):
-        direction, output = _direction(asked, place, number, value, marks)
-        directions.append(direction)
-        outputs.append(output)
+def _layer(asked: Arguments, place: int, value: torch.Tensor, marks: Marks) -> InnerLayer:
+    each = [_direction(asked, place, number, value, marks) for number in range(asked.directions)]
+    directions, outputs = zip(*each, strict=True)
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
-    return InnerLayer(value, marks(OUTPUT, joined), tuple(directions))
+    return InnerLayer(value, marks(OUTPUT, joined), directions)
 
 
 def _direction(
-    asked: Arguments, place: int, number: int, value: torch.Tensor, marks: Mark
+    asked: Arguments, place: int, number: int, value: torch.Tensor, marks: Marks
 ) -> tuple[Direction, torch.Tensor]:
     backward = number == 1
     entering = marks(INPUT, value)
-    weights = asked.weights_of(place, number)
-    marked = tuple(marks(WEIGHT, weight) for weight in weights)
-    initial = asked.states_of(place, number)
+    weights, initial = asked.of(place, number)
     data = asked.layout.reversed(entering) if backward else entering
-    output, *states = _kernel(asked, data, initial, marked)
+    output, *states = _kernel(asked, data, initial, weights)
     final = tuple(marks(STATE, state[0]) for state in states)
-    direction = Direction(backward, entering, weights, marked, tuple(state[0] for state in initial), final)
+    direction = Direction(entering, tuple(state[0] for state in initial), final)
     return direction, asked.layout.reversed(output) if backward else output
 
 
@@ -173,73 +154,69 @@ def _kernel(
     return tuple(result)
 
 
-def _sharing(marks: Marks) -> Mark:
-    """Mark a weight once for several calls: a mark a call would cost a gradient a call."""
-    known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def mark(kind: str, tensor: torch.Tensor) -> torch.Tensor:
-        if kind != WEIGHT or id(tensor) not in known:
-            known[id(tensor)] = tensor, marks(kind, tensor)
-        return known[id(tensor)][1]
-
-    return mark
-
-
 @dataclass
-class Windows:
-    """All calls of one layer or cell during a pass; `calls` has the states given and handed out."""
+class Windows(Calls):
+    """All calls of one layer or cell during a pass, each with the states that it was given and handed out."""
 
-    calls: Calls
-    _last: dict[int, tuple[Mark, Call | None]] = field(default_factory=dict)  # sequences by their last call
+    # Sequences, and how weights are marked in them, by the latest call.
+    _last: dict[int, tuple[Recurrence, Mark]] = field(default_factory=dict)
 
-    def run(
-        self, asked: Arguments, marks: Marks
-    ) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...], Step, Call | None]:
-        """Compute what the kernel would; returns more than `run`: the step, and what was noted before it."""
-        step = Step(len(self.calls.steps))
-        entering = self._enter(step, asked.states)
-        can_go_on = isinstance(asked.layout, Dense) and not asked.is_bidirectional
-        shared, first = self._continued(step, self._source(step, by_values=True) if can_go_on else -1, marks)
-        layers, (output, *states) = run(replace(asked, states=entering), shared)
-        return layers, (output, *self.calls.hand_out(step, states)), step, first
-
-    def step(
-        self, kernel: Function, arguments: tuple[Any, ...], marks: Marks
-    ) -> tuple[Any, Step, Call | None]:
-        """Compute what the kernel of a cell would; returns that, and the last two of what `run` returns."""
+    def call(
+        self, kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None, marks: Marks
+    ) -> tuple[Any, Recurrence]:
+        """Compute what a kernel would; returns that, and the sequence whose latest call this is."""
+        if kernel in _FUSED:
+            return self._fused(read(kernel, arguments, order), marks)
         data, states, *weights = arguments
-        step = Step(len(self.calls.steps))
-        before = self._enter(step, states if isinstance(states, (tuple, list)) else (states,))
-        shared, first = self._continued(step, self._source(step, by_values=False), marks)
-        step.weights = tuple(weight for weight in weights if weight is not None)
-        step.marked = tuple(shared(WEIGHT, weight) for weight in step.weights)
-        entering = self.calls.enter(step, ("input",), ordinary(data))
+        states = states if isinstance(states, (tuple, list)) else (states,)
+        weights = [weight for weight in weights if weight is not None]
+        step, before, loop = self._next(states, weights, marks, can_go_on=True, is_fused=False)
+        entering = self.enter(step, ("input",), ordinary(data))
         results = kernel(entering, before if len(before) > 1 else before[0], *step.marked)
-        out = self.calls.hand_out(step, results if isinstance(results, tuple) else (results,))
-        return tuple(out) if len(out) > 1 else out[0], step, first
+        out = self.hand_out(step, results if isinstance(results, tuple) else (results,))
+        return tuple(out) if len(out) > 1 else out[0], loop
 
-    def _enter(self, step: Step, states: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        pairs = enumerate(map(ordinary, states))
-        return tuple(self.calls.enter(step, ("states", str(place)), one) for place, one in pairs)
+    def _fused(self, asked: Arguments, marks: Marks) -> tuple[tuple[torch.Tensor, ...], Recurrence]:
+        can_go_on = isinstance(asked.layout, Dense) and asked.directions == 1
+        step, before, loop = self._next(
+            asked.states, asked.weights, marks, can_go_on=can_go_on, is_fused=True
+        )
+        step.layout = asked.layout
+        step.layers, (output, *states) = run(replace(asked, states=before, weights=step.marked), marks)
+        return (output, *self.hand_out(step, states)), loop
 
-    def _continued(self, step: Step, source: int, marks: Marks) -> tuple[Mark, Call | None]:
-        self._last[step.order] = self._last.pop(source, (_sharing(marks), None))
-        return self._last[step.order]
+    def _next(
+        self,
+        states: Sequence[torch.Tensor],
+        weights: Sequence[torch.Tensor],
+        marks: Marks,
+        *,
+        can_go_on: bool,
+        is_fused: bool,
+    ) -> tuple[Step, tuple[torch.Tensor, ...], Recurrence]:
+        """Begin a call: its step, the states that it reads, and its sequence."""
+        step, pairs = Step(len(self.steps)), enumerate(map(ordinary, states))
+        entering = tuple(self.enter(step, ("states", str(place)), one) for place, one in pairs)
+        known = states_of_kernel(len(entering), axis=int(is_fused))
+        source = self._source(step, known, by_values=is_fused) if can_go_on else -1
+        if source >= 0:
+            loop, mark = self._last.pop(source)
+        else:  # samples that leave are as padding of a packed sequence; a weight is marked once for all calls
+            loop, mark = Recurrence([], known, blank=0.0), cache(partial(marks, WEIGHT))
+        self._last[step.order] = loop, mark
+        loop.steps.append(step)
+        step.weights, step.marked = tuple(weights), tuple(map(mark, weights))
+        return step, entering, loop
 
-    def begin(self, step: Step, noted: Call) -> None:
-        """Keep what the calls that continue from this one are handed."""
-        self._last[step.order] = self._last[step.order][0], noted
-
-    def _source(self, step: Step, *, by_values: bool) -> int:
+    def _source(self, step: Step, states: Sequence[State], *, by_values: bool) -> int:
         """Find the call whose states this one starts from; -1 where it starts anew."""
-        if not self.calls.steps:
+        if not self.steps:
             return -1
         sources = {one.source for one in step.entering.values()}
         if len(sources) > 1 or -1 in sources:
-            links = recurrence.links_of(self.calls, step, (), by_values=by_values)
+            links = recurrence.links_of(self, step, (), step.order, by_values=by_values)
             sources = {link.source for link in links}
         source = max(sources, default=-1)
-        if source not in self._last:
+        if source not in self._last or why_it_ends(self.steps[source], step, states):
             return -1
-        before = self.calls.steps[source]
-        return -1 if why_it_ends(before, step, recurrence.states_of_cell(len(before.leaving))) else source
+        return source

@@ -41,11 +41,6 @@ class Dense:
         """Bring states (sample, …) into the order of the samples."""
         return states
 
-    @property
-    def valid(self) -> npt.NDArray[np.bool_]:
-        """Steps that exist, (sample, time)."""
-        return np.ones((self.samples, self.steps), bool)
-
 
 @dataclass(frozen=True)
 class Packed:
@@ -94,11 +89,6 @@ class Packed:
         """Bring states (sample, …) from the packed order into that of the caller's samples."""
         return states if self.unsorted is None else states[self.unsorted.cpu().numpy()]
 
-    @property
-    def valid(self) -> npt.NDArray[np.bool_]:
-        """Steps that exist, (sample, time)."""
-        return self.by_sample(np.ones(len(self._places[0]), bool))
-
 
 Layout = Dense | Packed
 Recurrent = nn.RNNBase | nn.RNNCellBase
@@ -108,11 +98,10 @@ def count_samples(module: Recurrent, given: object) -> int:
     """Count the samples that a recurrent layer or a cell is called with; 1 where there is no batch."""
     if isinstance(given, PackedSequence):
         return int(given.batch_sizes[0])
-    if not isinstance(given, torch.Tensor):
+    is_cell = isinstance(module, nn.RNNCellBase)
+    if not isinstance(given, torch.Tensor) or given.ndim != (2 if is_cell else 3):
         return 1
-    if isinstance(module, nn.RNNCellBase):
-        return int(given.shape[0]) if given.ndim == 2 else 1
-    return int(given.shape[0 if module.batch_first else 1]) if given.ndim == 3 else 1
+    return int(given.shape[0 if is_cell or module.batch_first else 1])
 
 
 def why_unfit(name: str, module: Recurrent, given: object) -> str:

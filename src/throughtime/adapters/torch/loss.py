@@ -21,10 +21,8 @@ from throughtime.adapters.loss_reduction import Loss, evaluated, weighted
 from throughtime.adapters.records import ONE_SAMPLE, Array
 
 from . import find, structure
-from .layout import Meter
-from .marks import Marks
 from .restore import gradients_on, stand_in, untouched
-from .structure import Data, axes_of, rows_of
+from .structure import Data, Samples, axes_of, rows_of
 from .tap import Recorder
 
 
@@ -80,9 +78,6 @@ def place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
         if tensor.is_floating_point():
             return tensor.device, tensor.dtype
     return torch.device("cpu"), torch.get_default_dtype()
-
-
-_NOTHING: frozenset[str] = frozenset()
 
 
 check_loss = partial(loss_reduction.check_loss, model="torch module", example="torch.nn.MSELoss()")
@@ -159,36 +154,27 @@ def tried_factor(loss: Loss, data: Data, sizes: Sequence[int]) -> tuple[float, s
     """
     if sizes[0] == 1:
         return 1.0, ONE_SAMPLE
-    outputs = structure.tensors(data[0])
-    fitting = [size for size in sizes if any(_axes(tensor, size) for tensor in outputs)]
-    if not fitting:
+    size = next((size for size in sizes if _have(data[0], size)), 0)
+    if not size:
         return 1.0, f"not known: no output has an axis of {sizes[0]} samples, {loss_reduction.UNDONE}"
-    sides = [_axes(tensor, fitting[0]) for tensor in structure.tensors(data)]
     # Where steps and samples are equally many, both axes have to give the same result.
-    orders = (0, -1) if any(len(axes) > 1 for axes in sides) else (0,)
-    found = {_tried(loss, data, fitting[0], order) for order in orders}
+    sides = (axes_of(data, Samples(size, are_last=last).axis) for last in (False, True))
+    found = {_tried(loss, data, size, axes) for axes in set(map(tuple, sides))}
     if len(found) > 1:
         return 1.0, f"not known: samples and steps are equally many, {loss_reduction.UNDONE}"
     return found.pop()
 
 
-def _tried(loss: Loss, data: Data, size: int, order: int) -> tuple[float, str]:
-    axes = axes_of(data, lambda tensor: _axis(tensor, size, order))
+def _have(output: object, size: int) -> bool:
+    return any(Samples(size).axis(tensor) is not None for tensor in structure.tensors(output))
 
+
+def _tried(loss: Loss, data: Data, size: int, axes: Sequence[int | None]) -> tuple[float, str]:
     def loss_of(*rows: int) -> float:
         return float(total(loss, *rows_of(data, rows, axes)))
 
     with torch.no_grad(), autocast_off(data[0]):
         return loss_reduction.tried_factor(loss_of, size, (RuntimeError, ValueError, IndexError))
-
-
-def _axes(tensor: torch.Tensor, size: int) -> list[int]:
-    return [axis for axis, length in enumerate(tensor.shape[:2]) if length == size]
-
-
-def _axis(tensor: torch.Tensor, size: int, order: int) -> int | None:
-    axes = _axes(tensor, size)
-    return axes[order] if axes else None
 
 
 def losses(
@@ -200,19 +186,18 @@ def losses(
     kept = untouched(model, loss)
     with kept, kept, gradients_on(), torch.no_grad():
         stand_in(model, loss, [], training=training)
-        device, dtype = place(model)
-        inputs = structure.copied(x, device, dtype)
-        recorder = Recorder([], [], Marks(_NOTHING), inputs, Meter(Budget(None, 1, 1), _NOTHING))
+        inputs = structure.copied(x, *place(model))
+        recorder = Recorder([], [], frozenset(), inputs, Budget(None, 1, 1))
         recorder.watch(model)
         output = call(model, inputs)
         labels = labels_beside(model, y, sample_weight, output, recorder)
         recorder.close()
         size = recorder.sizes[0]
         data = output, *labels
-        if size > 1 and not any(_axes(tensor, size) for tensor in structure.tensors(output)):
+        if size > 1 and not _have(output, size):
             raise LossError(
                 f"No output of the model has an axis of {size} samples. Return one with samples first."
             )
-        axes = axes_of(data, lambda tensor: _axis(tensor, size, 0))
+        axes = axes_of(data, Samples(size).axis)
         with autocast_off(output):
             return np.array([float(total(loss, *rows_of(data, (row,), axes))) for row in range(size)])

@@ -34,13 +34,9 @@ class Marks:
     """Makes marks of the kinds that the quantities need, and differentiates a loss with respect to them."""
 
     def __init__(self, quantities: frozenset[str]) -> None:
-        self._quantities = quantities
+        self.is_open = True  # else marks are made in the same way, and none of them is known
         self._kinds = {kind for kind, needs in _NEEDED_FOR.items() if quantities & needs}
         self._marks: list[torch.Tensor] = []
-
-    def anew(self) -> Marks:
-        """Make marks in the same way, none of them known here."""
-        return Marks(self._quantities)
 
     def __call__(self, kind: str, tensor: torch.Tensor) -> torch.Tensor:
         """Mark a tensor; the tensor itself where no gradient of its kind is needed, or there is none."""
@@ -49,7 +45,8 @@ class Marks:
         # A tensor without a history becomes a new leaf: the caller's stays without gradient.
         source = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
         mark = source.view_as(source)
-        self._marks.append(mark)
+        if self.is_open:
+            self._marks.append(mark)
         return mark
 
     def differentiate(

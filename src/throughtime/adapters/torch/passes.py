@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.autograd.graph import Node
@@ -12,10 +12,8 @@ from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import UNREACHED, Array
 
 from . import weights
-from .calls import Named, Step
+from .calls import Leaving, Step
 from .find import Found
-from .kernels import InnerLayer
-from .layout import Layout
 from .marks import Gradients
 from .recurrence import Recurrence
 from .structure import numpy
@@ -23,32 +21,27 @@ from .structure import numpy
 STATES_ONLY = (
     "the loss depends on the layer's final states, not on its output: hidden_gradient has what reaches them"
 )
+Weights = Mapping[str, tuple[torch.Tensor, Sequence[torch.Tensor]]]  # by the schema's names, with their marks
 
 
 @dataclass
 class Call:
-    """One call of one watched layer, or of a cell: one sequence of its calls.
+    """One call of one watched layer; of a recurrent one the sequence of its calls, `recurrence`.
 
-    `number` counts the calls of the layer from 1, `order` all calls as they come. `kind`, `layout` and
-    `layers` are those of a fused recurrent layer, `step` has the states that it was given and handed out, and
-    `windows` later calls, each of which starts from the states of the one before. `recurrence` has the calls
-    of a cell, or of a module that is called again with what it returned. `output` marks the first tensor that
-    another layer returns. With `is_beside` the layer's content has leaves below its path, so that its leaf
-    stands beside it. `autocast` is the precision that autocast computes in; empty where it is off.
-    `is_cut` if the model calls it under `torch.no_grad`, so that training gives it no gradient.
+    `number` counts the calls of the layer from 1, `order` all calls as they come. `output` marks the first
+    tensor that a layer returns which is not recurrent. With `is_beside` the layer's content has leaves below
+    its path, so that its leaf stands beside it. `autocast` is the precision that autocast computes in; empty
+    where it is off. `is_cut` if the model calls it under `torch.no_grad`, so that training gives it no
+    gradient.
     """
 
     entry: Found
     number: int
     kind: str = ""
-    layout: Layout | None = None
-    layers: tuple[InnerLayer, ...] = ()
     output: torch.Tensor | None = None
     activation: str = "tanh"
     autocast: str = ""
     is_cut: bool = False
-    step: Step | None = None
-    windows: list[Call] = field(default_factory=list)
     recurrence: Recurrence | None = None
     order: int = 0
     is_beside: bool = False
@@ -64,16 +57,14 @@ class Call:
 
     @property
     def steps(self) -> list[Step]:
-        """Inputs and results of each window of a layer, or of each call of a loop."""
-        windows = [one.step for one in (self, *self.windows) if one.step is not None]
-        return windows if self.recurrence is None else [*windows, *self.recurrence.steps]
+        """Each call of a sequence."""
+        return [] if self.recurrence is None else self.recurrence.steps
 
     def handed_out(self) -> Iterator[Node | None]:
-        """Give the nodes of what a recurrent layer, or a sequence of a cell's calls, has handed out."""
+        """Give the nodes of what a recurrent layer has handed out."""
         for step in self.steps:
             yield from (one.copy.node for one in step.leaving.values() if one.copy is not None)
-        for one in (self, *self.windows):
-            yield from (layer.output.grad_fn for layer in one.layers)
+            yield from (layer.output.grad_fn for layer in step.layers)
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,8 @@ class Pass:
 
     `wanted` has no gradients where there are no labels. `stand_ins` are ids of what stood in for the
     parameters, `frozen` those among them whose parameters are frozen. `time_major` has steps and samples of a
-    model that has its steps first, `named` what `mark` names outside of every recurrence.
+    model that has its steps first, `output_axes` the most axes of any output, `named` what `mark` names
+    outside of every recurrence.
     """
 
     model: torch.nn.Module
@@ -94,57 +86,49 @@ class Pass:
     frozen: set[int]
     has_labels: bool
     time_major: tuple[int, ...]
-    named: Sequence[Named] = ()
+    output_axes: int
+    named: Sequence[tuple[str, Leaving]] = ()
 
     @property
     def wants_inside(self) -> bool:
         """Whether anything inside recurrent layers was asked for."""
         return bool(self.wanted & (INSIDE | {"carried_gradient"}))
 
-    def calls_of(self, call: Call) -> list[Call]:
-        """List all calls of one layer."""
-        return [one for one in self.calls if one.entry.layer is call.entry.layer]
+    def steps_of(self, call: Call) -> list[Step]:
+        """List the calls in all sequences of one layer."""
+        return [step for one in self.calls if one.entry.layer is call.entry.layer for step in one.steps]
 
-    def weights(
-        self,
-        kind: str,
-        given: Sequence[torch.Tensor],
-        marks: Sequence[Iterable[torch.Tensor]],
-    ) -> tuple[dict[str, Array], dict[str, str]]:
-        """Read one direction's weights, in torch's order, and their total gradients, as far as asked for.
+    def weights(self, kind: str, named: Weights) -> tuple[dict[str, Array], dict[str, str]]:
+        """Read weights and their total gradients, as far as asked for, and why a gradient does not exist.
 
-        `marks` are all marks made of each weight, by whatever call. Returns arrays by the schema's names, and
-        the reasons for gradients that do not exist.
+        `named` has all marks made of each weight, by whatever call.
         """
-        pairs = zip(given, marks, strict=True)
-        return self._read(dict(zip(weights.names(len(given)), pairs, strict=True)), kind)
+        arrays = _values(kind, named) if "weights" in self.wanted else {}
+        if "weight_gradients" not in self.wanted:
+            return arrays, {}
+        # A parametrization computes the weight anew for each call.
+        total = {
+            name: (weight, (weight,) if id(weight) in self.stand_ins else marks)
+            for name, (weight, marks) in named.items()
+        }
+        gradients = self._gradients(kind, total)
+        missing = {name: UNREACHED for one in named if (name := f"{one}_gradient") not in gradients}
+        return arrays | gradients, missing
 
     def own_weights(self, module: torch.nn.Module) -> tuple[dict[str, Array], dict[str, str]]:
         """Read all weights of any layer and their total gradients, as `weights` does."""
-        return self._read({name: (weight, (weight,)) for name, weight in weights.by_name(module).items()}, "")
+        return self.weights("", {name: (one, (one,)) for name, one in weights.by_name(module).items()})
 
-    def _read(
-        self, named: Mapping[str, tuple[torch.Tensor, Iterable[torch.Tensor]]], kind: str
-    ) -> tuple[dict[str, Array], dict[str, str]]:
-        arrays: dict[str, Array] = {}
-        missing: dict[str, str] = {}
-        for name, (weight, marks) in named.items():
-            if "weights" in self.wanted:
-                arrays[name] = weights.turned(kind, name, numpy(weight, copy=True))
-            if "weight_gradients" in self.wanted:
-                # A parametrization computes the weight anew for each call.
-                uses = (weight,) if id(weight) in self.stand_ins else marks
-                gradient = self.gradients.of(*uses)
-                if gradient is None:
-                    missing[f"{name}_gradient"] = UNREACHED
-                else:
-                    arrays[f"{name}_gradient"] = weights.turned(kind, name, gradient)
-        return arrays, missing
+    def used(self, kind: str, named: Weights) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Read weights, and their gradients through these marks alone."""
+        return _values(kind, named), self._gradients(kind, named)
 
-    def used(
-        self, kind: str, given: Sequence[torch.Tensor], marks: Iterable[Iterable[torch.Tensor]]
-    ) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Read the weights of one direction, and their gradients through these marks alone."""
-        gradients = [self.gradients.of(*made) for made in marks]
-        values = [numpy(weight, copy=True) for weight in given]
-        return weights.oriented(kind, values), weights.oriented(kind, gradients, "_gradient")
+    def _gradients(self, kind: str, named: Weights) -> dict[str, Array]:
+        found = {name: self.gradients.of(*marks) for name, (_, marks) in named.items()}
+        known = {name: one for name, one in found.items() if one is not None}
+        return {f"{name}_gradient": weights.turned(kind, name, one) for name, one in known.items()}
+
+
+def _values(kind: str, named: Weights) -> dict[str, Array]:
+    pairs = named.items()
+    return {name: weights.turned(kind, name, numpy(weight, copy=True)) for name, (weight, _) in pairs}

@@ -43,7 +43,8 @@ class Recurrence:
     @cached_property
     def rows(self) -> list[torch.Tensor]:
         """Samples of each call if some leave, which come first in every tensor then; else nothing."""
-        whole = torch.arange(len(self.steps[0].leaving[self.states[0].place].plain))
+        first = self.states[0]
+        whole = torch.arange(self.steps[0].leaving[first.place].plain.shape[first.axis])
         has_left = any(step.rows is not None for step in self.steps)
         return [whole if step.rows is None else step.rows for step in self.steps] if has_left else []
 
@@ -73,8 +74,25 @@ class Recurrence:
         """Bring a state, an input or an output to (sample, …)."""
         if tensor.ndim < 2:
             return tensor.reshape(1, -1) if self._batch is None else tensor.reshape(-1, 1)
-        is_second = not self.rows and tensor.ndim > 2 and tensor.shape[0] != self._batch == tensor.shape[1]
+        is_second = not self.rows and tensor.ndim > 2 and self._batch == tensor.shape[1]
+        if is_second and tensor.shape[0] == self._batch:
+            is_second = tensor.shape in self._layered
         return tensor.transpose(0, 1) if is_second else tensor
+
+    @cached_property
+    def _layered(self) -> set[torch.Size]:
+        """Shapes of states (layer, sample, …), as many layers as samples: layers read each other's states."""
+        step = self.steps[-1]
+        square = [one for one in self.states if step.leaving[one.place].plain.shape[:2] == (self._batch,) * 2]
+        marks = [edge for one in square if (edge := step.entering[one.argument].mark) is not None]
+        made = [one for state in square if (one := step.leaving[state.place].plain).requires_grad]
+        if not marks or not made:
+            return set()
+        last = torch.stack([one[-1, -1].sum() for one in made]).sum()
+        found = torch.autograd.grad(last, marks, retain_graph=True, allow_unused=True)
+        read = [(bool(one[:-1, -1].any()), bool(one[-1, :-1].any())) for one in found if one is not None]
+        of_layers, of_samples = (any(side) for side in zip(*read, strict=True)) if read else (False, False)
+        return {one.shape for one in made} if of_layers and not of_samples else set()
 
     def whole(self, tensor: torch.Tensor, number: int) -> torch.Tensor:
         """Bring a tensor of one call to (sample, …), 0 for samples that have left."""
@@ -82,7 +100,7 @@ class Recurrence:
         if not self.rows:
             return ordered
         rows = self.rows[number].to(ordered.device)
-        return ordered.new_zeros(self.samples, *ordered.shape[1:]).index_copy(0, rows, ordered)
+        return ordered.new_zeros(len(self.rows[0]), *ordered.shape[1:]).index_copy(0, rows, ordered)
 
     def series(self, tensors: Iterable[torch.Tensor | None]) -> torch.Tensor:
         """Stack a tensor of each call, (sample, call, …): None is 0, a sample that has left `blank`."""
@@ -117,15 +135,10 @@ class Recurrence:
         return [*uses, *self.taken.get(id(plain), ())]
 
 
-def of_cell(step: Step) -> Recurrence:
-    """Begin the sequence of one of torch's cells."""
-    return Recurrence([], states_of_cell(len(step.leaving)), blank=0.0)  # as at padding of a packed sequence
-
-
 @cache
-def states_of_cell(count: int) -> tuple[State, ...]:
-    """Name the states of one of torch's cells: they come out in the order in which they go in."""
-    return tuple(State(_name(place), ("states", str(place)), place) for place in range(count))
+def states_of_kernel(count: int, axis: int) -> tuple[State, ...]:
+    """Name the states of one of torch's kernels: they come out in the order in which they go in."""
+    return tuple(State(_name(place), ("states", str(place)), place, axis) for place in range(count))
 
 
 def find(
@@ -165,34 +178,23 @@ _Links = Mapping[int, Sequence[Link]]
 
 def _links(calls: Calls, ends: Collection[Node]) -> _Links:
     """Find where each call gets its arguments from."""
-    links, first = {}, calls.first_node
+    links = {}
     for number, step in enumerate(calls.steps[1:], 1):
         if len(step.entering) > 1 or calls.hands_on:
-            links[number] = links_of(calls, step, ends, number=number, oldest=first)
+            links[number] = links_of(calls, step, ends, number)
     return {number: each for number, each in links.items() if each}
 
 
 def links_of(
-    calls: Calls,
-    step: Step,
-    ends: Collection[Node],
-    *,
-    number: int | None = None,
-    oldest: int | None = None,
-    by_values: bool = True,
+    calls: Calls, step: Step, ends: Collection[Node], number: int, *, by_values: bool = True
 ) -> list[Link]:
-    """Find where a call gets its arguments from: by the graph, else by the values of the call before."""
-    number = len(calls.steps) if number is None else number
-    oldest = calls.first_node if oldest is None else oldest
-    each = [
-        link for key, one in step.entering.items() for link in _reached(calls, key, one, ends, oldest=oldest)
-    ]
-    if each or not by_values:
-        return each
-    return list(_alike(step, number - 1, calls.steps[number - 1]))
+    """Find where call `number` gets its arguments from: by the graph, else by values of the call before."""
+    pairs, oldest = step.entering.items(), calls.first_node
+    each = [link for key, one in pairs for link in _reached(calls, key, one, ends, oldest)]
+    return each if each or not by_values else list(_alike(step, number - 1, calls.steps[number - 1]))
 
 
-def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Node], *, oldest: int) -> Iterator[Link]:
+def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Node], oldest: int) -> Iterator[Link]:
     """Walk the graph back to what the module handed out, latest first and no further than its latest call.
 
     Nodes are numbered as they are made, so that nothing made before the first call is visited.

@@ -28,11 +28,11 @@ _HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 def untouched(model: nn.Module, loss: Loss) -> Restored:
     """Take back every trace of a pass, also when it raises or is interrupted; see `gradients_on`."""
     modules = [*_modules(model), *_modules(loss)]
-    generators = (value for module in modules for value in vars(module).values())
+    values = (value for module in modules for value in vars(module).values())
     return Restored(
         [
             *random_state_restorers(),
-            *(_random(each) for each in generators if isinstance(each, torch.Generator)),
+            *(partial(one.set_state, one.get_state()) for one in values if isinstance(one, torch.Generator)),
             *(_content(tensor) for tensor in _written_in_place(modules)),
             *map(attributes_restorer, modules),
             # Scripted modules keep their mode out of reach of attributes.
@@ -98,10 +98,6 @@ def _content(tensor: torch.Tensor) -> Restorer:
                 tensor.copy_(content)
 
     return restore
-
-
-def _random(generator: torch.Generator) -> Restorer:
-    return partial(generator.set_state, generator.get_state())
 
 
 def _is_same(tensor: torch.Tensor, content: torch.Tensor) -> bool:

@@ -12,11 +12,12 @@ from .calls import Key, Leaving, Step
 
 @dataclass(frozen=True)
 class State:
-    """A state: its name, the argument that takes it and its place in the result."""
+    """A state: its name, the argument that takes it, its place in the result, the axis of its samples."""
 
     name: str
     argument: Key
     place: int
+    axis: int = 0
 
 
 def why_it_ends(before: Step, after: Step, states: Sequence[State]) -> str:
@@ -29,47 +30,51 @@ def why_it_ends(before: Step, after: Step, states: Sequence[State]) -> str:
         if old.plain.shape != new.given.shape:
             shapes = f"{tuple(old.plain.shape)} to {tuple(new.given.shape)}"
             change = change or f"{state.name} changes its shape before the next call, from {shapes}"
-            if not is_part(new.given, old.plain):
+            if not is_part(new.given, old.plain, state.axis):
                 return change
-        pairs.append((old, new.given))
+        pairs.append((old, new.given, state.axis))
     if before.rows is not None or change:
-        if (found := _stay(pairs)) is None:
+        found, *others = (_rows(*pair) for pair in pairs)
+        if found is None or not all(one is not None and torch.equal(one, found) for one in others):
             return f"{change or 'samples have left'}; which samples continue is not known"
         after.places, after.rows = found, found if before.rows is None else before.rows[found]
     return ""
 
 
-def is_part(given: torch.Tensor, plain: torch.Tensor) -> bool:
+def is_part(given: torch.Tensor, plain: torch.Tensor, axis: int = 0) -> bool:
     """Whether a state that a call is given can be one that was handed out: all of its samples, or some."""
     if given.shape == plain.shape:
         return True
-    return given.ndim == plain.ndim > 1 and given.shape[1:] == plain.shape[1:] and 0 < len(given) < len(plain)
+    if not axis < given.ndim == plain.ndim > 1:
+        return False
+    same = given.shape[:axis] == plain.shape[:axis] and given.shape[axis + 1 :] == plain.shape[axis + 1 :]
+    return same and 0 < given.shape[axis] < plain.shape[axis]
 
 
-def _stay(pairs: Sequence[tuple[Leaving, torch.Tensor]]) -> torch.Tensor | None:
-    """Find the row that each sample of a call had in the one before, by what was handed out and given.
+def ramp(given: torch.Tensor) -> torch.Tensor:
+    """Make a gradient without equal parts, which a normalization would take to 0."""
+    flat = torch.linspace(1, 2, given.numel(), dtype=given.dtype, device=given.device)
+    return flat.view(given.shape)
 
-    None where the states do not agree, or the graph does not show it: a row is cut off, or rows are mixed.
+
+def _rows(old: Leaving, new: torch.Tensor, axis: int) -> torch.Tensor | None:
+    """Find the row that each sample of a call had in the one before, by a state handed out and given.
+
+    None where the graph does not show it: a row is cut off, or rows are mixed.
     """
-    rows = [_rows(*pair) for pair in pairs]
-    first = rows[0]
-    is_known = first is not None and all(one is not None and torch.equal(one, first) for one in rows)
-    return first if is_known else None
-
-
-def _rows(old: Leaving, new: torch.Tensor) -> torch.Tensor | None:
     if old.copy is None or not new.requires_grad:
         return None
+    new = new.movedim(axis, 0)
     # Gradients of a sum with any weights, and of one with those times the number of the row.
-    ramp = torch.linspace(1, 2, new.numel(), dtype=new.dtype, device=new.device).view(len(new), -1)
-    numbered = ramp * torch.arange(1, len(new) + 1, dtype=new.dtype, device=new.device)[:, None]
+    plain = ramp(new).view(len(new), -1)
+    numbered = plain * torch.arange(1, len(new) + 1, dtype=new.dtype, device=new.device)[:, None]
     back = [
         torch.autograd.grad(new, [old.copy], one.view_as(new), retain_graph=True, allow_unused=True)[0]
-        for one in (ramp, numbered)
+        for one in (plain, numbered)
     ]
     if back[0] is None:
         return None
-    once, times = (one.flatten(1) for one in back)
+    once, times = (one.movedim(axis, 0).flatten(1) for one in back)
     place = once.abs().argmax(1, keepdim=True)
     known = once.gather(1, place).flatten().nonzero().flatten()
     once, times, place = once[known], times[known], place[known]
@@ -79,6 +84,6 @@ def _rows(old: Leaving, new: torch.Tensor) -> torch.Tensor | None:
         return None
     given, every = row.flatten().long() - 1, torch.arange(len(new), device=new.device)
     # A sample whose state is replaced keeps its row if all others do.
-    if len(new) == len(old.plain) and given.equal(known):
+    if len(new) == old.plain.shape[axis] and given.equal(known):
         return every.cpu()
     return known[given.argsort()].cpu() if given.sort().values.equal(every) else None

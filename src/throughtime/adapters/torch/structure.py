@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.utils import _pytree
@@ -65,7 +64,7 @@ def _copied(leaf: object, device: torch.device, dtype: torch.dtype) -> Any:
     kind = array.dtype.kind
     if kind not in "fiub":
         return leaf
-    tensor = from_numpy(array)
+    tensor = torch.from_numpy(np.array(array, order="C"))  # torch takes no negative strides
     if kind == "f":
         return tensor.to(device, dtype)
     return tensor.to(device, torch.int64 if kind == "i" else tensor.dtype)
@@ -92,11 +91,6 @@ def packed_samples(packed: PackedSequence, samples: tuple[int, ...]) -> PackedSe
     padded, lengths = pad_packed_sequence(packed, batch_first=True)
     chosen = list(samples)
     return pack_padded_sequence(padded[chosen].detach(), lengths[chosen], True, enforce_sorted=False)
-
-
-def from_numpy(array: object, dtype: npt.DTypeLike | None = None) -> torch.Tensor:
-    """Copy an array into a tensor: torch takes neither negative strides nor another byte order."""
-    return torch.from_numpy(np.array(to_numpy(array), dtype, order="C"))
 
 
 def numpy(tensor: torch.Tensor, *, copy: bool = False) -> Array:
@@ -126,10 +120,14 @@ _SIZES = "an array of shape {shape} has no axis of the {samples} samples"
 
 @dataclass(frozen=True)
 class Samples:
-    """Where the samples stand; `time_major` has steps and samples of a model that has its steps first."""
+    """Where the samples stand; `time_major` has steps and samples of a model that has its steps first.
+
+    Where two axes are as long, the first is theirs, or else the last.
+    """
 
     count: int
     time_major: tuple[int, ...] = ()
+    are_last: bool = False
 
     def axis(self, leaf: torch.Tensor) -> int | None:
         """Find the axis of samples; None where there is none."""
@@ -138,7 +136,7 @@ class Samples:
             return 1
         # States that the model is given have their layers first.
         axes = [place for place, length in enumerate(shape[:2]) if length == self.count]
-        return axes[0] if axes else None
+        return axes[-int(self.are_last)] if axes else None
 
     def part(self, data: T, rows: slice) -> T:
         """Take some samples of every array."""

@@ -7,6 +7,7 @@ around it: packing, states, a subclass's own forward.
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -16,6 +17,7 @@ from torch import nn
 from torch.autograd.graph import GradientEdge, Node
 from torch.overrides import TorchFunctionMode
 
+from throughtime._common.memory.budget import Budget
 from throughtime.adapters.marking import unique
 
 from . import calls, kernels, layout, recurrence, structure
@@ -24,7 +26,6 @@ from .find import Found, class_name, is_recurrent
 from .layout import Meter
 from .marks import OUTPUT, Marks
 from .passes import Call
-from .structure import T
 
 
 class Recorder:
@@ -36,25 +37,33 @@ class Recorder:
     """
 
     def __init__(
-        self, found: Sequence[Found], candidates: Sequence[Found], marks: Marks, inputs: object, meter: Meter
+        self,
+        found: Sequence[Found],
+        candidates: Sequence[Found],
+        quantities: frozenset[str],
+        inputs: object,
+        budget: Budget,
     ) -> None:
         self.calls: list[Call] = []
-        self.named: list[calls.Named] = []
-        self._open_calls: list[dict[str, calls.Named]] = []
+        self.named: list[tuple[str, calls.Leaving]] = []
+        self._open_calls: list[dict[str, calls.Leaving]] = []
         self._candidates = {id(entry.layer): entry for entry in candidates}
         self._watched: dict[str, calls.Calls] = {}
         self._copies: dict[Node, GradientEdge] = {}
         self._plain_paths: set[str] = set()  # of modules that turned out to carry no state
         self._count_of_calls = 0
-        self.meter = meter
+        self.meter = Meter(budget, quantities)
         self._is_open = True
         self.time_major: tuple[int, ...] = ()
         self._inputs = structure.tensors(inputs)
-        self._sizes: list[tuple[int, int]] = []  # of each call of a recurrent layer: module, samples
+        self._first = 0, 0  # recurrent layer that is called: module, samples
+        self._sequences = 0  # that it runs
         self.unfit = ""  # what the first recurrent layer that cannot be meant so was called with
-        self._marks = marks
+        self.marks = Marks(quantities)
         self._entries = {id(entry.layer): entry for entry in found}
-        self._windows: dict[int, kernels.Windows] = {}
+        self._windows = defaultdict[int, kernels.Windows](
+            functools.partial(kernels.Windows, ("states",), copies=self._copies)
+        )
 
     def watch(self, model: nn.Module) -> None:
         """Wrap the forward of every watched layer; whoever calls this puts the attributes back."""
@@ -67,7 +76,7 @@ class Recorder:
             if is_kernel:
                 wrapped = self._recurrent(entry, module, forward, name or class_name(module))
             elif entry is not None:
-                wrapped = self._plain(entry, forward)
+                wrapped = functools.partial(self._plain, entry, forward)
             if is_candidate:
                 wrapped = self._loop_step(self._candidates[id(module)].path, calls.names_of(forward), wrapped)
             if wrapped is forward:
@@ -84,16 +93,15 @@ class Recorder:
         for path, each in found.items():
             entry = entries[path]
             self.calls = [one for one in self.calls if one.entry.layer is not entry.layer]
-            self._sizes = self._sizes or [(id(entry.layer), each[0].samples)]
+            self._first = self._first if self._first[0] else (id(entry.layer), each[0].samples)
             again += [
                 Call(entry, number, kind="rnn", recurrence=one, order=one.steps[0].order)
                 for number, one in enumerate(each, 1)
             ]
         self.calls = sorted([*self.calls, *again], key=lambda call: call.order)
-        if self._sizes:  # of every sequence, where each sample may have one
-            first = self._sizes[0]
-            count = sum(id(call.entry.layer) == first[0] for call in self.calls)
-            self._sizes = [first] * (count if count >= self._rows else 1) if count else self._sizes
+        count = sum(id(call.entry.layer) == self._first[0] for call in self.calls)
+        if count:  # each sample may have a sequence
+            self._sequences = count if count >= self._rows else 1
         return again
 
     def calls_of(self, found: Sequence[Found]) -> list[Call]:
@@ -101,50 +109,36 @@ class Recorder:
         layers = {id(entry.layer) for entry in found}
         return [call for call in self.calls if id(call.entry.layer) in layers]
 
-    @property
-    def has_loops(self) -> bool:
-        """Whether any layer was called again with what it returned."""
-        return any(call.recurrence or call.windows for call in self.calls)
-
     def close(self) -> None:
         """Record nothing more: what runs again later (checkpointing) has to run as it did, unseen."""
         self._is_open = False
-        self._marks = self._marks.anew()
-        self._windows = {}
+        self.marks.is_open = False
+        self._windows.clear()
 
     @property
     def sizes(self) -> list[int]:
         """List the numbers of samples that the call may have had: as layers see it, and by the input."""
-        found = [self._rows]
-        if self._sizes:
-            first, samples = self._sizes[0]
-            # A model that takes one sample after another calls its layer with each.
-            if samples > 1 or sum(module == first for module, _ in self._sizes) == 1:
-                return [samples, *found]
-        return found
+        _, samples = self._first
+        # A model that takes one sample after another calls its layer with each.
+        is_known = samples > 1 or self._sequences == 1
+        return [samples, self._rows] if is_known else [self._rows]
 
     @property
     def _rows(self) -> int:
         """Length of the first axis of the input."""
         return int(self._inputs[0].shape[0]) if self._inputs and self._inputs[0].ndim else 1
 
-    def _plain(self, entry: Found, forward: Function) -> Function:
-        def watched(*arguments: object, **keywords: object) -> object:
-            result = forward(*arguments, **keywords)
-            return self._returned(entry, result)
-
-        return watched
-
-    def _returned(self, entry: Found, result: T) -> T:
+    def _plain(self, entry: Found, forward: Function, *arguments: object, **keywords: object) -> object:
         """Mark the first tensor that a layer returns, and pass a copy in its place."""
+        result = forward(*arguments, **keywords)
         tensor = next(iter(structure.tensors(result)), None)
-        call = self._new_call(entry, None, tensor)
+        call = self._new_call(entry, tensor)
         if tensor is None:
             return result
         if self._is_open:
             self.meter.add_output([tensor], is_watched=True)
         with _gradients_on():
-            call.output = self._marks(OUTPUT, structure.ordinary(tensor))
+            call.output = self.marks(OUTPUT, structure.ordinary(tensor))
             copy = call.output.clone()
         return structure.replaced(result, tensor, copy)
 
@@ -169,7 +163,8 @@ class Recorder:
                 self._plain_paths.add(path)
                 del self._watched[path]
             elif len(noted.steps) > 1 and self.meter.is_due(id(noted)):
-                self.meter.add_again(id(noted), noted.results, self.sizes[0])
+                results = [one.plain for one in noted.steps[-1].leaving.values()]
+                self.meter.add_again(id(noted), results, self.sizes[0])
             return result
 
         return watched
@@ -180,22 +175,21 @@ class Recorder:
             return tensor
         self.meter.add_output([tensor], is_watched=True)
         copy, edge = calls.copied(tensor) if tensor.is_floating_point() else (tensor, None)
-        one = calls.Named(name, tensor, edge)
-        self.named.append(one)
+        one = calls.Leaving(tensor, edge)
+        self.named.append((name, one))
         for each in self._open_calls:
             each[unique(name, each)] = one
         return copy
 
-    def named_outside(self) -> list[calls.Named]:
+    def named_outside(self) -> list[tuple[str, calls.Leaving]]:
         """List what `mark` names outside of every recurrence."""
-        each = (step for call in self.calls if call.recurrence for step in call.recurrence.steps)
-        inside = {id(one) for step in each for one in step.named.values()}
-        return [one for one in self.named if id(one) not in inside]
+        inside = {id(one) for call in self.calls for step in call.steps for one in step.named.values()}
+        return [pair for pair in self.named if id(pair[1]) not in inside]
 
     def edges(self, found: Sequence[Found]) -> list[GradientEdge]:
         """List the places whose gradients leaves are made of, besides marks."""
         edges = [edge for call in self.calls_of(found) for step in call.steps for edge in step.edges()]
-        return edges + [one.edge for one in self.named_outside() if one.edge is not None]
+        return edges + [one.edge for _, one in self.named_outside() if one.edge is not None]
 
     def _recurrent(
         self, entry: Found | None, module: layout.Recurrent, forward: Function, name: str
@@ -210,7 +204,7 @@ class Recorder:
                 return forward(*arguments, **keywords)
             if not keywords and (kernel := kernels.of_cell(forward, arguments)) is not None:
                 weights = module.weight_ih, module.weight_hh, module.bias_ih, module.bias_hh
-                return self.step(entry, kernel, (*arguments, *weights))
+                return self.run(entry, kernel, (*arguments, *weights))
             with _Kernels(self, entry, getattr(given, "unsorted_indices", None)):
                 return forward(*arguments, **keywords)
 
@@ -221,60 +215,35 @@ class Recorder:
         is_cell = isinstance(module, nn.RNNCellBase)
         if is_cell and not self.meter.is_due(id(module)):
             return
-        if not (is_cell and any(id(module) == known for known, _ in self._sizes)):  # its calls are steps
-            self._sizes.append((id(module), layout.count_samples(module, given)))
+        if not self._first[0]:
+            self._first = id(module), layout.count_samples(module, given)
+        if id(module) == self._first[0] and not (is_cell and self._sequences):  # its calls are steps
+            self._sequences += 1
         is_second = getattr(module, "batch_first", None) is False and getattr(given, "ndim", 0) == 3
         same = (one for one in self._inputs if is_second and given.data_ptr() == one.data_ptr())
         if any(given.shape == one.shape for one in same):
             self.time_major = tuple(given.shape[:2])
         self.meter.add(module, given, samples=self.sizes[0], is_watched=is_watched)
 
-    def fused(
-        self, entry: Found, kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None
+    def run(
+        self, entry: Found, kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None = None
     ) -> object:
-        """Run a layer's kernel in parts."""
+        """Run a layer's kernel in parts, or one step of a cell."""
         with _gradients_on():
-            asked = kernels.read(kernel, arguments, order)
-            calls = self._noted(entry)
-            layers, result, step, first = calls.run(asked, self._marks)
-        call = self._new_call(entry, kernel, asked.data, first)
-        call.layout, call.layers, call.step = asked.layout, layers, step
-        if first is None:
-            calls.begin(step, call)
+            result, loop = self._windows[id(entry.layer)].call(kernel, arguments, order, self.marks)
+        if len(loop.steps) == 1:
+            call = self._new_call(entry, arguments[0])
+            (call.kind, call.activation), call.recurrence = kernels.KINDS[kernel], loop
         return result
 
-    def _noted(self, entry: Found) -> kernels.Windows:
-        new = kernels.Windows(calls.Calls(("states",), copies=self._copies))
-        return self._windows.setdefault(id(entry.layer), new)
-
-    def step(self, entry: Found, kernel: Function, arguments: tuple[Any, ...]) -> object:
-        """Run one step of a cell."""
-        noted = self._noted(entry)
-        with _gradients_on():
-            result, step, first = noted.step(kernel, arguments, self._marks)
-        if first is None:
-            first = self._new_call(entry, kernel, arguments[0])
-            first.recurrence = recurrence.of_cell(step)
-            noted.begin(step, first)
-        assert first.recurrence is not None
-        first.recurrence.steps.append(step)
-        return result
-
-    def _new_call(
-        self, entry: Found, kernel: Function | None, data: torch.Tensor | None, first: Call | None = None
-    ) -> Call:
+    def _new_call(self, entry: Found, data: torch.Tensor | None) -> Call:
         self._count_of_calls += 1
         number = 1 + sum(one.entry.layer is entry.layer for one in self.calls)
         call = Call(entry, number, order=self._count_of_calls, is_beside=entry.is_container)
         call.is_cut = not torch.is_grad_enabled()
-        if kernel is not None:
-            call.kind = {**kernels.KINDS, **kernels.CELLS}[kernel]
-            call.activation = "relu" if kernel in (torch._VF.rnn_relu, torch._VF.rnn_relu_cell) else "tanh"
         if data is not None and torch.is_autocast_enabled(data.device.type):
             call.autocast = structure.name_of(torch.get_autocast_dtype(data.device.type))
-        if self._is_open and first is not None:
-            first.windows.append(call)
-        elif self._is_open:
+        if self._is_open:
             self.calls.append(call)
         return call
 
@@ -288,9 +257,7 @@ class _Kernels(TorchFunctionMode):
 
     def __torch_function__(self, func: Function, types: object, args: Any = (), kwargs: Any = None) -> Any:
         if func in kernels.KINDS:
-            return self._recorder.fused(self._entry, func, args, self._order)
-        if func in kernels.CELLS:
-            return self._recorder.step(self._entry, func, args)
+            return self._recorder.run(self._entry, func, args, self._order)
         return func(*args, **(kwargs or {}))
 
 

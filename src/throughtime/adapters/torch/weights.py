@@ -48,10 +48,10 @@ def projected_dims(is_bidirectional: bool) -> dict[str, tuple[str, ...]]:
     return {**found, "gate_gradient": found["gate_activation"]}
 
 
-def oriented(kind: str, arrays: Sequence[Array | None], suffix: str = "") -> dict[str, Array]:
-    """Orient one direction's weights, in torch's order, or their gradients; `suffix` ends each name."""
+def oriented(kind: str, arrays: Sequence[Array]) -> dict[str, Array]:
+    """Orient one direction's weights, in torch's order."""
     pairs = zip(names(len(arrays)), arrays, strict=True)
-    return {f"{name}{suffix}": turned(kind, name, array) for name, array in pairs if array is not None}
+    return {name: turned(kind, name, array) for name, array in pairs}
 
 
 def turned(kind: str, name: str, array: Array) -> Array:
@@ -92,21 +92,19 @@ def weights_of(model: nn.Module) -> dict[str, object]:
 def load_weights(model: nn.Module, source: str | os.PathLike[str] | Mapping[str, Any]) -> nn.Module:
     """Put weights into a module: a state dict, or a file `.pt`, `.pth`, `.ckpt` or `.safetensors`."""
     state = _read(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else source
-    nested = next((state[name] for name in _NESTED if isinstance(state.get(name), Mapping)), state)
-    if not all(isinstance(name, str) for name in nested):
+    if isinstance(state, Mapping):
+        state = next((state[name] for name in _NESTED if isinstance(state.get(name), Mapping)), state)
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise SchemaError(f"{source} has no state dict: save it as torch.save(model.state_dict(), path).")
-    model.load_state_dict(dict(nested))
+    model.load_state_dict(dict(state))
     return model
 
 
-def _read(path: str) -> Mapping[str, Any]:
+def _read(path: str) -> object:
     if path.endswith(".safetensors"):
         try:
             from safetensors.torch import load_file  # noqa: PLC0415 - optional
         except ImportError as error:
             raise MissingDependencyError("Run pip install safetensors to read .safetensors.") from error
         return dict(load_file(path))
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, Mapping):
-        raise SchemaError(f"{path} has no state dict: save it as torch.save(model.state_dict(), path).")
-    return state
+    return torch.load(path, map_location="cpu", weights_only=True)

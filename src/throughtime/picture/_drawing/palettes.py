@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.colors import to_hex
 
-from throughtime._errors import MissingDependencyError, PictureError
+from throughtime._errors import PictureError
 from throughtime.picture._drawing.colors import COLORS
 from throughtime.picture._drawing.theme import DISTINCT
 
@@ -40,7 +40,8 @@ def hues(count: int) -> list[str]:
 
 def _table(name: str) -> npt.NDArray[np.float64]:
     base = name.removesuffix("_r")
-    path = _folder() / f"{base}.txt"
+    # Importing cmcrameri would load pyplot and register its maps.
+    path = Path(str(distribution("cmcrameri").locate_file(f"cmcrameri/cmaps/{base}.txt")))
     if base.isalnum() and path.is_file():
         table = np.loadtxt(path)
         return table[::-1] if name.endswith("_r") else table
@@ -49,11 +50,3 @@ def _table(name: str) -> npt.NDArray[np.float64]:
     raise PictureError(
         f"There is no colour map {name!r}. Try 'vik', 'batlow', 'lajolla', 'bwr', 'RdBu_r' or 'viridis'."
     )
-
-
-def _folder() -> Path:
-    """Return the folder of cmcrameri's tables: importing it would load pyplot and register its maps."""
-    spec = find_spec("cmcrameri")
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingDependencyError("The colour maps need cmcrameri: pip install cmcrameri.")
-    return Path(spec.submodule_search_locations[0]) / "cmaps"

@@ -1,0 +1,91 @@
+"""A model that selects one step of each sample, as the last valid one: time ends there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import throughtime as tt
+
+STEPS = 16
+
+
+class Selects(nn.Module):
+    """Unit k of a shift register holds the input of k steps ago; the head reads one unit."""
+
+    def __init__(self, delay: int, *, layers: int = 1) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(1, delay + 1, layers, batch_first=True)
+        self.head = nn.Linear(delay + 1, 1, bias=False)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.zero_()
+            self.head.weight[0, delay] = 1.0
+            for layer in range(layers):
+                getattr(self.rnn, f"weight_ih_l{layer}")[0 if layer == 0 else range(delay + 1), ...] = (
+                    torch.eye(delay + 1) if layer else torch.ones(1)
+                )
+            self.rnn.weight_hh_l0[range(1, delay + 1), range(delay)] = 1.0
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0][torch.arange(len(x)), lengths - 1])[:, 0]
+
+
+def batch(model: Selects) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Samples of four lengths; what follows their last step is noise."""
+    generator = torch.Generator().manual_seed(0)
+    x, lengths = torch.randn(96, STEPS, 1, generator=generator), torch.arange(96) % 4 + 9
+    with torch.no_grad():
+        y = model(x, lengths)
+    return (x, lengths), y + 0.01 * torch.randn(96, generator=generator)
+
+
+def used(delay: int, lag: int, **settings: int) -> float:
+    model = Selects(delay, **settings)
+    x, y = batch(model)
+    found = tt.diagnose(model, x, y, loss=nn.MSELoss(), dependency_length=lag)
+    assert not any("no gradient at lag 0" in note for note in found.notes)
+    return found.layers[next(iter(found.layers))].use.value
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_an_input_is_as_old_as_it_is_before_the_step_that_is_read(layers):
+    assert used(0, 1, layers=layers) == 0.0
+    assert used(5, 5, layers=layers) == pytest.approx(1.0, abs=0.1)
+    assert used(5, 6, layers=layers) == 0.0
+
+
+def test_reach_begins_at_the_step_that_is_read():
+    torch.manual_seed(1)
+    model = Selects(7)
+    nn.init.normal_(model.rnn.weight_hh_l0, std=0.3)
+    (x, lengths), y = batch(model)
+    ratios = []
+    for sample, length, label in zip(x, lengths.tolist(), y + 1.0, strict=True):
+        state, states = torch.zeros(8), []
+        for step in sample[:length]:
+            state = torch.tanh(model.rnn.weight_ih_l0 @ step + model.rnn.weight_hh_l0 @ state)
+            state.retain_grad()
+            states.append(state)
+        ((model.head.weight[0] @ state - label) ** 2).backward()
+        ratios.append(float(states[-4].grad.norm() / states[-1].grad.norm()))
+    found = tt.diagnose(model, (x, lengths), y + 1.0, loss=nn.MSELoss(), dependency_length=3)
+    assert found.layers["rnn"].reach.value == pytest.approx(
+        float(torch.tensor(ratios).quantile(0.5)), rel=0.02
+    )
+    assert found.layers["rnn"].reach.n == len(x)
+
+
+def test_the_largest_of_all_steps_is_no_selection():
+    class Largest(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.RNN(1, 8, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(x)[0].amax(1)
+
+    x = torch.randn(32, STEPS, 1)
+    found = tt.diagnose(Largest(), x, torch.randn(32, 8), loss=nn.MSELoss(), dependency_length=3)
+    assert not any("come after" in note for note in found.notes)
