@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
 from itertools import cycle, product
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -18,8 +20,9 @@ from keras import layers, ops
 import throughtime as tt
 from throughtime import cells, diagnostics
 from throughtime._errors import DiagnosticError
+from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras import cell as adapter_cell
-from throughtime.adapters.keras import program
+from throughtime.adapters.keras import every_step, products, program
 from throughtime.cells import adjoint, gru, gru_reset_before, lstm, simple_rnn
 
 SAMPLES, STEPS, FEATURES, UNITS = 4, 9, 3, 5
@@ -107,25 +110,37 @@ if keras.backend.backend() != "torch":
         kind: str, gate: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         name = adapter_cell.gate_names(network(kind).layers[0].cell)[gate]
-        right = adapter_cell._tapped
+        right = products.step
 
-        def wrong(activation: Any, places: Any, *rest: Any) -> Any:
+        def steeper(activation: Any, places: Any) -> Any:
             coming = iter(places)
 
-            def steeper(value: Any) -> Any:
+            def wrong(value: Any) -> Any:
                 result = activation(value)
                 slope = 0.01 if next(coming) == name else 0.0
                 return result + slope * (result - ops.stop_gradient(result))
 
-            return right(steeper, places, *rest)
+            return wrong
+
+        def wrong(keras_: Any, cell: Any, *rest: Any) -> Any:
+            order = adapter_cell._ORDERS[adapter_cell.standard_kind(cell)]
+            with ExitStack() as stack:
+                for attribute, places in (
+                    ("activation", order.plain),
+                    ("recurrent_activation", order.recurrent),
+                ):
+                    if places:
+                        changed = steeper(getattr(cell, attribute), places)
+                        stack.enter_context(replaced(cell, attribute, changed))
+                return right(keras_, cell, *rest)
 
         truth = diagnostics.lag_profile(captured(network(kind)))["ratio"]
-        monkeypatch.setattr(adapter_cell, "_tapped", wrong)
+        monkeypatch.setattr(every_step, "products", SimpleNamespace(step=wrong))
         assert_seen(captured_with_a_warning(fresh(kind)), truth)
 
     MISTAKES = {
-        "reads the other way": lambda given: replace(given, input=given.input[:, ::-1]),
-        "inputs one step late": lambda given: replace(given, input=ops.roll(given.input, 1, axis=1)),
+        "reads the other way": lambda given: replace(given, entering=given.entering[::-1]),
+        "inputs one step late": lambda given: replace(given, entering=ops.roll(given.entering, 1, axis=0)),
         "gradient one step late": lambda given: replace(given, gradients=rolled(given.gradients)),
         "states one step late": lambda given: replace(given, kept=rolled(given.kept)),
         "a step taken for masked": lambda given: replace(given, mask=given.mask & (ops.arange(STEPS) != 4)),

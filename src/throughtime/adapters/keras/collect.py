@@ -14,7 +14,7 @@ from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRec
 
 from . import attributes, directions, loss_scale, weights
 from .cell import why_not
-from .contracts import Variable
+from .contracts import Tensor, Variable
 from .dialect import Result
 from .leaves import Whole
 from .library import dtype_of, is_a, is_float, numpy, shape_of
@@ -22,6 +22,7 @@ from .program import Program
 from .recorder import SeenCall
 from .weights import Readers, Values
 
+_OF_LOOPS = (".loop_0", ".tap_0", ".within_0")  # in keys of tensors that a loop over the steps has made
 _LOOPED = " where it can be captured: it is called within a loop or branch of the graph"
 _NO_TENSOR = "the layer returns neither a tensor nor a list of tensors"
 _SEVERAL_INPUTS = "its input is several tensors, not one"
@@ -60,18 +61,22 @@ class Pass:
     def tensor(self, key: str, *, copy: bool = False) -> Array:
         """Bring one tensor to NumPy, once."""
         if key not in self._arrays:
-            self._arrays[key] = self._own(numpy(self.result.tensors[key], copy=copy))
+            self._arrays[key] = self._own(key, self.result.tensors[key], copy=copy)
         return self._arrays[key]
 
     def gradient(self, key: str) -> Array | None:
         """Bring the gradient of one tensor to NumPy, once; None where there is none."""
         name, tensor = f"gradient.{key}", self.result.gradients.get(key)
         if tensor is not None and name not in self._arrays:
-            self._arrays[name] = self._own(numpy(tensor))
+            self._arrays[name] = self._own(name, tensor)
         return self._arrays.get(name)
 
-    def _own(self, array: Array) -> Array:
-        return owned(array, self._places) if self.keras.BACKEND == "jax" else array
+    def _own(self, key: str, tensor: Tensor, *, copy: bool = False) -> Array:
+        """Bring a tensor to NumPy, without a copy of JAX's memory or of a loop's: no variable shares it."""
+        is_made = self.keras.BACKEND == "tensorflow" and any(part in key for part in _OF_LOOPS)
+        is_made = is_made and hasattr(tensor, "_numpy") and dtype_of(tensor) in ("float32", "float64")
+        array: Array = np.asarray(memoryview(tensor)) if is_made else numpy(tensor, copy=copy)  # type: ignore[arg-type]
+        return owned(array, self._places) if is_made or self.keras.BACKEND == "jax" else array
 
     def value(self, variable: Variable) -> Array:
         """Bring a weight to NumPy, once; a copy, since torch's arrays share memory with what trains."""

@@ -77,7 +77,7 @@ class Dialect(Protocol):
     ) -> AbstractContextManager[None]:
         """Let a layer compute with what `copied` (position, value) makes of its weights."""
 
-    def scan(self, layer: Layer, step: LoopStep, carry: object, sequences: object, /) -> Scanned:
+    def scan(self, step: LoopStep, carry: object, sequences: object, /) -> Scanned:
         """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis."""
 
     def draws_at_each_step(self, cell: Layer, /) -> bool:

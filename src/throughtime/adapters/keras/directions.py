@@ -20,8 +20,8 @@ from . import cell as cells
 from . import weights
 from .contracts import RECURRENT, Layer, Variable
 from .dialect import Dialect
-from .every_step import BETWEEN, GATES, OF_GATES
-from .loop import MARKED, zeroes_masked_output
+from .every_step import BETWEEN, OF_GATES
+from .loop import GATES, MARKED, zeroes_masked_output
 from .recorder import SeenInside
 
 if TYPE_CHECKING:
@@ -88,12 +88,11 @@ class Direction:
         output_gradient = self.of_layer("output")
         if output_gradient is not None and output_gradient.ndim == 3:
             output_gradient = output_gradient[:, flip]
-        hidden = self.tensor("sequence") if self.has("sequence") else self.of_call("output")
         return DirectionRecord(
             weights=weights.named(layer, done.value),
             weight_gradients=weights.named(layer, self.of_weight, "_gradient"),
             inputs=self.of_call("input", copy=True),
-            hidden=hidden[:, flip],
+            hidden=self.tensor("sequence")[:, flip],
             output_gradient=output_gradient,
             input_gradient=self.of_layer("input"),
             valid=self.tensor("inside_mask").astype(bool) if self.has("inside_mask") else None,
@@ -166,14 +165,16 @@ class _Cell:
         if name == "input" and not self.place:
             return one.of_call("input", copy=True)
         source = one.known.handed_on[self.place - 1] if name == "input" else f"{self.place}.{name}"
-        if source == one.known.output:
-            return one.in_input_time(one.of_call("output").swapaxes(0, 1).copy(order="K"))
         return one.in_input_time(one.tensor(f"loop_{source}"))
 
     def _tap(self, name: str) -> Array | None:
         """Return the total derivative of a state or gate: from the loop, and within its step."""
         each = (self.direction.gradient(f"{start}tap_{self.place}.{name}") for start in ("", "within_"))
         found = [gradient for gradient in each if gradient is not None]
+        if name == GATES and len(found) == 2:  # of some samples, from what their states are handed out with
+            whole, some = found
+            found = [whole if whole.flags.writeable else whole.copy()]
+            found[0][:, : some.shape[1]] = some
         return self.direction.in_input_time(sum(found[1:], found[0])) if found else None
 
     def _values(self) -> dict[str, Array]:
@@ -202,6 +203,8 @@ class _Cell:
         if not self.direction.done.wanted & OF_GATES or not self.has_gates:
             return {}
         stacked, like = self._tap(GATES), values["hidden"]
+        if stacked is not None and stacked.ndim == 3:
+            stacked = stacked.reshape(*like.shape[:2], len(names), -1)
         if stacked is None:
             stacked = np.zeros((*like.shape[:2], len(names), *like.shape[2:]), like.dtype)
         self._warn_of_flat_activations(dict(zip(names, np.moveaxis(stacked, 2, 0), strict=True)), values)

@@ -19,15 +19,15 @@ from operator import add
 from throughtime.adapters.records import Request
 
 from . import cell as cells
+from . import products
 from .cell import CELL
 from .contracts import Layer, Masks, Model, Tensor, Variable
 from .dialect import Dialect, Mark
 from .library import dtype_of, is_float, shape_of
-from .loop import EMITTED, in_processing_order, where_valid, wide
+from .loop import EMITTED, GATES, in_processing_order, where_valid, wide
 
 # The tensor from one stacked cell to the next: not "input", the name of a gate, and no name of a state.
 BETWEEN = "from below"
-GATES = "all gates"
 # Quantities that need the gradients of gates.
 OF_GATES = frozenset({"gate_gradient", "step_contribution", "certificate"})
 
@@ -39,12 +39,14 @@ class EveryStep:
     keras: Dialect
     layer: Layer
     request: Request
-    handed_on: Sequence[str]  # this, `kept` and `initial` as `loop.Loop` has left them
+    handed_on: Sequence[str]  # this, `some`, `kept` and `initial` as `loop.Loop` has left them
+    some: int | None
     kept: dict[str, Tensor]
     initial: Sequence[Tensor]
     input: Tensor  # (sample, time, …) in input time
     mask: Tensor | None  # (sample, time) or None
     dropout: Sequence[Masks]  # by inner cell; empty where none is active
+    entering: Tensor | None  # (time, sample, column) what `products.entering` has made of the input
     gradients: dict[str, Tensor]  # of `kept`, total, (time, sample, …), where there is one
 
     @property
@@ -62,6 +64,8 @@ class EveryStep:
 
     def __call__(self, mark: Mark) -> tuple[Tensor | None, dict[str, Tensor]]:
         """Run every step; return what is differentiated, and the gates (time, sample, gate, …)."""
+        if self.entering is not None:
+            return self._of_some(mark), {}
         keras, ops, layer, x = self.keras, self.keras.ops, self.layer, self.input
         if self._needs_all_gradients and is_float(dtype_of(x)):
             x = mark("input", x)
@@ -92,12 +96,13 @@ class EveryStep:
     def _processed(self, tensor: Tensor) -> Tensor:
         return in_processing_order(self.keras, self.layer, tensor)
 
-    def _before(self, place: int) -> list[Tensor]:
+    def _before(self, place: int, some: int | None = None) -> list[Tensor]:
         """Return the states of an inner cell before each step, (time · sample, …)."""
         names = [cells.state_names(part) for part in cells.inner_cells(self.layer.cell)]
         initial = self.initial[sum(map(len, names[:place])) :]
+        join = self.keras.ops.concatenate
         return [
-            self._flat(self.keras.ops.concatenate([start[None], self.kept[f"{place}.{name}"][:-1]], axis=0))
+            self._flat(join([start[None, :some], self.kept[f"{place}.{name}"][:-1, :some]], axis=0))
             for start, name in zip(initial, names[place], strict=False)
         ]
 
@@ -114,6 +119,23 @@ class EveryStep:
             taps[CELL] = mark(f"tap_{place}.{CELL}", zeros)
         taps = {name: self._flat(tap) for name, tap in taps.items()}
         return self._at_all_steps(part, place, self._flat(x), self._before(place), taps, ops.shape(x)[0])
+
+    def _of_some(self, mark: Mark) -> Tensor | None:
+        """Let gradients of gates follow from those of states in some samples; the loop has all."""
+        keras, ops, cell, some = self.keras, self.keras.ops, self.layer.cell, self.some
+        assert self.entering is not None
+        x, valid, terms = mark(f"tap_0.{GATES}", self.entering[:, :some]), self._valid(), []
+
+        def kept(name: str, new: Tensor, _: Tensor) -> Tensor:
+            arriving = self.gradients.get(f"0.{name}")
+            if arriving is not None:
+                arriving = self._flat(arriving[:, :some])
+                arriving = where_valid(keras, valid, arriving, ops.zeros_like(arriving))
+                terms.append(ops.sum(new * arriving))
+            return ops.stop_gradient(new)
+
+        products.step(keras, cell, self._flat(x), self._before(0, some), kept)
+        return reduce(add, terms) if terms else None
 
     def _at_all_steps(
         self,

@@ -20,9 +20,10 @@ from throughtime.adapters.attributes import replaced
 from .cell import is_closed
 from .contracts import Call, Layer, Masks, Tensor
 from .dialect import Dialect
-from .library import dtype_of, halves, is_tensor
-from .loop import EMITTED, MARKED, Loop
-from .recorder import Recorder, SeenCall, SeenInside, first_of, lies_within_steps, names_kept, with_first
+from .every_step import OF_GATES, wants_jacobian
+from .library import halves, is_tensor
+from .loop import MARKED, Loop
+from .recorder import Recorder, SeenCall, SeenInside, first_of, lies_within_steps, with_first
 
 
 def run(
@@ -99,10 +100,7 @@ class _Direction:
             replaced(layer, "return_state", True),
         ):
             sequence, *states = original(**arguments)
-        if returns_sequences and not self.is_half:
-            known.output = "hidden"  # what is returned twice is copied twice
-        else:
-            self.keep("sequence", sequence)
+        self.keep("sequence", sequence)
         # Without a mask the last output is the last hidden state, and a gradient with respect to the
         # state need not pass through the stacked sequence.
         last = sequence[:, -1] if known.has_mask else states[0]
@@ -112,17 +110,22 @@ class _Direction:
         """Let the layer's cells run in our loop, which keeps every state."""
         recorder, layer, keras = self.recorder, self.layer, self.keras
         draws = recorder.request.training and keras.draws_at_each_step(layer.cell)
+        asked = recorder.request.quantities
         loop = Loop(keras, layer, partial(self.marked, "inside_gradients"), recorder.request.training)
+        loop.shows_gates = bool(asked & {"gate_activation", *OF_GATES})
         with self.marked_weights():
             compares = "weights" in recorder.wanted and not draws
             output, states, masks = keras.run_in_loop(loop, original, arguments, compares=compares)
-        self.keep_loop(loop, output, masks)
-        if not draws and lies_within_steps(keras, layer.cell, recorder.request):
+        self.keep_loop(loop, masks)
+        follows = loop.entering is not None and "certificate" not in asked
+        follows = follows and not wants_jacobian(keras, layer.cell, recorder.request)
+        if not (draws or follows) and lies_within_steps(keras, layer.cell, recorder.request):
             recorder.loops[self.known.key("within")] = {
                 "input": first_of(next(iter(arguments.values()))),
                 "mask": first_of(arguments.get("mask")),
                 "initial": loop.initial,
                 "dropout": masks,
+                "entering": loop.entering,
                 "kept": {name: state for name, state in loop.kept.items() if MARKED not in name},
             }
         return output, states
@@ -133,29 +136,23 @@ class _Direction:
         for position, state in enumerate(states):
             self.keep(f"initial_{position}", state)
 
-    def keep_loop(self, loop: Loop, output: Tensor, masks: Sequence[Masks]) -> None:
+    def keep_loop(self, loop: Loop, masks: Sequence[Masks]) -> None:
         """Keep what the loop left that is asked for, or needed for what lies within the steps."""
         known, tree, numbers = self.known, self.keras.tree, count()
-        known.handed_on = tuple(loop.handed_on)
-        known.kept = names_kept(self.keras, self.layer.cell, loop.kept, self.recorder.request)
-        known.output = self._output_of(loop, output)
+        known.handed_on, known.some = tuple(loop.handed_on), loop.some
+        has_marks = self.recorder.request.quantities & {"gate_activation", "gate_gradient"}
+        known.kept = tuple(name for name in loop.kept if has_marks or MARKED not in name)
         for name in known.kept:
-            if name != known.output:  # what is returned twice is copied twice
-                self.keep(f"loop_{name}", loop.kept[name])
+            self.keep(f"loop_{name}", loop.kept[name])
         marked = [loop.kept[name] for name in known.kept if MARKED in name]
         self.recorder.measure_output(marked, is_watched=True, axis=1)
+        if loop.entering is not None and loop.shows_gates:  # the only gate of a SimpleRNN is its state
+            gates = loop.kept["0.hidden"][:, :, None] if loop.gates is None else loop.gates
+            self.keep("within_0.gate_activation", gates)
         self.keep_initial(loop.initial)
         if loop.error is not None:
             self.keep("loop_error", loop.error)
         known.dropout = tree.map_structure(lambda mask: self.keep(f"dropout_{next(numbers)}", mask), masks)
-
-    def _output_of(self, loop: Loop, output: Tensor) -> str:
-        """Name the state whose sequence is the layer's output; empty where it is another tensor."""
-        name = loop.handed_on[-1]
-        if self.is_half or self.known.has_mask or not self.layer.return_sequences or name.endswith(EMITTED):
-            return ""
-        is_kept = name in self.known.kept
-        return name if is_kept and dtype_of(output) == dtype_of(loop.kept[name]) else ""
 
     def marked_weights(self) -> AbstractContextManager[None]:
         """Let this call compute with copies of the weights, to separate its gradient from that of other uses.

@@ -10,19 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 from throughtime._errors import UnsupportedModelError
 from throughtime.adapters.marking import listening, unique
 
 from . import cell as cells
-from .contracts import Call, Layer, LoopResult, LoopStep, Scanned, Tensor
+from . import products
+from .contracts import Layer, LoopResult, Scanned, Tensor
 from .dialect import Dialect, Mark
 from .library import dtype_of, is_float, shape_of
 
 # The output of a cell where it is none of the cell's states.
 EMITTED = "emitted"
+GATES = "all gates"
 MARKED = "@"  # before what `mark` names: no state has it in its name
 _COMPARED = 4  # samples that the layer's own loop runs on where no sample can differ from the others
 
@@ -48,6 +49,10 @@ class Loop:
     initial: list[Tensor] = field(default_factory=list)
     kept: dict[str, Tensor] = field(default_factory=dict)
     masks: dict[str, Tensor] = field(default_factory=dict)  # what `drawn` gave, by step
+    shows_gates: bool = False
+    entering: Tensor | None = None  # inputs times the cell's kernel, where that can be before the loop
+    gates: Tensor | None = None  # (time, sample, gate, unit), with `entering`
+    some: int | None = None  # samples to compare, where no sample can differ from the others
     # for each inner cell, which of `kept` it hands to the next one
     handed_on: list[str] = field(default_factory=list)
 
@@ -63,6 +68,11 @@ class Loop:
         mask = mask[0] if tree.is_nested(mask) else mask
         if mask is not None:
             by_time["valid"] = in_processing_order(self.keras, self.layer, ops.cast(mask, "bool"))
+        flat = products.entering(self.keras, self.layer, by_time["x"], self.training)
+        if flat is not None:
+            self.entering = by_time["x"] = self.mark(f"tap_0.{GATES}", flat) if self.shows_gates else flat
+        if mask is None and not (training or self.layer.stateful) and all(map(cells.standard_kind, parts)):
+            self.some = _COMPARED
         start, tapped = self._dry_step(parts, by_time["x"][0])
         steps = ops.shape(by_time["x"])[0]
         by_time["taps"] = {
@@ -71,14 +81,13 @@ class Loop:
         }
 
         carry = (self.initial, [] if mask is None else [start])
-        (final, last), kept = self.keras.scan(self.layer, partial(self._advance, parts), carry, by_time)
-        self.masks = kept.pop("drawn", {})
+        (final, last), kept = self.keras.scan(partial(self._advance, parts), carry, by_time)
+        self.masks, self.gates = kept.pop("drawn", {}), kept.pop("gates", None)
         # A backend may have sorted them.
         self.kept = {name: kept[name] for name in [*tapped, *kept] if name in kept}
         last, outputs = self._output(list(final), list(last))
         if self.own is not None:
-            alike = mask is None and not (training or self.layer.stateful)
-            some = slice(_COMPARED if alike and all(map(cells.standard_kind, parts)) else None)
+            some = slice(self.some)
             given = tree.map_structure(lambda one: ops.stop_gradient(one[some]), (sequences, initial_state))
             ours = [one[some] for one in (outputs if self.layer.return_sequences else last, *final)]
             self.error = self._error(ours, self.own(*given, mask, training))
@@ -127,17 +136,12 @@ class Loop:
         for place, part in enumerate(parts):
             names = [f"{place}.{name}" for name in cells.state_names(part)]
             old = before[len(after) : len(after) + len(names)]
-            done, marked = self._stepped(place, part, x, old, taps)
-            new = [
-                _plus(where_valid(self.keras, valid, state, past), taps.get(name))
-                for state, past, name in zip(done.states, old, names, strict=True)
-            ]
-            left |= dict(zip(names, new, strict=True)) | marked
+            done, marked = self._stepped(place, part, x, old, now)
+            left |= dict(zip(names, done.states, strict=True)) | marked
+            x = done.output
             if done.output_state is None:
-                x = left[f"{place}.{EMITTED}"] = _plus(done.output, taps.get(f"{place}.{EMITTED}"))
-            else:
-                x = new[done.output_state]
-            after += new
+                x = left[f"{place}.{EMITTED}"] = _plus(x, taps.get(f"{place}.{EMITTED}"))
+            after += done.states
         if drawn := self.drawn():
             left["drawn"] = drawn
         if valid is None:
@@ -153,10 +157,11 @@ class Loop:
         return (after, [output]), left
 
     def _stepped(
-        self, place: int, part: Layer, x: Tensor, old: Sequence[Tensor], taps: Mapping[str, Tensor]
+        self, place: int, part: Layer, x: Tensor, old: Sequence[Tensor], now: Mapping[str, Any]
     ) -> tuple[cells.Stepped, dict[str, Tensor]]:
-        """Run one inner cell, and add the zeros of this step to what it marks."""
+        """Run one inner cell, and add the zeros of this step to its states and what it marks."""
         marked: dict[str, Tensor] = {}
+        taps, valid = now.get("taps", {}), now.get("valid")
 
         def hear(name: str, tensor: Tensor) -> Tensor:
             shape = shape_of(tensor)
@@ -166,8 +171,18 @@ class Loop:
             marked[name] = _plus(tensor, taps.get(name))
             return marked[name]
 
+        def kept(name: str, new: Tensor, past: Tensor) -> Tensor:
+            return _plus(where_valid(self.keras, valid, new, past), taps.get(f"{place}.{name}"))
+
         with listening(hear):
-            return cells.step(self.keras, part, x, old, training=self.training), marked
+            if self.entering is not None:
+                done = products.step(self.keras, part, x, old, kept)
+                shown = now and self.shows_gates and len(done.gates) > 1
+                return done, {"gates": self.keras.ops.stack(done.gates, axis=1)} if shown else {}
+            done = cells.step(self.keras, part, x, old, training=self.training)
+        new = list(map(kept, cells.state_names(part), done.states, old))
+        output = done.output if done.output_state is None else new[done.output_state]
+        return cells.Stepped(output, new, []), marked
 
     def _error(self, found: Sequence[Tensor], results: LoopResult) -> Tensor:
         """Largest relative error ‖found − expected‖ / ‖expected‖ of the output and each final state."""
@@ -227,27 +242,3 @@ def wide(keras: Dialect, tensor: Tensor) -> Tensor:
 
 def _plus(value: Tensor, tap: Tensor | None) -> Tensor:
     return value if tap is None else value + tap
-
-
-def scan_by_rnn(
-    tree: ModuleType,
-    rnn: Call,
-    step: LoopStep,
-    carry: object,
-    sequences: object,
-) -> Scanned:
-    """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis, in Keras' own loop.
-
-    `rnn` is `backend.rnn` of a Keras on TensorFlow, which wants three axes of every sequence and a flat list
-    of states.
-    """
-    missing = tree.map_structure(lambda each: max(0, 3 - len(each.shape)), sequences)
-    wide = tree.map_structure(lambda each, count: each[(..., *(None,) * count)], sequences, missing)
-
-    def advance(values: Any, states: Sequence[Tensor]) -> Scanned:
-        narrow = tree.map_structure(lambda each, count: each[(..., *(0,) * count)], values, missing)
-        after, outputs = step(tree.pack_sequence_as(carry, list(states)), narrow)
-        return outputs, tree.flatten(after)
-
-    _, outputs, final = rnn(advance, wide, tree.flatten(carry))
-    return tree.pack_sequence_as(carry, list(final)), outputs

@@ -143,7 +143,7 @@ class Program:
         taps = {name: first.get(known.key(f"tap_{name}")) for name in left["kept"]}
         gradients = {name: gradient for name, gradient in taps.items() if gradient is not None}
         step = EveryStep(
-            self.keras, known.layer(), self.request, known.handed_on, gradients=gradients, **left
+            self.keras, known.layer(), self.request, known.handed_on, known.some, gradients=gradients, **left
         )
 
         def key(name: str) -> str:

@@ -8,7 +8,7 @@ layer, one for each outer step: its samples are those of the outer batch, each w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -26,7 +26,6 @@ from .dialect import Dialect, Mark, Result
 from .every_step import OF_GATES, wants_jacobian
 from .find import Found
 from .library import dtype_of, is_float, is_tensor, numpy, shape_of
-from .loop import MARKED
 from .meter import Meter
 
 CARRIED = ("_keras_mask", "_keras_logits")  # what a loss reads from a tensor besides its values
@@ -49,7 +48,7 @@ class SeenInside:
     dropout: list[dict[str, list[str]]] = field(default_factory=list)
     kept: tuple[str, ...] = ()  # this and `handed_on` as `loop.Loop` has them
     handed_on: tuple[str, ...] = ()
-    output: str = ""  # the state that is the layer's output, and not returned twice; empty for none
+    some: int | None = None  # see `loop.Loop`
 
     def key(self, name: str) -> str:
         """Name one tensor of this direction among all that a pass returns."""
@@ -221,21 +220,6 @@ def lies_within_steps(keras: Dialect, cell: Layer, request: Request) -> bool:
     if "cell_gradient" in quantities and any(CELL in cells.state_names(part) for part in parts):
         return True
     return len(parts) > 1 and bool(quantities & {"input_gradient", "output_gradient"})
-
-
-def names_kept(keras: Dialect, cell: Layer, names: Collection[str], request: Request) -> tuple[str, ...]:
-    """Choose among what a loop has: what is asked for, or needed for what lies within the steps."""
-    quantities = request.quantities
-    if not quantities & {"gate_activation", "gate_gradient"}:
-        names = [name for name in names if MARKED not in name]
-    if lies_within_steps(keras, cell, request):
-        return tuple(names)
-    unasked = {
-        name
-        for name in ("hidden", "cell")
-        if not quantities & {name, f"{name}_gradient", f"initial_{name}_gradient"}
-    }
-    return tuple(name for name in names if name.partition(".")[2] not in unasked)
 
 
 def joined(calls: Sequence[SeenCall], result: Result) -> tuple[list[SeenCall], Result]:

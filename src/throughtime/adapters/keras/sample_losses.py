@@ -79,7 +79,7 @@ def _alone(loss: Loss, keras: Dialect, inputs: Data, training: bool) -> dict[str
 
     # One sample a step, which keeps its axis.
     rows = {str(place): each[:, None] for place, each in enumerate(flat) if each is not None}
-    return keras.scan(loss.model, step, [], rows)[1]
+    return keras.scan(step, [], rows)[1]
 
 
 def _valid(keras: Dialect, beside: Sequence[Sequence[Tensor | None]]) -> Tensor:

@@ -171,7 +171,7 @@ class _Watched:
         marked = recorder.marked("outputs", record.key("output", part), output)
         self._hand_on_logits(record, output, marked)
         record.outputs, record.output_dtype = part + 1, dtype_of(output)
-        if "output" in recorder.wanted or any(each.output for each in record.inside):
+        if "output" in recorder.wanted:
             recorder.keep(record.key("output", part), marked)
         if not self._entry.is_recurrent:
             recorder.measure_output([marked], is_watched=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework.func_graph import FuncGraph
+from tensorflow.python.ops import list_ops as lists
 
-from .contracts import T, Tensor, Variable
+from .contracts import LoopStep, Scanned, T, Tensor, Variable
 from .dialect import Step
 
 
@@ -41,3 +43,31 @@ def differentiated(step: Step[T], variables: Mapping[str, Variable] = {}) -> tup
         lambda one: one if one is None else tf.stop_gradient(one), (kept, gradients)
     )
     return kept, gradients
+
+
+def scan(step: LoopStep, carry: Any, sequences: Any) -> Scanned:
+    """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis.
+
+    The loop takes each value from the end of a list, and its gradient is added to the end of one. Where
+    a loop reads places of a list, as Keras' own does, TensorFlow adds up two whole lists at every step.
+    """
+    flat, pack = tf.nest.flatten(sequences), tf.nest.pack_sequence_as
+    _, like = step(carry, tf.nest.map_structure(lambda each: each[0], sequences))
+    kept, steps = tf.nest.flatten(like), tf.shape(flat[0])[0]
+    coming = [lists.tensor_list_from_tensor(tf.reverse(one, [0]), one.shape[1:]) for one in flat]
+    left = [lists.empty_tensor_list(one.shape, one.dtype, steps) for one in kept]
+
+    def advance(coming: list[Tensor], left: list[Tensor], carried: list[Tensor]) -> Any:
+        taken = [lists.tensor_list_pop_back(each, one.dtype) for each, one in zip(coming, flat, strict=True)]
+        values = [tf.ensure_shape(value, one.shape[1:]) for (_, value), one in zip(taken, flat, strict=True)]
+        after, outputs = step(pack(carry, carried), pack(sequences, values))
+        left = list(map(lists.tensor_list_push_back, left, tf.nest.flatten(outputs)))
+        return [rest for rest, _ in taken], left, tf.nest.flatten(after)
+
+    start = coming, left, tf.nest.flatten(carry)
+    _, left, final = tf.while_loop(lambda *_: True, advance, start, maximum_iterations=steps)
+    outputs = [
+        lists.tensor_list_stack(each, one.dtype, element_shape=one.shape)
+        for each, one in zip(left, kept, strict=True)
+    ]
+    return pack(carry, final), pack(like, outputs)

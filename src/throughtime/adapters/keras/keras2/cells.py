@@ -23,13 +23,11 @@ from throughtime.adapters.keras.contracts import (
     Call,
     Layer,
     LoopResult,
-    LoopStep,
     Masks,
-    Scanned,
     Tensor,
 )
 from throughtime.adapters.keras.library import every_layer, internal, is_a, is_own
-from throughtime.adapters.keras.loop import Loop, in_processing_order, scan_by_rnn
+from throughtime.adapters.keras.loop import Loop, in_processing_order
 
 from .graph import autograph_enabled
 
@@ -85,15 +83,6 @@ def _own(
     ):
         outputs, *final = original(**given)
     return outputs[:, -1], outputs, final
-
-
-def scan(layer: Layer, step: LoopStep, carry: object, sequences: object) -> Scanned:
-    """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis, in Keras' own loop."""
-    rnn = internal(layer, "backend").rnn
-    options = {"time_major": True, "return_all_outputs": True}
-    known = inspect.signature(rnn).parameters  # older ones return all outputs anyhow
-    own = partial(rnn, **{name: value for name, value in options.items() if name in known})
-    return scan_by_rnn(tf.nest, own, step, carry, sequences)
 
 
 def activation_name(cell: Layer, function: Any) -> str:

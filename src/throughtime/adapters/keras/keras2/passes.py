@@ -14,6 +14,7 @@ from throughtime.adapters.keras.contracts import Call, Data, Held, Model, T, Ten
 from throughtime.adapters.keras.dialect import Computation, Result, Step, Traced
 from throughtime.adapters.keras.library import belongs_to_a_graph, every_layer, execution, numpy
 from throughtime.adapters.keras.tensorflow_gradients import differentiated as of_step
+from throughtime.adapters.keras.tensorflow_gradients import scan as scan  # noqa: PLC0414 - for `dialect`
 
 from . import graph
 from .graph import autograph_enabled

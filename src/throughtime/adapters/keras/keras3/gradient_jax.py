@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.interpreters import partial_eval
 
 from throughtime._errors import UnbuiltModelError
-from throughtime.adapters.keras.contracts import Layer, LoopStep, Scanned, T, Tensor, Variable
+from throughtime.adapters.keras.contracts import LoopStep, Scanned, T, Tensor, Variable
 from throughtime.adapters.keras.dialect import Run, Step
 
 
@@ -77,6 +77,6 @@ def value_of(variable: Variable) -> Tensor:
     return value
 
 
-def scan(layer: Layer, step: LoopStep, carry: object, sequences: object) -> Scanned:
+def scan(step: LoopStep, carry: object, sequences: object) -> Scanned:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis."""
     return jax.lax.scan(step, carry, sequences)

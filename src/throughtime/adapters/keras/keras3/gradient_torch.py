@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import torch
 
-from throughtime.adapters.keras.contracts import Layer, LoopStep, Scanned, T, Tensor, Variable
+from throughtime.adapters.keras.contracts import LoopStep, Scanned, T, Tensor, Variable
 from throughtime.adapters.keras.dialect import Mark, Run
 
 
@@ -43,7 +43,7 @@ def value_of(variable: Variable) -> Tensor:
     return variable._value.detach()
 
 
-def scan(layer: Layer, step: LoopStep, carry: object, sequences: object) -> Scanned:
+def scan(step: LoopStep, carry: object, sequences: object) -> Scanned:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis."""
     outputs = []
     flat = keras.tree.flatten(sequences)
