@@ -70,7 +70,7 @@ def lag_matrix(
         unit of state, batch mean undone. In a causal model it is 0 for s < t. Both times count the
         layer's input steps: for a layer that returns its output reversed, `loss_time` is the step that
         the loss reads. Summed over `loss_time` before the norm, its rows are the total derivative
-        `hidden_gradient`. `lag_mean` (lag, [direction]) is its mean over samples and loss steps with weight at
+        `hidden_gradient`. `lag_mean` (lag, [direction]) is its mean over samples and weighted loss steps at
         each lag, in input steps, and `lag_mean_error` the standard error of drawing loss steps, 0 if
         all were used. `valid` as in `capture`. The attribute `read_often` is 1 if the loss of a single
         step reads several steps of the layer, as with attention or a recurrent layer above.
