@@ -214,7 +214,7 @@ def test_a_layer_inside_time_distributed_has_samples_by_outer_steps():
     gradients = tt.get_rnn_gradients(model, x, y, layer_name="each")
     assert gradients.shape == (2, 4, STEPS, 3)
     scaled = each["output_gradient"].values * float(each["reduction_factor"])
-    np.testing.assert_allclose(gradients.reshape(8, STEPS, 3), scaled, rtol=1e-5)
+    np.testing.assert_allclose(gradients.reshape(8, STEPS, 3), scaled, rtol=1e-5, atol=1e-8)
 
 
 def distributed(inner, *, outer=4):

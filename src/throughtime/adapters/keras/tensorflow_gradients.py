@@ -66,8 +66,9 @@ def scan(step: LoopStep, carry: Any, sequences: Any) -> Scanned:
 
     start = coming, left, tf.nest.flatten(carry)
     _, left, final = tf.while_loop(lambda *_: True, advance, start, maximum_iterations=steps)
+    known = flat[0].shape[0] or -1
     outputs = [
-        lists.tensor_list_stack(each, one.dtype, element_shape=one.shape)
+        lists.tensor_list_stack(each, one.dtype, known, one.shape)
         for each, one in zip(left, kept, strict=True)
     ]
     return pack(carry, final), pack(like, outputs)
