@@ -154,7 +154,7 @@ def test_page_opens_with_the_verdict(page, tree, tmp_path):
     assert "it needs the model and its data" in first.inner_text()
     found = tt.diagnose(tree, dependency_length=500)
     written = tt.report(tree, tmp_path / "report.html", diagnosis=found).read_text(encoding="utf-8")
-    assert "lag 500 lies beyond it" in written
+    assert "Only longer sequences can show lag 500" in written
 
 
 def test_hover_and_slider_show_values_of_the_tree(browser, file, tree):

@@ -71,8 +71,8 @@ def lag_matrix(
         layer's input steps: for a layer that returns its output reversed, `loss_time` is the step that
         the loss reads. Summed over `loss_time` before the norm, its rows are the total derivative
         `hidden_gradient`. `lag_mean` (lag, [direction]) is its mean over samples and weighted loss steps at
-        each lag, in input steps, and `lag_mean_error` the standard error of drawing loss steps, 0 if
-        all were used. `valid` as in `capture`. The attribute `read_often` is 1 if the loss of a single
+        each lag, in input steps. `lag_mean_error` is the standard error from drawing loss steps, 0 if
+        all were used. `valid` is that of `capture`. The attribute `read_often` is 1 if the loss of a single
         step reads several steps of the layer, as with attention or a recurrent layer above.
 
     Raises
@@ -246,7 +246,7 @@ def _labelled(norms: Array, drawn: tuple[Array, Array], leaf: xr.Dataset) -> xr.
 
 
 def _read(norms: Array, drawn: tuple[Array, Array], leaf: xr.Dataset) -> tuple[Array, Array]:
-    """Find the input step that the loss of each step reads, for those drawn and those among which they are.
+    """Find the input step that the loss of each step reads, for the drawn steps and for all candidates.
 
     For a layer that returns its output reversed it is the mirrored step, unless the model reverses the output
     again: then a loss reaches states that the mirrored step could not.

@@ -84,7 +84,7 @@ def running_on(batch: Batch) -> Iterator[None]:
 
 
 def _is_of_framework(error: BaseException) -> bool:
-    """Whether a framework raised an error: the last frame is its own, or called compiled code that did."""
+    """Whether a framework raised an error: the last frame is its own, or called compiled code that raised."""
     while error.__suppress_context__ and error.__cause__ is None and error.__context__ is not None:
         error = error.__context__  # Keras raises a new error with the layer's name and without its own frames
     last = error.__traceback__

@@ -32,7 +32,7 @@ def to_numpy(value: Any) -> npt.NDArray[Any]:
 
 
 def owned(array: npt.NDArray[Any], places: set[int]) -> npt.NDArray[Any]:
-    """Let JAX's memory be written to, which nothing else has; not the memory at `places`, known before."""
+    """Make memory writable that nothing else holds; memory at `places`, seen before, stays as it is."""
     memory = array.__array_interface__
     place = memory["data"][0]
     if array.flags.writeable or place in places:

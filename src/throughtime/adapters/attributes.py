@@ -49,7 +49,7 @@ class replaced:  # noqa: N801 - a context, called like a function
 
 
 def inside(value: object) -> object:
-    """Give the attributes of a dataclass, whose tensors are swapped and restored as those in a dict."""
+    """Give the attributes of a dataclass: its tensors are swapped and restored like those in a dict."""
     return vars(value) if is_dataclass(value) and type(getattr(value, "__dict__", None)) is dict else value
 
 

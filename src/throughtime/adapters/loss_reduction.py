@@ -54,7 +54,7 @@ def tried_factor(
             return factor, how
     return (
         1.0,
-        f"couples samples: their loss together is neither the mean nor the sum of their losses, {UNDONE}",
+        f"couples samples: the loss of several is neither the mean nor the sum of their losses, {UNDONE}",
     )
 
 

@@ -84,8 +84,8 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        Requires a capture and about 40 forward passes; with a loss at every step also the lag matrix, and
-        four to eight times as many passes. If that takes long, a bar is shown.
+        Computing it takes a capture and about 40 forward passes. A loss at every step also needs the lag
+        matrix, and four to eight times as many passes. If that takes long, a progress bar is shown.
 
     Raises
     ------

@@ -48,7 +48,7 @@ def recurrent_layers(tree: xr.DataTree) -> dict[str, xr.Dataset]:
 
 
 def _until_read(leaves: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
-    """Let time end where the model reads one step of each sample, as where it selects the last valid one."""
+    """Count time only up to the step that the model reads, if it reads one step of each sample."""
     found = dict(leaves)
     for length in {leaf.sizes.get("time", 0) for leaf in leaves.values()}:
         same = {path: leaf for path, leaf in leaves.items() if leaf.sizes.get("time") == length}
@@ -117,8 +117,8 @@ def _join(leaves: Sequence[xr.Dataset]) -> xr.Dataset:
 def reading_of(leaves: Mapping[str, xr.Dataset], batch: Batch, *, by_step: bool, lag: int | None) -> Reading:
     """Describe how layers that read the same time read it.
 
-    If the loss has a value at every step, `by_step`, some of them are evaluated: those that have weight and
-    the requested lag.
+    If the loss has a value at every step, some steps are evaluated (`by_step`): those with weight and with
+    inputs as old as the requested lag.
     """
     reading = Reading(np.asarray(valid_steps(next(iter(leaves.values())))), directions_of(leaves))
     if not by_step:
@@ -141,7 +141,7 @@ def why_not_swapped(attributes: Mapping[Any, Any], leaves: Mapping[str, xr.Datas
 
 
 def anchors(reading: Reading, count: int, lag: int) -> tuple[int, ...]:
-    """Choose some steps that count and whose losses are evaluated, in the half with most inputs before it."""
+    """Choose counted steps whose losses are evaluated, in the half that has most inputs before it."""
     counted, read = np.asarray(reading.counted.any(axis=0)), reading.ways
     steps = np.flatnonzero(counted[::-1] if read == {"backward"} else counted)
     quarter, end = len(steps) // 4, len(steps) - 1
@@ -157,7 +157,7 @@ def has_loss_per_step(
     """Whether the loss has a value at every step: labels for each, and gradient that arrives at several.
 
     `label` is the place of an array of labels among all. If no output of the model has three `axes`, labels
-    (sample, time) may be as many classes or targets: what they are predicted from decides.
+    (sample, time) may be the classes or targets of one prediction: what they are predicted from decides.
     """
     shape = tuple(getattr(structures.leaves(batch.y)[label], "shape", ())) if batch.y is not None else ()
     if len(shape) < 2 or shape[1] < 2:

@@ -124,9 +124,9 @@ def prefix_swap(
 def predicts_at_steps(
     losing: Losing, batch: Batch, reading: Reading, *, seed: int, label: int = 0, otherwise: bool = False
 ) -> bool:
-    """Whether an array of labels has some that are predicted before the newest input is read: at other steps.
+    """Whether some labels of an array are predicted at steps before the newest input is read.
 
-    Where the newest input plays no part in the prediction of a label, their effects on the loss add up.
+    If the newest input plays no part in the prediction of a label, the effects of both on the loss add up.
     `label` is the place of the array among all, and `otherwise` the answer where this does not decide.
     """
     leaves, rng = Leaves(batch.x, reading.valid.shape), np.random.default_rng(seed)
@@ -219,8 +219,9 @@ def _parts(lost: Floats, partners: Whole, usable: Flags) -> Floats:
 
     A sample contributes twice, as receiver and as giver of inputs. Resampling only the rise as receiver would
     treat partners as fixed, with intervals that are too narrow. The part of a sample is the linear term of a
-    two-sample statistic (Hoeffding 1948): the rise as receiver and as giver, less the mean. Two samples that
-    exchange with each other alone have the same part: intervals of many such pairs are up to √2 too wide.
+    two-sample statistic (Hoeffding 1948): the rise as receiver and as giver, less the mean. If two samples
+    exchange only with each other, they have the same part; with many such pairs, intervals are up to √2
+    times too wide.
     """
     as_giver = np.zeros(lost.shape)
     for given, partner, rise in zip(as_giver, partners, lost, strict=True):

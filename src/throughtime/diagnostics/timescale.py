@@ -68,8 +68,8 @@ def _share_kept(captured: xr.Dataset) -> tuple[str, xr.DataArray]:
         return gate, require(captured, "gate_activation").sel(gate=gate, drop=True)
     if "state_jacobian" not in captured:
         raise DiagnosticError(
-            f"A {kind} has no gate that keeps the state; timescale takes {', '.join(MEMORY_GATE)}, and any "
-            "cell that was captured with quantities=['all', 'state_jacobian']."
+            f"A {kind} has no gate that keeps the state; timescale supports {', '.join(MEMORY_GATE)}, and "
+            "any cell that was captured with quantities=['all', 'state_jacobian']."
         )
     jacobian = state_jacobian(captured)
     own = xr.DataArray(np.arange(jacobian.sizes["state_unit"]), dims="unit")

@@ -172,7 +172,7 @@ def _fades(sides: list[Bands], words: list[str]) -> str:
         return ""
     (place, one, left), (_, other, right) = found
     where = f"At timestep {place}{f', {name},' if name else ''}"
-    return f"{where} {one} has {left} of its peak gradient, {other} {right}"
+    return f"{where} {one} has {left} of its peak gradient, and {other} has {right}"
 
 
 def _divided(source: Source) -> Source:

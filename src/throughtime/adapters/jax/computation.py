@@ -126,7 +126,7 @@ class Computation:
 
     @cached_property
     def taps(self) -> list[Taps]:
-        """The taps of each scan that no other one has in its body."""
+        """The taps of each scan that lies in the body of no other scan."""
         outermost: list[Taps] = []
         known: dict[Op, Taps] = {}
         for layer in self.layers:
@@ -208,7 +208,7 @@ class Computation:
     def _layers(
         self, each: Sequence[Taps], seen: Sequence[Seen], gradients: Sequence[Zeros] | None
     ) -> dict[int, Results]:
-        """Choose what is brought to NumPy of each layer, by number: of scans and of those in their bodies."""
+        """Choose what each layer, by number, brings to NumPy; scans in the bodies of scans are included."""
         found: dict[int, Results] = {}
         backs = [None] * len(seen) if gradients is None else gradients
         for taps, one, back in zip(each, seen, backs, strict=True):

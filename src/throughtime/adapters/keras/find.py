@@ -34,7 +34,7 @@ _UNSEEN = (
 
 @dataclass(frozen=True)
 class Found(Entry):
-    """A layer of Keras; of a TimeDistributed, `outer`, that holds a recurrent layer alone, that layer.
+    """A Keras layer; for a TimeDistributed (`outer`) that only holds a recurrent layer, that inner layer.
 
     `around` has each TimeDistributed within which the model uses the layer, on any path.
     """

@@ -1,4 +1,4 @@
-"""Steps of Keras' LSTM, GRU and SimpleRNN whose inputs have passed their kernel before the loop.
+"""Steps of Keras' LSTM, GRU and SimpleRNN, after one product of all inputs with the input kernel.
 
 One product takes the inputs of all steps, and autodiff finds the gradients of kernel and input in one product
 each, where a loop would add them up step by step. The layer's own loop checks the result.
@@ -18,9 +18,9 @@ Kept = Callable[[str, Tensor, Tensor], Tensor]
 
 
 def entering(keras: Dialect, layer: Layer, x: Tensor, training: bool) -> Tensor | None:
-    """Multiply inputs (time, sample, feature) by the kernel of a layer's only cell, and add their bias.
+    """Multiply inputs (time, sample, feature) by the kernel of a layer's only cell, and add the cell's bias.
 
-    None where a cell does something else with its input, or in another precision than that of its weights.
+    None if the cell does something else with its input, or computes in another precision than its weights.
     """
     ops, cell = keras.ops, layer.cell
     if cells.standard_kind(cell) not in cells.PRODUCTS or cells.drops(cell, training):
@@ -35,7 +35,7 @@ def entering(keras: Dialect, layer: Layer, x: Tensor, training: bool) -> Tensor 
 
 
 def step(keras: Dialect, cell: Layer, x: Tensor, old: Sequence[Tensor], kept: Kept) -> cells.Stepped:
-    """Run a cell once on what `entering` has made of its input; gates are in the order of the schema."""
+    """Run a cell for one step on the result of `entering`; gates are in the order of the schema."""
     ops, hidden, kernel = keras.ops, old[0], cell.recurrent_kernel
     kind = cells.standard_kind(cell)
     if kind == "gru":

@@ -48,8 +48,8 @@ def differentiated(step: Step[T], variables: Mapping[str, Variable] = {}) -> tup
 def scan(step: LoopStep, carry: Any, sequences: Any) -> Scanned:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis.
 
-    The loop takes each value from the end of a list, and its gradient is added to the end of one. Where
-    a loop reads places of a list, as Keras' own does, TensorFlow adds up two whole lists at every step.
+    The loop pops each value from the end of a list, and the gradient appends to the end of a list. If a
+    loop reads a list by index, as Keras' own does, TensorFlow adds two whole lists at every step.
     """
     flat, pack = tf.nest.flatten(sequences), tf.nest.pack_sequence_as
     _, like = step(carry, tf.nest.map_structure(lambda each: each[0], sequences))

@@ -60,9 +60,9 @@ class Entering:
 
 @dataclass(eq=False, slots=True)
 class Leaving:
-    """A tensor among the results: as the module made it, its edge, and that of the copy handed out.
+    """One result: the tensor as the module made it, its edge, and the edge of the copy handed out.
 
-    One that `mark` names has the edge of the copy that the code continues with.
+    If `mark` names it, the edge is that of the copy with which the code continues.
     """
 
     plain: torch.Tensor

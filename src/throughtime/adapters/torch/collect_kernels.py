@@ -113,7 +113,7 @@ class FusedLeaf(KernelLeaf):
         return {**super()._of_kind(), "inner_layer": self.place, "is_last": int(is_last)}
 
     def _outside(self) -> dict[str, Array]:
-        """Everything that enters and leaves, as far as it is asked for or the inside needs it."""
+        """Read everything that enters and leaves the layer, if it was asked for or the inside needs it."""
         wanted, needed, layers = self.done.wanted, self.done.wants_inside, self.layers
         inputs = [layer.input for layer in layers]
         found = {"valid": self._joined([np.ones(tuple(one.shape[:-1]), bool) for one in inputs], inputs)}
@@ -141,7 +141,7 @@ class FusedLeaf(KernelLeaf):
     def _joined(
         self, arrays: Sequence[Array | None], like: Sequence[torch.Tensor], *, of_states: bool = False
     ) -> Array | None:
-        """Put windows one after another, 0 where a sample has left or there is nothing; None without any."""
+        """Concatenate windows, with 0 where a sample has left or one has no array; None if all have none."""
         known, parts = next((one for one in arrays if one is not None), None), []
         if known is None:
             return None
@@ -185,7 +185,7 @@ class FusedLeaf(KernelLeaf):
             )
 
     def _transitions(self) -> dict[str, Array]:
-        """Put what crosses between calls at the last step of the earlier one; NaN elsewhere, solved later."""
+        """Put what crosses between two calls at the last step of the earlier call, and NaN elsewhere."""
 
         def rows(states: torch.Tensor, number: int) -> torch.Tensor:
             return self.recurrence.whole(states[self.place], number)

@@ -30,7 +30,7 @@ _Ordered = Callable[[torch.Tensor], torch.Tensor]  # does so with a state as it 
 
 @dataclass(frozen=True)
 class Crossing:
-    """One state on its way from a call to the next: what the one handed out, and what the other took.
+    """One state between a call and the next: what the first handed out, and what the second took.
 
     `gradient` is dL/d(what it took) through it. `places` are those of the samples that continue, along
     `axis`, if some have left.
@@ -81,7 +81,7 @@ class Transitions:
 
     @cached_property
     def through(self) -> Sequence[Sequence[torch.Tensor | None]]:
-        """Gradients that each call hands back, through a change, to states that the one before handed out."""
+        """Gradients that each call passes back, through the change between calls, to the previous states."""
         each = []
         for crossings in self._each:
             sources = [(one.entered.given, one.gradient) for one in crossings if not one.is_unchanged]

@@ -52,15 +52,15 @@ def is_part(given: torch.Tensor, plain: torch.Tensor, axis: int = 0) -> bool:
 
 
 def ramp(given: torch.Tensor) -> torch.Tensor:
-    """Make a gradient without equal parts, which a normalization would take to 0."""
+    """Make a gradient whose elements all differ, because a normalization takes equal ones to 0."""
     flat = torch.linspace(1, 2, given.numel(), dtype=given.dtype, device=given.device)
     return flat.view(given.shape)
 
 
 def _rows(old: Leaving, new: torch.Tensor, axis: int) -> torch.Tensor | None:
-    """Find the row that each sample of a call had in the one before, by a state handed out and given.
+    """Find the row that each sample of a call had in the call before, from a state that was passed on.
 
-    None where the graph does not show it: a row is cut off, or rows are mixed.
+    None if the graph does not show it, because a row is cut off or rows are mixed.
     """
     if old.copy is None or not new.requires_grad:
         return None

@@ -122,7 +122,7 @@ _SIZES = "an array of shape {shape} has no axis of the {samples} samples"
 class Samples:
     """Where the samples stand; `time_major` has steps and samples of a model that has its steps first.
 
-    Where two axes are as long, the first is theirs, or else the last.
+    If two axes are as long as there are samples, the first one is theirs.
     """
 
     count: int
