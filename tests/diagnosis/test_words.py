@@ -120,6 +120,14 @@ def equal():
     return printed(model, np.ones((SAMPLES, STEPS)), dependency_length=8)
 
 
+def together():
+    """The newest input and one 3 steps older cancel each other, if they come from the same sample."""
+    model = Model(decaying(), [1, 0, 0, 1])
+    x = model.x.copy()
+    x[:, -4] = -x[:, -1]
+    return printed(model, x, np.random.default_rng(1).normal(size=SAMPLES), dependency_length=3)
+
+
 def masked(lengths):
     return testing.with_masks(lengths=lengths, steps=STEPS)
 
@@ -280,6 +288,7 @@ PRODUCED = {
     "gain_unclear": lambda _: printed(
         Model(decaying(), [0, 0, 0, 0.5], noise=1.0, seed=4), dependency_length=3
     ),
+    "gain_small": lambda _: together(),
     "idle": lambda _: printed(Model(decaying(), [0.2], noise=1.0, seed=2), dependency_length=3),
     "no_gradient": lambda _: printed(changed(decaying(), hidden_gradient=None)),
     "use_unclear": lambda _: printed(
@@ -422,6 +431,18 @@ def with_two(tree, path="upper"):
     """The same layer once more."""
     tree[path] = tree["rnn"].copy()
     return tree
+
+
+def test_units_are_dead_also_if_inputs_are_flags():
+    flags = changed(dead(), input=lambda values: values > 0)
+    assert re.search(SENTENCES["dead"].replace("{share}", "100%"), vanished(flags))
+
+
+@pytest.mark.parametrize("level", ["full", "summary"])
+def test_the_layer_of_the_longest_sequence_is_named(level):
+    tree = testing.decaying(samples=SAMPLES, steps=10)
+    tree["upper"] = decaying()["rnn"].copy()
+    assert "upper reads has lags up to 49." in printed(reduce_tree(tree, level), dependency_length=60)
 
 
 @pytest.mark.parametrize("key", SENTENCES)

@@ -89,3 +89,66 @@ def test_the_largest_of_all_steps_is_no_selection():
     x = torch.randn(32, STEPS, 1)
     found = tt.diagnose(Largest(), x, torch.randn(32, 8), loss=nn.MSELoss(), dependency_length=3)
     assert not any("come after" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("lag", "share"), [(5, 1.0), (6, 0.0)])
+def test_samples_without_gradient_are_left_out(lag, share):
+    model = Selects(5)
+    x, y = batch(model)
+    y = model(*x).detach() + torch.where(torch.arange(96) % 3 == 0, 0.0, 0.02)
+    found = tt.diagnose(
+        model, x, y, loss=lambda output, y: torch.relu((output - y).abs() - 0.01), dependency_length=lag
+    )
+    layer = found.layers["rnn"]
+    assert layer.use.value == pytest.approx(share, abs=0.15)
+    assert layer.use.n == layer.reach.n == 64
+    assert [note for note in found.notes if note.startswith("32 of 96 samples have no gradient")]
+    assert not any("share their mask" in note for note in found.notes)
+
+
+def test_one_sample_of_weight_0_changes_no_answer():
+    model, weights = Selects(5), torch.ones(96)
+    weights[7] = 0.0
+    x, y = batch(model)
+    settings = {"loss": lambda output, y: (output - y) ** 2, "dependency_length": 5}
+    every, found = (
+        tt.diagnose(model, x, y, sample_weight=each, **settings).layers["rnn"]
+        for each in (torch.ones(96), weights)
+    )
+    assert found.reach.value == pytest.approx(every.reach.value, rel=0.02)
+    assert (found.use.answer, found.use.n, found.reach.n) == ("yes", 95, 95)
+
+
+def test_a_layer_that_is_read_at_its_end_keeps_its_time():
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ended, self.selected = nn.RNN(1, 4, batch_first=True), Selects(2)
+
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            return self.ended(x)[1][0, :, 0] + self.selected(x, lengths)
+
+    torch.manual_seed(0)
+    model = Both()
+    x, y = batch(model)
+    found = tt.diagnose(model, x, y, loss=nn.MSELoss(), dependency_length=2)
+    assert [found.layers[path].reach.n for path in ("ended", "selected/rnn")] == [96, 96]
+    x = x[0].requires_grad_()
+    model.ended(x)[1][0, :, 0].sum().backward()
+    assert (x.grad[:, -1] != 0).all()  # the ended layer reads what follows the selected step
+    assert not any("no gradient at lag 0" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("level", ["summary", "timestep"])
+def test_a_sweep_counts_from_the_step_that_is_read(tmp_path, level):
+    torch.manual_seed(1)
+    model = Selects(7)
+    nn.init.normal_(model.rnn.weight_hh_l0, std=0.3)
+    x, y = batch(model)
+    settings = {"loss": nn.MSELoss(), "dependency_length": 3}
+    swept = tt.sweep(model, (x, y + 1.0), shard_size=96, quantities=level, to=tmp_path / "sweep", **settings)
+    mine, exact = tt.diagnose(swept, dependency_length=3), tt.diagnose(model, x, y + 1.0, **settings)
+    mine, exact = mine.layers["rnn"], exact.layers["rnn"]
+    assert mine.reach.value == pytest.approx(exact.reach.value, rel=0.02)
+    assert (mine.reach.n, mine.use.answer) == (96, exact.use.answer)
+    assert mine.use.value == pytest.approx(exact.use.value, rel=1e-3)

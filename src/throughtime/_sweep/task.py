@@ -24,6 +24,7 @@ from throughtime._monitor.part import Part, part_of
 from throughtime.adapters import choose
 from throughtime.diagnosis.layers import has_loss_per_step, reading_of, recurrent_layers, why_not_swapped
 from throughtime.diagnosis.swap import Swapped, prefix_swap
+from throughtime.diagnostics.lags import valid_steps
 
 from .parts import JOB, Parts, write_part, written
 from .shards import Load, batch_of
@@ -129,6 +130,7 @@ def do_task(job: Job, folder: Path, checkpoint: int, shard: int) -> None:
     """Capture a shard, reduce it, write the part, and add up what this completes."""
     probe, batch = job.probe(checkpoint), batch_of(job.loads[shard])
     captured = probe.begin(batch.x, batch.y, sample_weight=batch.sample_weight)(warnings.warn)
+    captured = _until_read(captured)
     part = part_of(captured, None if job.level == "summary" else job.level)
     if job.level != "summary":
         part.add_shard(shard)
@@ -136,6 +138,19 @@ def do_task(job: Job, folder: Path, checkpoint: int, shard: int) -> None:
     parts = Parts(folder, checkpoint, len(job.loads))
     write_part(parts.file(0, shard), part)
     parts.add_up(shard)
+
+
+def _until_read(captured: Captured) -> Captured:
+    """Count time as `diagnose` does; every shard stores which steps count, wherever its samples are read."""
+    tree = captured.tree()
+    try:
+        leaves = recurrent_layers(tree)
+    except DiagnosticError:
+        return captured
+    for path, leaf in leaves.items():
+        has_time = {"sample", "time"} <= {*leaf.dims}
+        tree[path].dataset = leaf.assign(valid=valid_steps(leaf)) if has_time else leaf
+    return Captured.of(tree)
 
 
 def _add_use(part: Part, job: Job, probe: Probe, batch: Batch, captured: Captured, *, seed: int) -> None:

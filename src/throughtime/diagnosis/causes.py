@@ -156,7 +156,9 @@ def _dead(layer: xr.Dataset) -> Iterator[Evidence]:
     """Report units that do not react to inputs that differ: those of a dead relu, and saturated ones."""
     if not {"hidden", "input"} <= {*layer.data_vars}:
         return
-    spread, given = (np.ptp(layer[name].transpose("sample", ...).values, 0) for name in ("hidden", "input"))
+    spread, given = (
+        np.ptp(1.0 * layer[name].transpose("sample", ...).values, 0) for name in ("hidden", "input")
+    )
     share = float((spread.max(axis=0) <= _STILL * is_bounded(layer.attrs)).mean())
     if given.any() and share >= MOSTLY:
         yield Evidence("dead", share, phrase("dead", share=f"{share:.0%}"))

@@ -215,18 +215,19 @@ class _Run:
             leaves[path] = merged.assign_attrs({READ_OFTEN: matrices[path].attrs.get(READ_OFTEN, 0)})
 
     def swap(self, batches: Sequence[Batch]) -> dict[str, Swapped]:
-        """Measure use, once for each number of steps that layers read."""
+        """Measure use, once for layers that read the same time."""
         if self._why_not or batches[0].y is None:
             reason = self._why_not or phrase("no_losses", reason="there are no labels")
             return dict.fromkeys(self._captures[0], Swapped(reason=reason))
         found: dict[str, Swapped] = {}
-        lengths = {path: leaf.sizes.get("time") for path, leaf in self._captures[0].items()}
-        for length in dict.fromkeys(lengths.values()):
-            paths = [path for path in lengths if lengths[path] == length]
-            found.update(dict.fromkeys(paths, self._swap_length(paths, batches)))
+        leaves = self._captures[0].items()
+        times = {path: (leaf.sizes.get("time"), measure.UNTIL_READ in leaf.attrs) for path, leaf in leaves}
+        for time in dict.fromkeys(times.values()):
+            paths = [path for path in times if times[path] == time]
+            found.update(dict.fromkeys(paths, self._swap_together(paths, batches)))
         return found
 
-    def _swap_length(self, paths: Sequence[str], batches: Sequence[Batch]) -> Swapped:
+    def _swap_together(self, paths: Sequence[str], batches: Sequence[Batch]) -> Swapped:
         lag, readings = self.dependency_length, []
         for leaves, batch in zip(self._captures, batches, strict=True):
             by_step = any("lag_matrix" in leaves[path] for path in paths)

@@ -82,12 +82,13 @@ def _reason_without_lag(
         labels = (causes.remedy("remedy_labels", reason),) if reason == measure.NO_LABELS else ()
         return phrase("no_gradient", layer=path, reason=reason), labels
     signals = {path: measure.signal(leaf) for path, leaf in known.items()}
-    longest = max(one.longest for one in signals.values())
+    path = max(signals, key=lambda path: signals[path].longest)
+    longest = signals[path].longest
     if longest < 0:
         return phrase("all_masked"), ()
     wanted = asked.dependency_length or 1
     if wanted > longest:
-        values = {"lag": wanted, "longest": longest, "layer": next(iter(directions)), "s": "s" * (wanted > 1)}
+        values = {"lag": wanted, "longest": longest, "layer": path, "s": "s" * (wanted > 1)}
         sentence, remedy = ("beyond_window" if longest else "one_step", "remedy_window")
         if any("@" in path for path in directions):  # a layer that is called anew
             sentence, remedy = ("beyond_call", "remedy_calls")

@@ -21,7 +21,7 @@ from throughtime._vocabulary import CERTIFICATES, WEIGHTS
 from throughtime.diagnostics.lags import valid_steps
 from throughtime.diagnostics.state_jacobian import OPTIONAL
 
-from .measure import FROM_LAST_STEP
+from .measure import FROM_LAST_STEP, UNTIL_READ
 from .swap import Losing, Reading, Swapped, predicts_at_steps
 from .words import phrase
 
@@ -48,16 +48,27 @@ def recurrent_layers(tree: xr.DataTree) -> dict[str, xr.Dataset]:
 
 
 def _until_read(leaves: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
-    """Count time only up to the step that the model reads, if it reads one step of each sample."""
+    """Count time only up to the step that the model reads, if it reads one step of each sample.
+
+    A sample whose loss has no gradient, as one of weight 0, does not show that step: none of its steps count.
+    """
     found = dict(leaves)
-    for length in {leaf.sizes.get("time", 0) for leaf in leaves.values()}:
-        same = {path: leaf for path, leaf in leaves.items() if leaf.sizes.get("time") == length}
-        read = [steps for leaf in same.values() if (steps := steps_read(leaf)) is not None]
-        ends = [steps.argmax("time") for steps in read if bool((steps.sum("time") == 1).all())]
-        is_one = bool(ends) and bool(ends[0].any()) and all(bool((end == ends[0]).all()) for end in ends)
-        if is_one and directions_of(same) == {"forward"}:
-            until = xr.DataArray(np.arange(length), dims="time") <= ends[0]
-            found |= {path: leaf.assign(valid=valid_steps(leaf) & until) for path, leaf in same.items()}
+    read = {path: steps for path, leaf in leaves.items() if (steps := steps_read(leaf)) is not None}
+    for length in {steps.sizes["time"] for steps in read.values()}:
+        same = {path: leaves[path] for path, steps in read.items() if steps.sizes["time"] == length}
+        counts = {path: read[path].sum("time") for path in same}
+        selecting = [path for path, count in counts.items() if int(count.max()) == 1]
+        if not selecting or directions_of(same) != {"forward"}:
+            continue
+        ends = xr.concat([read[path].argmax("time").where(counts[path] == 1) for path in selecting], "layer")
+        end = ends.max("layer")
+        if bool((end > 0).any()) and not bool((ends.min("layer") < end).any()):
+            until = xr.DataArray(np.arange(length), dims="time") <= end  # False for NaN
+            valid = {path: valid_steps(leaf) & until for path, leaf in same.items()}
+            found |= {
+                path: same[path].assign(valid=each).assign_attrs({UNTIL_READ: 1})
+                for path, each in valid.items()
+            }
     return found
 
 

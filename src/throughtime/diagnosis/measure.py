@@ -38,6 +38,7 @@ from .results import NAN, NOT_DEFINED, NOT_MEASURED, UNCLEAR, Answer
 from .words import number, phrase
 
 FROM_LAST_STEP = "from_last_step"  # attribute of a layer whose gradients are those of its last step's error
+UNTIL_READ = "until_read"  # attribute of a layer whose time ends at the one step that the model reads
 NO_LABELS = "there are no labels"
 CLIPPED = 0.01  # step relative to the recurrent weights, to which a large one is clipped
 SHORT = 12  # lags below which a rate is fitted from the first one on
@@ -47,7 +48,7 @@ SHORT = 12  # lags below which a rate is fitted from the first one on
 class Signal:
     """The samples and lags of the gradient of a layer.
 
-    `measured` samples have a gradient at lag 0, those `without_signal` have valid steps but no gradient.
+    `measured` samples have a gradient at lag 0; those `without_signal` have none, although no mask hides them.
     `longest` is the largest lag of any sample, −1 if every step is masked.
     """
 
@@ -70,10 +71,11 @@ def why_no_gradient(layer: xr.Dataset) -> str:
 def signal(layer: xr.Dataset) -> Signal:
     """Count the samples and lags of the gradient of a layer."""
     found = signals(layer)
+    silent = found["no_signal"] | (found["no_steps"] & (UNTIL_READ in layer.attrs))
     return Signal(
         samples=int(layer.sizes["sample"]),
         measured=int((found["log_ratio"].notnull().any("lag")).sum()),
-        without_signal=int(found["no_signal"].sum()),
+        without_signal=int(silent.sum()),
         longest=int(found["length"].max()) - 1,
     )
 

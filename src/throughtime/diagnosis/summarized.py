@@ -50,11 +50,13 @@ def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
     found = Diagnosis(Verdict.CANNOT_SAY, (), lag, lag, loss=losses[0] if losses else NAN)
     if (stopped := find_fault(leaves)) is not None:
         return replace(found, stopped=stopped.cause, sentences=(stopped.sentence,), verdict=stopped.verdict)
-    longest = max(longest_lag(leaf) for leaf in leaves.values())
+    longest, layer = max(
+        ((longest_lag(leaf), path) for path, leaf in leaves.items()), key=lambda each: each[0]
+    )
     if longest < 0 and any(map(_reads_many_steps, leaves.values())):
         reason = phrase("no_settled_use", reason=phrase("summary_not_comparable"))
         return replace(found, sentences=(reason,))
-    values = {"layer": next(iter(leaves)), "lag": lag or 1, "longest": longest}
+    values = {"layer": layer, "lag": lag or 1, "longest": longest}
     if longest < 0:
         return replace(found, sentences=(phrase("no_signal" if found.loss else "no_signal_of_0", **values),))
     if (lag or 1) > longest:

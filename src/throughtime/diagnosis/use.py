@@ -45,11 +45,12 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
         gain = max(float(np.mean(full)), 0.0) / lost
         key = "little_gain" if gain < USED else "idle"
         return replace(denied, reason=phrase(key, share=f"{100 * gain:.1f} %", lag=lag))
-    rises = interval(np.mean, full, seed=seed)[0] > 0
-    harm = "" if rises else _harm(swapped, seed=seed)
+    low, high = interval(np.mean, full, seed=seed)
+    harm = "" if low > 0 else _harm(swapped, seed=seed)
     if harm or denied.reason:
         return replace(denied, answer=NO if harm else UNCLEAR, reason=harm or denied.reason)
-    return Answer(UNCLEAR, n=n, threshold=USED, reason=phrase("gain_unclear", n=n))
+    key = "gain_small" if high < USED * lost else "gain_unclear"
+    return Answer(UNCLEAR, n=n, threshold=USED, reason=phrase(key, n=n, lag=lag))
 
 
 def pays(swapped: Swapped, *, seed: int) -> bool:
