@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 import throughtime as tt
 
@@ -117,6 +118,18 @@ def test_one_sample_of_weight_0_changes_no_answer():
     )
     assert found.reach.value == pytest.approx(every.reach.value, rel=0.02)
     assert (found.use.answer, found.use.n, found.reach.n) == ("yes", 95, 95)
+
+
+def test_a_batch_whose_loss_is_0_is_left_out():
+    model = Selects(5)
+    (x, lengths), y = batch(model)
+    exact = model(x, lengths).detach()
+    batches = [((x, lengths), y), ((x, lengths), exact)]
+    for given in (batches, batches[::-1]):
+        found = tt.diagnose(
+            model, DataLoader(given, batch_size=None), loss=nn.MSELoss(), dependency_length=5, batches=2
+        )
+        assert (found.layers["rnn"].use.answer, found.layers["rnn"].reach.n) == ("yes", 96)
 
 
 def test_a_layer_that_is_read_at_its_end_keeps_its_time():

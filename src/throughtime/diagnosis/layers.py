@@ -111,6 +111,8 @@ def join(captures: Sequence[Mapping[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
 def _join(leaves: Sequence[xr.Dataset]) -> xr.Dataset:
     if len({leaf.sizes.get("time") for leaf in leaves}) > 1:
         raise DiagnosticError(f"{_SEVERAL}; these have {sorted({leaf.sizes['time'] for leaf in leaves})}.")
+    if any("valid" in leaf for leaf in leaves):  # of one batch alone, if another shows no step that is read
+        leaves = [leaf.assign(valid=valid_steps(leaf)) for leaf in leaves]
     first = leaves[0]
     by_sample = [name for name, values in first.data_vars.items() if "sample" in values.dims]
     together = xr.concat([leaf[by_sample] for leaf in leaves], "sample", combine_attrs="override")

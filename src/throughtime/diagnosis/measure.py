@@ -48,7 +48,7 @@ SHORT = 12  # lags below which a rate is fitted from the first one on
 class Signal:
     """The samples and lags of the gradient of a layer.
 
-    `measured` samples have a gradient at lag 0; those `without_signal` have none, although no mask hides them.
+    `measured` samples have a gradient at lag 0; those `without_signal` have none, but are not masked.
     `longest` is the largest lag of any sample, −1 if every step is masked.
     """
 
