@@ -118,9 +118,7 @@ def prefix_swap(
                 changes[-1][usable, place] = _parts(np.array(lost), np.array(partners), usable)
     if np.isnan(before).all():
         return Swapped(reason=phrase("no_losses", reason="it is not finite"))
-    return Swapped(
-        lags, _mean(changes), _mean(before), without_partner=int((alone & reading.valid.any(axis=1)).sum())
-    )
+    return Swapped(lags, _mean(changes), _mean(before), without_partner=alone[reading.valid.any(1)].sum())
 
 
 def predicts_at_steps(
