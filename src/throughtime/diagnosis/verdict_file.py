@@ -99,7 +99,7 @@ def _check_version(schema: Any) -> None:
 
 
 def _read(kind: Any, value: Any) -> Any:
-    """Read a value of JSON as the type of a field; null is None where the type allows it, NaN for a number."""
+    """Read JSON as the type of a field; null is None where the type allows it, NaN for numbers."""
     choices = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     if value is None and (NoneType in choices or kind is float):
         return None if NoneType in choices else NAN
