@@ -117,6 +117,20 @@ def test_stacked_cells_have_their_own_gates():
             assert difference(leaf["gate_gradient"].sel(gate=gate), right) <= 1e-4
 
 
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU])
+def test_what_an_activation_of_a_standard_cell_marks_is_a_variable(kind):
+    x, y = batch(mask_of("none"), sequences=True)
+
+    def marked(z):
+        return tt.mark(ops.tanh(z), "squashed")
+
+    model = model_of(kind(UNITS, activation=marked, return_sequences=True, name="own"))
+    leaf = tt.capture(model, x, y)["own"].to_dataset()
+    assert difference(leaf["squashed"], leaf["gate_activation"].sel(gate="candidate")) <= 1e-6
+    before = leaf["squashed_gradient"] * (1 - leaf["squashed"] ** 2)
+    assert difference(before, leaf["gate_gradient"].sel(gate="candidate")) <= 1e-5
+
+
 class Odd(MinimalGatedUnitCell):
     """Marks what has no samples, whole numbers, one number a sample, and a name twice."""
 

@@ -305,3 +305,20 @@ def test_a_network_that_is_not_finite_is_captured_without_a_warning_about_its_ac
             leaf = tt.capture(model, x, np.zeros((3, 1), "float32"), loss="mse")["rnn"]
         assert len(warned) == 1
         assert not np.isfinite(leaf["hidden"]).all()
+
+
+if BACKEND != "torch":  # whose kernel does not call the cell
+
+    def test_a_cell_whose_call_was_replaced_runs_as_it_is() -> None:
+        """Its step is that of a cell which gets half the input."""
+        model, x, y = model_of(layers.LSTM(N, return_sequences=True, name="own"))
+        half = keras.models.clone_model(model)
+        half.set_weights(model.get_weights())
+        cell = model.get_layer("own").cell
+        original = cell.call
+        cell.call = lambda inputs, states, **options: original(inputs / 2, states, **options)
+        expected = tt.capture(half, x / 2, y, loss="mse")["own"]
+        with pytest.warns(tt.ThroughTimeWarning, match="certificate"):  # inputs enter by another product
+            found = tt.capture(model, x, y, loss="mse")["own"]
+        for name in ("hidden", "hidden_gradient", "output_gradient"):
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-7)

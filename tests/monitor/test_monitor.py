@@ -152,7 +152,7 @@ class TestAlarms:
             def spoiled(warn: Any) -> Any:
                 captured = finish(warn)
                 if step > 37:  # the first is that of step 0
-                    gates = captured.leaves["/rnn"].arrays["gate_activation"]
+                    gates = captured.leaves["/rnn"].arrays["gate_activation"].values
                     gates[2, 12, 1, 1] = np.nan  # input, forget, candidate, output
                 return captured
 

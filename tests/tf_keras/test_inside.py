@@ -184,3 +184,19 @@ def test_initial_values_that_a_cell_learns() -> None:
     leaf = tree["rnn"].to_dataset()
     np.testing.assert_allclose(leaf["initial_hidden"][0], model.layers[0].cell.start.numpy())
     assert certificates(tree, "rnn") < 1e-5
+
+
+class Reshaping(L.SimpleRNNCell):
+    """It computes the shape of its state, so that nothing but the loop knows it."""
+
+    def call(self, inputs, states, training=None):
+        h, _ = super().call(inputs, states)
+        h = tf.reshape(h, tf.shape(states[0]))
+        return h, [h]
+
+
+def test_a_state_whose_shape_the_cell_computes_keeps_it_in_the_loop() -> None:
+    model = keras.Sequential([keras.Input((5, 2)), L.RNN(Reshaping(3), name="own"), L.Dense(1)])
+    x = np.random.default_rng(0).normal(size=(4, 5, 2)).astype("float32")
+    leaf = tt.capture(model, x, np.zeros((4, 1), "float32"), loss="mse")["own"]
+    assert leaf["certificate_time"] <= 1e-5

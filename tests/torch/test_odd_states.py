@@ -167,6 +167,42 @@ def test_as_many_layers_as_samples_are_distinguished(kind: type[nn.Module], is_f
     assert ours["certificate_time"] <= 1e-12
 
 
+class TwoMemories(nn.Module):
+    """A state (sample, unit) before one of (layer, sample, unit)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.memory = nn.GRUCell(3, UNITS), nn.GRU(UNITS, UNITS, 3)
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        h = self.cell(x, h)
+        output, memory = self.memory(h[None], memory)
+        return output[0], h, memory
+
+
+class OfTwoMemories(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = TwoMemories()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h, memory = x.new_zeros(len(x), UNITS), x.new_zeros(3, len(x), UNITS)
+        for step in x.unbind(1):
+            output, h, memory = self.cell(step, h, memory)
+        return output
+
+
+def test_as_many_layers_as_samples_are_distinguished_whatever_is_asked_for() -> None:
+    torch.manual_seed(0)
+    model, x, y = OfTwoMemories().double(), torch.randn(3, STEPS, 3).double(), torch.randn(3, UNITS).double()
+    few, every = (
+        tt.capture(model, x, y, loss=nn.MSELoss(), layers=["cell"], quantities=asked)["cell"]
+        for asked in (["hidden", "hidden_gradient"], "all")
+    )
+    for name in few.data_vars:
+        np.testing.assert_array_equal(few[name].values, every[name].values)
+
+
 @dataclass(eq=False)
 class Held:
     h: Any

@@ -59,6 +59,11 @@ def standard_kind(cell: Layer) -> str:
     return _KINDS.get(owners.pop(), "") if len(owners) == 1 else ""
 
 
+def is_called_as_defined(cell: Layer) -> bool:
+    """Whether a call of this very cell runs the methods of its class, by way of Keras' own `__call__`."""
+    return not vars(cell).keys() & {*_METHODS} and bool(_owner(cell, "__call__"))
+
+
 def _owner(cell: Layer, method: str) -> str:
     """Name the class of Keras that a cell's method is defined in; empty for a user's."""
     function = inspect.unwrap(getattr(type(cell), method))

@@ -177,8 +177,9 @@ class Loop:
         with listening(hear):
             if self.entering is not None:
                 done = products.step(self.keras, part, x, old, kept)
-                shown = now and self.shows_gates and len(done.gates) > 1
-                return done, {"gates": self.keras.ops.stack(done.gates, axis=1)} if shown else {}
+                if now and self.shows_gates and len(done.gates) > 1:
+                    marked["gates"] = self.keras.ops.stack(done.gates, axis=1)
+                return done, marked
             done = cells.step(self.keras, part, x, old, training=self.training)
         new = list(map(kept, cells.state_names(part), done.states, old))
         output = done.output if done.output_state is None else new[done.output_state]

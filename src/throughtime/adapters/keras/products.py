@@ -23,7 +23,8 @@ def entering(keras: Dialect, layer: Layer, x: Tensor, training: bool) -> Tensor 
     None if the cell does something else with its input, or computes in another precision than its weights.
     """
     ops, cell = keras.ops, layer.cell
-    if cells.standard_kind(cell) not in cells.PRODUCTS or cells.drops(cell, training):
+    is_standard = cells.standard_kind(cell) in cells.PRODUCTS and cells.is_called_as_defined(cell)
+    if not is_standard or cells.drops(cell, training):
         return None
     known = {dtype_of(x), *map(dtype_of, cell.weights), *map(keras.compute_dtype, (layer, cell))}
     if known not in ({"float32"}, {"float64"}):

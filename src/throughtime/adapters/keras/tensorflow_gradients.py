@@ -62,7 +62,10 @@ def scan(step: LoopStep, carry: Any, sequences: Any) -> Scanned:
         values = [tf.ensure_shape(value, one.shape[1:]) for (_, value), one in zip(taken, flat, strict=True)]
         after, outputs = step(pack(carry, carried), pack(sequences, values))
         left = list(map(lists.tensor_list_push_back, left, tf.nest.flatten(outputs)))
-        return [rest for rest, _ in taken], left, tf.nest.flatten(after)
+        after = tf.nest.flatten(after)
+        for new, old in zip(after, carried, strict=True):
+            new.set_shape(old.shape)  # as Keras does, of a cell that computes the shape
+        return [rest for rest, _ in taken], left, after
 
     start = coming, left, tf.nest.flatten(carry)
     _, left, final = tf.while_loop(lambda *_: True, advance, start, maximum_iterations=steps)

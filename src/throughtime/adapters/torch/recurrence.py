@@ -88,7 +88,8 @@ class Recurrence:
         made = [one for state in square if (one := step.leaving[state.place].plain).requires_grad]
         if not marks or not made:
             return set()
-        last = torch.stack([one[-1, -1].sum() for one in made]).sum()
+        with torch.enable_grad():
+            last = torch.stack([one[-1, -1].sum() for one in made]).sum()
         found = torch.autograd.grad(last, marks, retain_graph=True, allow_unused=True)
         read = [(bool(one[:-1, -1].any()), bool(one[-1, :-1].any())) for one in found if one is not None]
         of_layers, of_samples = (any(side) for side in zip(*read, strict=True)) if read else (False, False)
