@@ -228,3 +228,12 @@ def test_a_lag_that_is_not_used_asks_for_training_only_if_the_loss_is_too_high(s
         for each in actions(found(Verdict.UNUSED, layer("yes", 0.5, "≥ 99"), is_solved=True))
         for word in each.text.split()
     }
+
+
+@pytest.mark.parametrize("values", [(np.nan, 0.3), (0.3, np.nan)])
+def test_the_largest_use_is_that_of_a_layer_in_which_it_was_measured(values):
+    layers = [
+        LayerDiagnosis("gru", Answer("yes", 0.5), Answer("yes", 0.5), Answer("unclear", value, n=20))
+        for value in values
+    ]
+    assert found(Verdict.USES, *layers).largest_use.value == 0.3

@@ -113,6 +113,10 @@ def test_a_stored_verdict_compares_with_a_new_one(verdict, tmp_path):
         ({"verdict": "fine"}, "does not follow throughtime.verdict.v1"),
         ({"layers": 3}, "does not follow throughtime.verdict.v1"),
         ({"history": {}}, "does not follow throughtime.verdict.v1"),
+        *(({key: None}, "does not follow") for key in ("verdict", "layers", "remedies", "why", "history")),
+        ({"notes": "abc"}, "does not follow"),
+        ({"samples": "3"}, "does not follow"),
+        ({"text": 3}, "does not follow"),
     ],
 )
 def test_what_is_no_verdict_of_this_version_is_refused(verdict, changed, words):

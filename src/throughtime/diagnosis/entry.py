@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -150,7 +151,7 @@ def diagnose(
         warn(note)
     stepping = optimizer_step(optimizer or getattr(model, "optimizer", None))
     labels = tuple(getattr(taken[0].y, "shape", ()))
-    bad, notes = integrity.bad_label(taken), tuple(run.notes)
+    bad, notes = partial(integrity.bad_label, taken), tuple(run.notes)
     asked = Asked(dependency_length, solved, seed, stepping, (), notes, run.unread, labels, bad)
     return replace(judge(leaves, swaps, asked), framework=run.framework)
 

@@ -24,11 +24,15 @@ _BACKWARD = ("gradient", "contribution", "lag_matrix")
 
 
 class Stop(NamedTuple):
-    """The verdict if nothing can be judged, its sentence, and the name of the cause for scripts."""
+    """The verdict if nothing can be judged, its sentence, and the name of the cause for scripts.
+
+    `may_be_label` is whether a label that is not finite can be the cause.
+    """
 
     verdict: Verdict
     sentence: str
     cause: str
+    may_be_label: bool = False
 
 
 def find_fault(leaves: Mapping[str, xr.Dataset]) -> Stop | None:
@@ -43,8 +47,9 @@ def find_fault(leaves: Mapping[str, xr.Dataset]) -> Stop | None:
         if is_backward and str(leaf.attrs.get("dtype")) == "float16":
             return Stop(Verdict.CANNOT_SAY, phrase("loss_scaling", where=found), "loss_scaling")
         phase = "backward" if is_backward else "forward"
-        key = "nonfinite_loss" if found.variable == "loss" else "nonfinite"
-        return Stop(Verdict.UNSTABLE, phrase(key, where=found, phase=phase), "nonfinite")
+        key = "nonfinite_loss" if (is_loss := found.variable == "loss") else "nonfinite"
+        sentence = phrase(key, where=found, phase=phase)
+        return Stop(Verdict.UNSTABLE, sentence, "nonfinite", is_loss or is_backward)
     return find_failed_certificate(leaves)
 
 
@@ -84,7 +89,9 @@ def samples_as_steps(leaves: Mapping[str, xr.Dataset], labels: tuple[int, ...]) 
 
 def bad_label(batches: Sequence[Batch]) -> str:
     """Name the first label that is not finite; empty if there is none."""
-    for labels in map(structures.to_numpy, (leaf for each in batches for leaf in structures.leaves(each.y))):
+    given = (leaf for each in batches for leaf in structures.leaves(each.y))
+    arrays = (leaf.data if structures.is_packed(leaf) else leaf for leaf in given)
+    for labels in (structures.to_numpy(each) for each in arrays if hasattr(each, "shape")):
         if labels.dtype.kind == "f" and len(places := np.argwhere(~np.isfinite(labels))):
             return f"{labels[tuple(places[0])]} in y[{', '.join(map(str, places[0]))}]"
     return ""

@@ -31,9 +31,9 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
     found = Diagnosis(Verdict.CANNOT_SAY, (), lag, lag, notes=notes, loss=loss, samples=samples)
     stopped = integrity.find_fault(leaves)
     if stopped is not None:
-        verdict, sentence, cause = stopped
-        if asked.bad_label and cause == "nonfinite":
-            verdict, sentence = Verdict.CANNOT_SAY, phrase("nonfinite_data", where=asked.bad_label)
+        verdict, sentence, cause, may_be_label = stopped
+        if may_be_label and (label := asked.bad_label()):
+            verdict, sentence = Verdict.CANNOT_SAY, phrase("nonfinite_data", where=label)
         norms = integrity.norms_sentence(leaves, asked) if verdict is Verdict.UNSTABLE else ()
         return replace(found, verdict=verdict, sentences=(sentence, *norms), stopped=cause)
     if path := integrity.samples_as_steps(leaves, asked.labels):

@@ -5,7 +5,8 @@ These are frozen and without logic: `judge` fills them, `Diagnosis` shows them, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -57,7 +58,8 @@ class Asked:
     """The arguments of `diagnose`, and what is known besides.
 
     `losses` are those of a run's records before the diagnosed one, and `unread` has the layers whose reach
-    was not measured, with the reason. `labels` is the shape of the labels, `bad_label` one not finite.
+    was not measured, with the reason. `labels` is the shape of the labels, and `bad_label` finds one
+    that is not finite.
     """
 
     dependency_length: int | None = None
@@ -68,7 +70,7 @@ class Asked:
     notes: tuple[str, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[int, ...] = ()
-    bad_label: str = ""
+    bad_label: Callable[[], str] = str
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,8 @@ class Results:
     @property
     def largest_use(self) -> Answer:
         """The use of the layer that uses most: layers that read inputs of other lengths differ."""
-        return max((each.use for each in self.layers.values()), key=lambda use: (use.n > 0, use.value))
+        uses = (each.use for each in self.layers.values())
+        return max(uses, key=lambda use: (not math.isnan(use.value), use.n > 0, use.value))
 
     @property
     def uses_newest_alone(self) -> bool:

@@ -27,6 +27,12 @@ _MAY_LACK: Mapping[Any, Collection[str]] = {
     **dict.fromkeys((Diagnosis, TrainingDiagnosis), ("framework", "is_solved")),
     LayerDiagnosis: ("why", "curve", "verdict"),  # in a record of a run
 }
+_IN_JSON: Mapping[Any, Any] = {  # others are objects
+    **{kind: kind for kind in (bool, int, str)},
+    float: (int, float),
+    tuple: (list, tuple),
+    Verdict: str,
+}
 
 
 @takes(DiagnosticError, source=either(mapping, path))
@@ -93,11 +99,13 @@ def _check_version(schema: Any) -> None:
 
 
 def _read(kind: Any, value: Any) -> Any:
-    """Read a value of JSON as the type of a field; null is None where the type allows it, otherwise NaN."""
+    """Read JSON as the type of a field; null is None where the type allows it, NaN for numbers."""
     choices = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    if value is None:
+    if value is None and (NoneType in choices or kind is float):
         return None if NoneType in choices else NAN
     kind, parts = get_origin(choices[0]) or choices[0], get_args(choices[0])
+    if not isinstance(value, _IN_JSON.get(kind, Mapping)):
+        raise TypeError(f"{value!r} is not of the type {kind.__name__}")
     if is_dataclass(kind):
         return _read_fields(kind, value)
     if kind is tuple:
