@@ -81,7 +81,7 @@ def compare(
     >>> from throughtime.picture import Line
     >>> picture = compare(testing.decaying(0.5), testing.decaying(0.9), names=("short", "long"))
     >>> picture.title
-    'At timestep 0 short has <0.1 % of its peak gradient, long 0.6 %'
+    'At timestep 0 short has <0.1 % of its peak gradient, and long has 0.6 %'
     >>> [line.label for line in picture.panels[0].of(Line)]
     ['short', 'long']
     """
