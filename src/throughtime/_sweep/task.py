@@ -14,6 +14,7 @@ from typing import Any
 
 import cloudpickle
 import numpy as np
+import xarray as xr
 
 from throughtime import __version__
 from throughtime._capture.label import Captured
@@ -130,46 +131,48 @@ def do_task(job: Job, folder: Path, checkpoint: int, shard: int) -> None:
     """Capture a shard, reduce it, write the part, and add up what this completes."""
     probe, batch = job.probe(checkpoint), batch_of(job.loads[shard])
     captured = probe.begin(batch.x, batch.y, sample_weight=batch.sample_weight)(warnings.warn)
-    captured = _until_read(captured)
+    captured, leaves = _count_as_read(captured)
     part = part_of(captured, None if job.level == "summary" else job.level)
     if job.level != "summary":
         part.add_shard(shard)
-    _add_use(part, job, probe, batch, captured, seed=SEED + shard)
+    if job.lag is not None and leaves and not why_not_swapped(captured.attributes, leaves):
+        axes = captured.attributes.get("output_axes")
+        use = _measure_use(probe, batch, leaves, axes, lag=job.lag, seed=SEED + shard)
+        if use is not None:
+            for path in leaves:
+                part.add_use(f"/{path}", (job.lag,), use.changes, use.before)
     parts = Parts(folder, checkpoint, len(job.loads))
     write_part(parts.file(0, shard), part)
     parts.add_up(shard)
 
 
-def _until_read(captured: Captured) -> Captured:
-    """Count time as `diagnose` does; every shard stores which steps count, wherever its samples are read."""
+def _count_as_read(captured: Captured) -> tuple[Captured, dict[str, xr.Dataset]]:
+    """Count time as `diagnose` does; return the recurrent layers, too, if there are any.
+
+    Every shard stores which steps count, wherever its samples are read.
+    """
     tree = captured.tree()
     try:
         leaves = recurrent_layers(tree)
     except DiagnosticError:
-        return captured
+        return captured, {}
     for path, leaf in leaves.items():
         has_time = {"sample", "time"} <= {*leaf.dims}
         tree[path].dataset = leaf.assign(valid=valid_steps(leaf)) if has_time else leaf
-    return Captured.of(tree)
+    return Captured.of(tree), leaves
 
 
-def _add_use(part: Part, job: Job, probe: Probe, batch: Batch, captured: Captured, *, seed: int) -> None:
+def _measure_use(
+    probe: Probe, batch: Batch, leaves: dict[str, xr.Dataset], axes: object, *, lag: int, seed: int
+) -> Swapped | None:
     """Measure what samples lose more if inputs as old as the lag asked about come from others."""
-    if job.lag is None:
-        return
     try:
-        leaves = recurrent_layers(captured.tree())
-        if why_not_swapped(captured.attributes, leaves):
-            return
-        axes = captured.attributes.get("output_axes")
         by_step = has_loss_per_step(probe, leaves, batch, axes, seed=seed)
-        reading = reading_of(leaves, batch, by_step=by_step, lag=job.lag)
-        lags = (job.lag,)
-        found = prefix_swap(probe, batch, reading, lags, seed=seed)
-    except (DiagnosticError, LossError):  # nothing recurrent, or a loss that single samples do not have
-        return
-    samples = len(reading.valid)
-    if found.reason:  # such as a single sample, which has no partner
-        found = Swapped((), np.full((samples, len(lags) + 1), np.nan), np.full(samples, np.nan))
-    for path in leaves:
-        part.add_use(f"/{path}", lags, found.changes, found.before)
+        reading = reading_of(leaves, batch, by_step=by_step, lag=lag)
+        found = prefix_swap(probe, batch, reading, (lag,), seed=seed)
+    except (DiagnosticError, LossError):  # such as a loss that single samples do not have
+        return None
+    if not found.reason:
+        return found
+    samples = len(reading.valid)  # perhaps a single one, which has no partner
+    return Swapped((), np.full((samples, 2), np.nan), np.full(samples, np.nan))
