@@ -116,7 +116,7 @@ def _conditional_remedies(found: Results) -> Iterator[Remedy]:
 def _remedies_of(found: Results, layer: LayerDiagnosis) -> Iterator[Remedy]:
     if layer.verdict is Verdict.UNSTABLE:
         yield from causes.of_kernel(layer)
-    elif layer.reach.answer == NO or layer.reach.value < FAINT or "dead" in {each.name for each in layer.why}:
+    elif layer.reach.answer == NO or layer.reach.value < FAINT or "dead" in layer.evidence:
         yield from causes.remedies(layer, Verdict.NO_EVIDENCE, found.lag, OptimizerStep())
 
 

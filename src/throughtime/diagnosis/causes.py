@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from throughtime._errors import ThroughTimeError
@@ -140,16 +141,24 @@ def _cut(layer: xr.Dataset) -> Iterator[Evidence]:
     if "call" not in layer.coords or name not in layer:
         return
     call = layer["call"].values
-    if "lag_matrix" in layer:
-        later = call[layer["loss_time"].values][:, None] > call
-        norms = layer["lag_matrix"].transpose("sample", "loss_time", "time").values
-        cut = [int(np.bincount(call).max())] * bool(later.any() and norms.any() and not norms[:, later].any())
-    else:
-        arrives = (layer[name] != 0).any([dim for dim in layer[name].dims if dim != "time"]).values
-        edges = map(int, np.flatnonzero(np.diff(call)) + 1)  # the first steps of windows
-        cut = [len(call) - edge for edge in edges if arrives[edge] and not arrives[:edge].any()]
-    if cut:
-        yield Evidence("cut", cut[0], phrase("cut", lag=cut[0]))
+    lag = _cut_from_losses(layer, call) if "lag_matrix" in layer else _cut_from_end(layer[name], call)
+    if lag is not None:
+        yield Evidence("cut", lag, phrase("cut", lag=lag))
+
+
+def _cut_from_losses(layer: xr.Dataset, call: npt.NDArray[np.intp]) -> int | None:
+    """Return the steps of the longest window if no loss reaches a window before its own."""
+    later = call[layer["loss_time"].values][:, None] > call
+    norms = layer["lag_matrix"].transpose("sample", "loss_time", "time").values
+    is_cut = later.any() and norms.any() and not norms[:, later].any()
+    return int(np.bincount(call).max()) if is_cut else None
+
+
+def _cut_from_end(gradient: xr.DataArray, call: npt.NDArray[np.intp]) -> int | None:
+    """Return the steps from the first window with gradient to the end, if windows before it have none."""
+    arrives = (gradient != 0).any([dim for dim in gradient.dims if dim != "time"]).values
+    edges = map(int, np.flatnonzero(np.diff(call)) + 1)  # the first steps of windows
+    return next((len(call) - edge for edge in edges if arrives[edge] and not arrives[:edge].any()), None)
 
 
 def _dead(layer: xr.Dataset) -> Iterator[Evidence]:
