@@ -100,9 +100,8 @@ class Recorder:
     flows_back: bool = False  # a gradient does, through what is called from now on
     # layers called in a loop or branch of the user's, and not watched
     in_a_loop: set[int] = field(default_factory=set)
-    outer_steps: list[int] = field(default_factory=list)  # of each TimeDistributed that is running
+    outer_steps: dict[int, int] = field(default_factory=dict)  # of each TimeDistributed that runs
     outer_calls: Counter[int] = field(default_factory=Counter)
-    running: list[int] = field(default_factory=list)  # each TimeDistributed that runs, by identity
 
     def __post_init__(self) -> None:
         self._differentiates = "weights" in self.wanted or "weight_gradients" in self.request.quantities
@@ -115,7 +114,7 @@ class Recorder:
             return None
         number, outer = sum(call.index == index for call in self.calls) + 1, self.found[index].outer
         if outer is None or self.keras.JOINS_OUTER_STEPS:
-            joined = prod(self.outer_steps) if self.outer_steps else 0
+            joined = prod(self.outer_steps.values()) if self.outer_steps else 0
             return SeenCall(index, number, group=number, outer_steps=joined)
         return SeenCall(index, number, group=self.outer_calls[id(outer)])
 
@@ -133,17 +132,15 @@ class Recorder:
     def within(self, outer: Layer | None, steps: int) -> Iterator[None]:
         """Let a TimeDistributed run."""
         self.outer_calls[id(outer)] += 1
-        self.outer_steps.append(steps)
-        self.running.append(id(outer))
+        self.outer_steps[id(outer)] = steps
         try:
             yield
         finally:
-            self.outer_steps.pop()
-            self.running.pop()
+            del self.outer_steps[id(outer)]
 
     def is_called_as(self, entry: Found) -> bool:
         """Whether the call of a layer is one on this path; it may be used alone and in a TimeDistributed."""
-        running = [outer for outer in entry.around if id(outer) in self.running]
+        running = [outer for outer in entry.around if id(outer) in self.outer_steps]
         return any(outer is entry.outer for outer in running) if running else entry.outer is None
 
     def measure(self, layer: Layer, tensor: Tensor, *, is_watched: bool) -> None:
@@ -165,7 +162,7 @@ class Recorder:
         """Give a tensor's shape, with the samples of this batch where the pass leaves them open."""
         shape = shape_of(tensor)
         if len(shape) > axis and shape[axis] is None:
-            outer = prod(self.outer_steps) if self.keras.JOINS_OUTER_STEPS else 1
+            outer = prod(self.outer_steps.values()) if self.keras.JOINS_OUTER_STEPS else 1
             shape = (*shape[:axis], self.meter.samples * outer, *shape[axis + 1 :])
         return shape
 
