@@ -186,8 +186,10 @@ def _steps(batch: Batch, loss_steps: int | None, seed: int) -> tuple[Array, Arra
         )
     every, weighted = np.arange(shape[1]), batch.weighted_steps()
     among = every if weighted is None or not weighted.any() else np.flatnonzero(weighted)
-    if loss_steps is None or loss_steps >= len(among):
-        return every if loss_steps is None else among, among
+    if loss_steps is None:
+        return every, among
+    if loss_steps >= len(among):
+        return among, among
     return np.sort(np.random.default_rng(seed).choice(among, loss_steps, replace=False)), among
 
 

@@ -151,8 +151,16 @@ def diagnose(
         warn(note)
     stepping = optimizer_step(optimizer or getattr(model, "optimizer", None))
     labels = tuple(getattr(taken[0].y, "shape", ()))
-    bad, notes = partial(integrity.bad_label, taken), tuple(run.notes)
-    asked = Asked(dependency_length, solved, seed, stepping, (), notes, run.unread, labels, bad)
+    asked = Asked(
+        dependency_length,
+        solved,
+        seed,
+        stepping,
+        notes=tuple(run.notes),
+        unread=run.unread,
+        labels=labels,
+        bad_label=partial(integrity.bad_label, taken),
+    )
     return replace(judge(leaves, swaps, asked), framework=run.framework)
 
 

@@ -92,7 +92,16 @@ def _entry(path: str, layer: Layer, outer: Layer | None) -> Found:
     if own is not layer and outer is None:
         outer = layer
     kind, is_container = type(layer).__name__, _is_container(layer)
-    return Found(path, str(layer.name), own, kind, is_container, is_recurrent(own), False, layer, outer)
+    return Found(
+        path,
+        str(layer.name),
+        own,
+        kind,
+        is_container,
+        is_recurrent(own),
+        stands_for=layer,
+        outer=outer,
+    )
 
 
 def _walk(
