@@ -21,7 +21,7 @@ from throughtime._capture.label import Captured
 from throughtime._capture.probe import Probe
 from throughtime._errors import DiagnosticError, LossError, SweepError
 from throughtime._inputs.batch import Batch
-from throughtime._monitor.part import Part, part_of
+from throughtime._monitor.part import part_of
 from throughtime.adapters import choose
 from throughtime.diagnosis.layers import has_loss_per_step, reading_of, recurrent_layers, why_not_swapped
 from throughtime.diagnosis.swap import Swapped, prefix_swap
