@@ -151,16 +151,8 @@ def diagnose(
         warn(note)
     stepping = optimizer_step(optimizer or getattr(model, "optimizer", None))
     labels = tuple(getattr(taken[0].y, "shape", ()))
-    asked = Asked(
-        dependency_length,
-        solved,
-        seed,
-        stepping,
-        notes=tuple(run.notes),
-        unread=run.unread,
-        labels=labels,
-        bad_label=partial(integrity.bad_label, taken),
-    )
+    asked = Asked(dependency_length, solved, seed, stepping, labels=labels, unread=run.unread)
+    asked = replace(asked, notes=tuple(run.notes), bad_label=partial(integrity.bad_label, taken))
     return replace(judge(leaves, swaps, asked), framework=run.framework)
 
 
