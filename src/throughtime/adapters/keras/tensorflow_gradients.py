@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework.func_graph import FuncGraph
+from tensorflow.python.ops import control_flow_util as control_flow
 from tensorflow.python.ops import list_ops as lists
 
 from .contracts import LoopStep, Scanned, T, Tensor, Variable
@@ -53,6 +54,8 @@ def scan(step: LoopStep, carry: Any, sequences: Any) -> Scanned:
     """
     flat, pack = tf.nest.flatten(sequences), tf.nest.pack_sequence_as
     _, like = step(carry, tf.nest.map_structure(lambda each: each[0], sequences))
+    if not control_flow.EnableControlFlowV2(tf.compat.v1.get_default_graph()):
+        return _scan_in_loops_of_tensorflow_1(step, carry, sequences, like)
     kept, steps = tf.nest.flatten(like), tf.shape(flat[0])[0]
     coming = [lists.tensor_list_from_tensor(tf.reverse(one, [0]), one.shape[1:]) for one in flat]
     left = [lists.empty_tensor_list(one.shape, one.dtype, steps) for one in kept]
@@ -75,3 +78,10 @@ def scan(step: LoopStep, carry: Any, sequences: Any) -> Scanned:
         for each, one in zip(left, kept, strict=True)
     ]
     return pack(carry, final), pack(like, outputs)
+
+
+def _scan_in_loops_of_tensorflow_1(step: LoopStep, carry: Any, sequences: Any, like: Any) -> Scanned:
+    """Do what `scan` does where a loop has no gradient by a list; `like` has the outputs of one step."""
+    start = carry, tf.nest.map_structure(tf.zeros_like, like)
+    carried, outputs = tf.scan(lambda before, values: step(before[0], values), sequences, start)
+    return tf.nest.map_structure(lambda every: every[-1], carried), outputs
