@@ -117,7 +117,7 @@ class Captured:
         return cls(leaves, {str(name): value for name, value in tree.attrs.items()})
 
 
-def _node(leaves: Mapping[str, Leaf]) -> xr.DataTree:
+def _node(leaves: Mapping[str, Leaf]) -> Tree:
     """Join the leaves below a node, by their paths from it; assigning them by path would copy each twice."""
     own, below = leaves.get(""), dict[str, dict[str, Leaf]]()
     node = Tree(_NOTHING if own is None else own.layout)

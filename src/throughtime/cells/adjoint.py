@@ -224,11 +224,13 @@ def _from_columns(layer: Layer, passed: Pass, replayed: Replay, wanted: frozense
     if "input_gradient" in wanted:
         kernel = replayed.weights[:, width:-1]
         kernel = along_directions(kernel, 1) if passed.along_directions else kernel
-        input_gradient = np.zeros((*columns.shape[:2], kernel.shape[1]), columns.dtype)
-        for left, right in zip(each[cell.INPUT_SIDE], kernel[cell.INPUT_SIDE], strict=True):
-            made = np.empty_like(input_gradient)
-            product(left, right.T, out=made.reshape(len(left), -1))
-            np.add(input_gradient, made, out=input_gradient)
+        input_gradient = np.empty((*columns.shape[:2], kernel.shape[1]), columns.dtype)
+        entering, back = input_gradient.reshape(each.shape[1], -1), kernel[cell.INPUT_SIDE].swapaxes(1, 2)
+
+        def enter(run: slice) -> None:
+            np.add.reduce(np.matmul(each[cell.INPUT_SIDE, run], back), 0, out=entering[run])
+
+        over_rows(enter, len(entering), back.size * len(entering))
         found["input_gradient"] = in_input_time(input_gradient, passed)
     if "step_contribution" in wanted:
         contribution = np.empty(columns.shape[:2], columns.dtype)

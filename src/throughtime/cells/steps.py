@@ -74,10 +74,11 @@ class Carry(NamedTuple):
     @classmethod
     def of(cls, hidden: Floats, cell: Floats, scale: np.floating) -> Carry:
         """Make the carry that the adjoint begins with: dL/d(final states), scaled."""
-        both = np.concatenate([hidden.ravel(), cell.ravel()])
-        np.multiply(both, scale, out=both)
-        own, other = np.split(both, [hidden.size])
-        return cls(own.reshape(hidden.shape), other.reshape(cell.shape), np.empty_like(hidden), both)
+        both = np.empty(hidden.size + cell.size, hidden.dtype)
+        own, other = both[: hidden.size].reshape(hidden.shape), both[hidden.size :].reshape(cell.shape)
+        np.multiply(hidden, scale, out=own)
+        np.multiply(cell, scale, out=other)
+        return cls(own, other, np.empty_like(hidden), both)
 
 
 class Cell(Protocol):
@@ -132,10 +133,8 @@ def by_column(values: Floats) -> Floats:
 
 def through_recurrent(columns: Floats, recurrent: Floats, out: Floats) -> None:
     """Σ of the columns · Uᵀ at one step; a GRU has more columns than those on the recurrent side."""
-    if len(recurrent) == 1:
-        np.dot(columns[:, 0], recurrent[0], out=out)
-    else:
-        np.add.reduce(np.matmul(columns.swapaxes(0, 1)[: len(recurrent)], recurrent), 0, out=out)
+    side = columns[:, : len(recurrent)]
+    np.dot(side.reshape(len(side), -1), recurrent.reshape(-1, recurrent.shape[-1]), out=out)
 
 
 def hand_back(factors: Factors, hidden: Floats, carry: Carry) -> None:
