@@ -30,7 +30,7 @@ from . import doctor as environment
 from . import pictures
 from .export import export as write_export
 from .overview import overview, runs_below
-from .runs import attributes_of_run, complaints, in_words, remarks
+from .runs import attributes_of_run, complaints, in_words
 
 if TYPE_CHECKING:
     from throughtime._pages.live import Server
@@ -132,8 +132,6 @@ def check(run: RunPath) -> None:
     if found:
         raise typer.Exit(1)
     with printed_errors():
-        for remark in remarks(run):
-            console.print(remark, markup=False)
         console.print(f"{len(recorded_steps(tt.open_run(run)))} steps, all whole.")
 
 

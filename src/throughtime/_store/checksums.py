@@ -45,21 +45,20 @@ def sums_metadata(count: int, variables: int) -> dict[str, Any]:
 class Sums:
     """Writes the checksums of a run, which has `count` committed steps.
 
-    `groups` has the keys of the variables, as in the commit, and a new group is added to it. It is None for a
-    run of an earlier version, which has no checksums. `arrays` are those of the checksums, by key.
+    `groups` has the keys of the variables, as in the commit, and a new group is added to it. `arrays` are
+    those of the checksums, by key.
     """
 
-    def __init__(self, path: Path, groups: list[list[str]] | None, count: int) -> None:
+    def __init__(self, path: Path, groups: list[list[str]], count: int) -> None:
         self._path, self._groups = path, groups
         self.arrays = {
-            sums_key(number): self._array(number, count, len(keys))
-            for number, keys in enumerate(groups or [])
+            sums_key(number): self._array(number, count, len(keys)) for number, keys in enumerate(groups)
         }
 
     def begin(self, arrays: Mapping[str, StoredArray], count: int) -> None:
         """Create the checksums of variables that start together, with rows for earlier steps."""
         keys = sorted(key for key, array in arrays.items() if array.has_sums)
-        if self._groups is None or not keys:
+        if not keys:
             return
         number = len(self._groups)
         self.arrays[sums_key(number)] = sums = self._array(number, 0, len(keys))
@@ -69,7 +68,7 @@ class Sums:
 
     def append(self, arrays: Mapping[str, StoredArray], rows: Mapping[str, Any]) -> None:
         """Write the checksums of one step; `rows` are the variables' values, (1, …)."""
-        for keys, sums in zip(self._groups or [], self.arrays.values(), strict=True):
+        for keys, sums in zip(self._groups, self.arrays.values(), strict=True):
             sums.append(np.array([[arrays[key].checksum(rows[key]) for key in keys]], np.uint32))
 
     def _array(self, number: int, count: int, variables: int) -> StoredArray:
@@ -96,13 +95,6 @@ def damage(path: str | os.PathLike[str]) -> Iterator[str]:
             yield str(error)
     for key, layout in commit.arrays.items():
         yield from _chunks(StoredValues(files, layout, path, steps), layout, sums.get(key), steps)
-
-
-def without_checksums(path: str | os.PathLike[str]) -> list[str]:
-    """List the variables without checksums, whose damage is not detected: those of earlier versions."""
-    _, commit = open_files(path)
-    known = {key for each in commit.document["attributes"].get(SUMS, []) for key in each}
-    return [key for key, each in commit.arrays.items() if key not in known and "crc32c" not in each.codecs]
 
 
 def _nodes(files: Files, commit: Committed) -> Iterator[str]:

@@ -209,7 +209,6 @@ class Run:
         self._document["attributes"].update(plain_attributes(tree.attrs))
         metadata = new_nodes(self.path, tree, {STEP: xr.Variable((), np.int64(0)), **variables})
         self._document["consolidated_metadata"]["metadata"] = metadata
-        self._document["attributes"][SUMS] = []
         self._take_arrays()
         self._sums.begin(self._arrays, 0)
         self._commit_file = Commit(self._document)
@@ -235,7 +234,7 @@ class Run:
         self._arrays = {key: StoredArray(self.path / key, each) for key, each in growing.items()}
         self._shapes = {key: tuple(each["shape"]) for key, each in known.items() if key not in growing}
         attributes = self._document["attributes"]
-        self._sums = Sums(self.path, attributes.get(SUMS), attributes["n_steps"])
+        self._sums = Sums(self.path, attributes.setdefault(SUMS, []), attributes["n_steps"])
         self._commit_file = Commit(self._document)
 
     def _commit(self, count: int) -> None:
