@@ -14,7 +14,6 @@ from bokeh.models import (
     FixedTicker,
     HoverTool,
     LinearColorMapper,
-    PlainText,
 )
 from bokeh.models.annotations import ColorBar
 
@@ -58,13 +57,9 @@ class Evolution:
         made.add_tools(_hover(drawn, self.rows))
         self._ticker = FixedTicker(ticks=[])
         made.yaxis.ticker = self._ticker
-        self._bar = _color_bar(self.mapper, theme)
-        made.add_layout(self._bar, "right")
+        self.bar = _color_bar(self.mapper, theme)
+        made.add_layout(self.bar, "right")
         self.clear()
-
-    def relabel(self, label: str | PlainText) -> None:
-        """Name the quantity beside the colours."""
-        self._bar.title = label
 
     def clear(self) -> None:
         """Draw nothing."""

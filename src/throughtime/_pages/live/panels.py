@@ -16,7 +16,6 @@ from throughtime._pages.live.evolution import MOST_ROWS, Evolution
 from throughtime._pages.live.figures import Curves
 from throughtime._pages.live.profile import MOST_LINES, Profile
 from throughtime._pages.live.records import MIDDLE, Floats, Rows, View, read, saturation, stride
-from throughtime.diagnosis.results import NOT_MEASURED
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture._drawing.theme import Theme
@@ -37,7 +36,6 @@ class LayerPanels:
         self._evolution = Evolution(theme, suffix)
         self._saturation = Curves(f"saturation{suffix}", theme, "share of gate values at an end")
         self._numbers, self._key = text(f"numbers{suffix}"), text(f"saturation_key{suffix}")
-        self._first = (0, NOT_MEASURED)  # step of the first record, and its horizon
         # places, steps, losses, norms and ratios of the records in the image
         self._drawn: list[npt.NDArray[Any]] = []
         parts = (self._norm, self._lag, self._evolution, self._saturation)
@@ -52,7 +50,7 @@ class LayerPanels:
             return
         symbol = printable(norm_symbol(view.quantity))
         self._norm.figure.yaxis.axis_label = plain(f"{symbol}, norm over units")
-        self._evolution.relabel(plain(symbol))
+        self._evolution.bar.title = plain(symbol)
         for made in self.models[:4]:
             made.title.text = plain(view.name)
 
@@ -61,7 +59,7 @@ class LayerPanels:
         for part in (self._norm, self._lag, self._evolution):
             part.clear()
         self._saturation.reset()
-        self.rows, self._first, self._drawn = None, (0, NOT_MEASURED), []
+        self.rows, self._drawn = None, []
         self._numbers.text = ""
 
     def read(self, tree: xr.DataTree, start: int, count: int) -> Records | None:
@@ -83,8 +81,6 @@ class LayerPanels:
         places, rows, gates = records
         self._saturation.add(steps, gates)
         self._key.text = str(words.key(self._saturation.names))
-        if self.rows is None and len(rows.ratios):
-            self._first = int(rows.steps[0]), horizon_of(rows.ratios[0])
         self.rows = rows
         new = [np.asarray(places), rows.steps, rows.loss, rows.norms[:, MIDDLE], rows.ratios]
         both = zip(self._drawn, new, strict=True)
@@ -99,7 +95,9 @@ class LayerPanels:
     def tabulate(self, recorded: int | None, lag: int) -> None:
         """Write the numbers of the last record."""
         if self.rows and self.view:
-            self._numbers.text = str(words.numbers(self.rows, recorded, self.view, lag, self._first))
+            _, steps, _, _, ratios = self._drawn
+            first = int(steps[0]), horizon_of(ratios[0])
+            self._numbers.text = str(words.numbers(self.rows, recorded, self.view, lag, first))
 
 
 def text(name: str) -> Div:
