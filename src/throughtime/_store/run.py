@@ -142,7 +142,7 @@ class Run:
         The smaller run is written beside this one and replaces it when it is complete. A run that was opened
         lazily before has to be opened again.
         """
-        write_thinned(self.path, self._document, self._arrays, self._sums.arrays)
+        write_thinned(self.path, self._document, self._arrays, self._sums.array)
         self._roll_back()
 
     def close(self) -> None:
@@ -210,7 +210,7 @@ class Run:
         metadata = new_nodes(self.path, tree, {STEP: xr.Variable((), np.int64(0)), **variables})
         self._document["consolidated_metadata"]["metadata"] = metadata
         self._take_arrays()
-        self._sums.begin(self._arrays, 0)
+        self._sums.begin(self._arrays)
         self._commit_file = Commit(self._document)
 
     def _add_late(self, variables: Mapping[str, Labelled]) -> None:
@@ -223,7 +223,7 @@ class Run:
             self._document["consolidated_metadata"]["metadata"][key] = metadata
             self._arrays[key] = late[key] = array = StoredArray(self.path / key, metadata)
             array.append(array.missing(len(self.steps)))
-        self._sums.begin(late, len(self.steps))
+        self._sums.begin(late)
         self._commit_file = Commit(self._document)
 
     def _take_arrays(self) -> None:
@@ -249,7 +249,7 @@ class Run:
         self._document = read_commit(Folder(self.path), self.path).document
         self._inode = self.path.stat().st_ino
         self._take_arrays()
-        for array in (*self._arrays.values(), *self._sums.arrays.values()):
+        for array in (*self._arrays.values(), self._sums.array):
             array.cut()
         count = self._arrays[STEP].shape[0] if STEP in self._arrays else 0
         self.steps = [int(step) for step in self._arrays[STEP].read(0, count)] if count else []

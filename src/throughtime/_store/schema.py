@@ -16,6 +16,7 @@ VERSION, VERSION_KEY = 1, "throughtime_run"  # version of the layout, an attribu
 STEP, COMMIT = "step", "zarr.json"
 NAME = "throughtime_name"  # attribute with the original name, if the folder's name differs
 SUMS, DIGEST = "checksums", "checksum"  # attributes of the root
+SUMS_KEY = f"{STEP}/{SUMS}"  # of an array that Zarr does not read
 HEAD = f'{{"zarr_format": 3, "node_type": "group", "attributes": {{"{DIGEST}": "'  # start of a commit
 NO_DIGEST = "0" * 8
 
