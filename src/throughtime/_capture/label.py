@@ -17,8 +17,7 @@ from throughtime._common.text.printable import printable
 from throughtime._errors import SchemaError
 from throughtime._tree import Tree
 from throughtime._vocabulary import DIRECTIONS, GATES, STANDARD_KINDS, WEIGHTS, label_of, words
-from throughtime.adapters.records import Array as Values
-from throughtime.adapters.records import LayerRecord, ModelRecord
+from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 
 _MOST_LAYOUTS = 64  # of leaves; there are more if each batch has another size
 
@@ -47,7 +46,7 @@ class Labeller:
             leaves[f"/{leaf.path}"] = Leaf.of(self._laid_out(leaf, arrays), arrays)
         return Captured(leaves, dict(record.attributes))
 
-    def _laid_out(self, leaf: LayerRecord, variables: Mapping[str, Values]) -> xr.Dataset:
+    def _laid_out(self, leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
         key = _layout(leaf, variables)
         if key not in self._layouts:
             if len(self._layouts) >= _MOST_LAYOUTS:
@@ -56,26 +55,26 @@ class Labeller:
         return self._layouts[key]
 
 
-class Array(NamedTuple):
-    """Values and the names of their axes: like `xarray.Variable`, without its checks.
+class NamedArray(NamedTuple):
+    """An array and the names of its axes: like `xarray.Variable`, without its checks.
 
     A record has about fifty arrays of a few kilobytes. Labelling each of them would cost more than all the
     rest of a monitor's reductions.
     """
 
     dims: tuple[str, ...]
-    values: Values
+    values: Array
 
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.values.dtype
 
-    def ordered(self, *first: str) -> Array:
+    def ordered(self, *first: str) -> NamedArray:
         """Move some dims to the front; the others follow in their order."""
         dims = (*first, *(dim for dim in self.dims if dim not in first))
         if dims == self.dims:
             return self
-        return Array(dims, self.values.transpose([self.dims.index(dim) for dim in dims]))
+        return NamedArray(dims, self.values.transpose([self.dims.index(dim) for dim in dims]))
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,12 @@ class Leaf:
     """One layer's arrays beside a Dataset that has their coordinates and attributes."""
 
     layout: xr.Dataset
-    arrays: Mapping[str, Array]
+    arrays: Mapping[str, NamedArray]
 
     @classmethod
-    def of(cls, layout: xr.Dataset, arrays: Mapping[str, Values]) -> Leaf:
+    def of(cls, layout: xr.Dataset, arrays: Mapping[str, Array]) -> Leaf:
         dims = {name: tuple(map(str, layout.variables[name].dims)) for name in arrays}
-        return cls(layout, {name: Array(dims[name], values) for name, values in arrays.items()})
+        return cls(layout, {name: NamedArray(dims[name], values) for name, values in arrays.items()})
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class Captured:
         return cls(leaves, {str(name): value for name, value in tree.attrs.items()})
 
 
-def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Values]:
+def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:
     """Return the arrays of a leaf and of the model, in the order of the vocabulary."""
     order = {name: position for position, name in enumerate(words(leaf.states, leaf.marks))}
     known = sorted(leaf.arrays.items(), key=lambda item: order.get(item[0], len(order)))
@@ -127,7 +126,7 @@ def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Values]:
     return dict(known) | {name: np.asarray(value) for name, value in whole.items() if value is not None}
 
 
-def _layout(leaf: LayerRecord, variables: Mapping[str, Values]) -> Hashable:
+def _layout(leaf: LayerRecord, variables: Mapping[str, Array]) -> Hashable:
     """Return everything from which dims, coordinates and attributes of a leaf are made."""
     shapes = tuple((name, array.shape, array.dtype) for name, array in variables.items())
     mappings = tuple(tuple(each.items()) for each in (leaf.flags, leaf.missing, leaf.dims))
@@ -135,7 +134,7 @@ def _layout(leaf: LayerRecord, variables: Mapping[str, Values]) -> Hashable:
     return fields, _gates(leaf), shapes, mappings
 
 
-def _empty(leaf: LayerRecord, variables: Mapping[str, Values]) -> xr.Dataset:
+def _empty(leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
     """Label a leaf with arrays of the same shapes that take no memory."""
     empty = {
         name: xr.Variable(
@@ -153,7 +152,7 @@ def _gates(leaf: LayerRecord) -> tuple[str, ...]:
     return GATES.get(leaf.kind, leaf.gates)
 
 
-def _dims(name: str, array: Values, leaf: LayerRecord) -> tuple[str, ...]:
+def _dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
     """Return the dims of an array: those of the schema that apply to this layer."""
     weight, known = name.removesuffix("_gradient"), words(leaf.states, leaf.marks)
     if array.ndim == 0:
@@ -171,7 +170,7 @@ def _dims(name: str, array: Values, leaf: LayerRecord) -> tuple[str, ...]:
     return ("direction", *own) if leaf.directions else own
 
 
-def _activation_dims(name: str, array: Values, leaf: LayerRecord) -> tuple[str, ...]:
+def _activation_dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
     first, *middle, last = dims = words(leaf.states, leaf.marks)[name].dims
     if leaf.flags.get("merge_mode") == "None" and name.startswith("output"):
         middle, last = [*middle, "direction"][3 - array.ndim + 1 :], "unit"
