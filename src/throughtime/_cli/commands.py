@@ -272,7 +272,7 @@ def doctor(as_json: AsJson = False) -> None:
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder of the plots.")] = Path("demo"),
     framework: Annotated[str, typer.Option(help="keras, torch or tf_keras.")] = "keras",
-    backend: Annotated[str | None, typer.Option(help="Of Keras 3: tensorflow, jax or torch.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Backend of Keras 3: tensorflow, jax or torch.")] = None,
     verbose: Verbose = False,
 ) -> None:
     """Train small networks on digits and draw them."""
