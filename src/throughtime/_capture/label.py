@@ -30,7 +30,7 @@ def label(record: ModelRecord) -> xr.DataTree:
     >>> dict(label(ModelRecord((leaf,)))["lstm"].sizes)
     {'sample': 2, 'time': 5, 'output_unit': 3}
     """
-    return Labeller()(record)
+    return Labeller().beside(record).tree()
 
 
 class Labeller:
@@ -38,10 +38,6 @@ class Labeller:
 
     def __init__(self) -> None:
         self._layouts: dict[Hashable, xr.Dataset] = {}
-
-    def __call__(self, record: ModelRecord) -> xr.DataTree:
-        """Make the tree, see `label`."""
-        return self.beside(record).tree()
 
     def beside(self, record: ModelRecord) -> Captured:
         """Return arrays and labels separately: joining them takes longer than using one array."""
