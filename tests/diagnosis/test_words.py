@@ -163,6 +163,16 @@ def hasty():
     return type("Optimizer", (), {"learning_rate": 1.0, "epsilon": 1e-9})()
 
 
+def mixing(monkeypatch):
+    """Each sample is predicted from the inputs of another."""
+
+    def losses(self, x, y, *, sample_weight, step):
+        return (np.roll(x, 1, axis=0) @ self.model.weights - y) ** 2
+
+    monkeypatch.setattr(FakeProbe, "losses", losses)
+    return printed(Model(decaying()), dependency_length=8)
+
+
 def far_away():
     """Labels near 1000, which the model does not predict."""
     model = Model(changed(decaying(), loss=lambda _: xr.DataArray(1e6)), [1e-9])
@@ -395,6 +405,7 @@ PRODUCED = {
     "no_memory": lambda _: printed(Model(every_step(), OLD), dependency_length=8),
     "remedy_labels": lambda _: printed(unlabelled()),
     "remedy_window": lambda _: printed(decaying(), dependency_length=50),
+    "mixed": mixing,
     "rate": lambda _: vanished(decaying(), optimizer=hasty()),
     "remedy_rate": lambda _: vanished(decaying(), optimizer=hasty()),
     "far_labels": lambda _: far_away(),

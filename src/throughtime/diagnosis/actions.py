@@ -18,7 +18,6 @@ from .words import phrase
 _Code = Mapping[str, Mapping[str, str]]  # by framework and remedy
 _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _TEXTS: Mapping[str, str] = _TABLES["texts"]
-_UNMEASURED: Mapping[str, str] = _TABLES["unmeasured"]  # by a part of the reason
 _OF_MODEL: _Code = _TABLES["model"]
 _OF_LAYER: _Code = _TABLES["layer"]
 _NEED_LAYER = ("chrono", "orthogonal", "forget_bias", "kernel", "frozen")  # remedies whose code names a layer
@@ -61,7 +60,7 @@ def actions(found: Results) -> Iterator[Action]:
             code=f"{_again(lag)}  # your lag instead of {lag}",
         )
     if not found.is_solved and used and all(each.answer == NOT_MEASURED for each in used):
-        yield from (Action(text) for part, text in _UNMEASURED.items() if part in used[0].reason)
+        yield from (Action(text) for part, text in _TABLES["unmeasured"].items() if part in used[0].reason)
     yield from _more_samples(found)
     is_harmed = any("if all samples get the same inputs" in each.reason for each in used)
     if is_harmed:
@@ -149,16 +148,15 @@ def _lines(found: Results, remedy: Remedy, framework: str) -> tuple[str, ...]:
         return tuple(line.replace("LSTM", name) for line in fixed)
     if fixed or remedy.name not in _NEED_LAYER or not found.layers:
         return fixed
-    first_calls = [path for path in found.layers if "@" not in path]
     needing = [
         path
         for path, each in found.layers.items()
-        if path in first_calls and remedy.text in {one.text for one in _remedies_of(found, each)}
+        if "@" not in path and remedy.text in {one.text for one in _remedies_of(found, each)}
     ]
     of_layer = _keras_lines if framework == "keras" else _torch_lines
     longest = max((found.dependency_length or 2) - 1, 2)
     blocks = {
-        path: of_layer(path, found.layers[path], remedy.name, longest) for path in needing or first_calls
+        path: of_layer(path, found.layers[path], remedy.name, longest) for path in needing or found.layers
     }
     if not any(blocks.values()):
         return ()

@@ -39,8 +39,7 @@ def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, optimizer: OptimizerS
         lambda: _decay(fitted),
         lambda: _lyapunov(layer),
         lambda: _spectrum(layer),
-        lambda: _floor(layer, optimizer.epsilon),
-        lambda: _rate(layer, optimizer),
+        lambda: _optimizer(layer, optimizer),
         lambda: _cut(layer),
         lambda: _dead(layer),
         lambda: _frozen(layer),
@@ -128,19 +127,16 @@ def _spectrum(layer: xr.Dataset) -> Iterator[Evidence]:
     yield Evidence("spectrum", float(radius.max()), text)
 
 
-def _floor(layer: xr.Dataset, epsilon: float | None) -> Iterator[Evidence]:
-    if epsilon is None or "recurrent_kernel_gradient" not in layer:
+def _optimizer(layer: xr.Dataset, optimizer: OptimizerStep) -> Iterator[Evidence]:
+    """Report an epsilon that is large beside gradients, and a rate that is beside an orthogonal kernel."""
+    if (epsilon := optimizer.epsilon) is None:
         return
-    below = float((np.abs(layer["recurrent_kernel_gradient"]) < _FLOOR * epsilon).mean())
-    if below < _WORTH_NAMING:
-        return
-    yield Evidence("optimizer_floor", below, phrase("floor", share=f"{below:.0%}", epsilon=number(epsilon)))
-
-
-def _rate(layer: xr.Dataset, optimizer: OptimizerStep) -> Iterator[Evidence]:
-    """Report a rate, by which weights of any gradient move, that is large beside an orthogonal kernel's."""
-    step = optimizer.rate * math.sqrt(layer.sizes.get("unit", 0))
-    if optimizer.rescales and optimizer.epsilon is not None and step >= _LONG:
+    if "recurrent_kernel_gradient" in layer:
+        below = float((np.abs(layer["recurrent_kernel_gradient"]) < _FLOOR * epsilon).mean())
+        text = phrase("floor", share=f"{below:.0%}", epsilon=number(epsilon))
+        yield from [Evidence("optimizer_floor", below, text)] if below >= _WORTH_NAMING else []
+    step = optimizer.rate * math.sqrt(layer.sizes.get("unit", 0))  # of weights with a gradient of any size
+    if optimizer.rescales and step >= _LONG:
         yield Evidence("rate", step, phrase("rate", rate=number(optimizer.rate), step=number(step)))
 
 

@@ -92,9 +92,9 @@ def far_labels(batches: Sequence[Batch], loss: float) -> str:
     """Describe labels far from 0, if the loss exceeds by far that of their mean; empty otherwise."""
     labels = structures.to_numpy(batches[0].y) if hasattr(batches[0].y, "shape") else np.zeros(1)
     mean, spread = float(labels.mean()), float(labels.std())
-    if labels.dtype.kind != "f" or not 0 < _FAR * spread < min(abs(mean), loss / max(spread, 1)):
-        return ""
-    return phrase("far_labels", mean=number(mean), spread=number(spread), loss=number(loss))
+    is_far = labels.dtype.kind == "f" and 0 < _FAR * spread < min(abs(mean), loss / max(spread, 1))
+    values = {"mean": number(mean), "spread": number(spread), "loss": number(loss)}
+    return phrase("far_labels", **values) if is_far else ""
 
 
 def bad_label(batches: Sequence[Batch]) -> str:

@@ -153,18 +153,16 @@ def mirrored(
         valid = np.asarray(valid_steps(leaf))
         inputs = Leaves(batch.x, valid.shape)
         is_plain = inputs.has_time and valid.all() and not {"direction", "call"} & {*leaf.dims, *leaf.coords}
-        if not is_plain or "input" not in leaf or any(np.array_equal(leaf["input"], each) for each in known):
-            known += [leaf["output"].values] if "output" in leaf else []
-            continue
-        x = inputs.exchange(np.roll(np.arange(len(valid)), 1), valid & (np.arange(valid.shape[1]) == 0))
-        after = recurrent_layers(capture(x, batch.y, sample_weight=batch.sample_weight))
-        changes = after[path]["input"] != leaf["input"]
-        enters = changes.any([dim for dim in changes.dims if dim != "time"]).values
-        if enters[-1] and not enters[0]:
-            backward = 1 - int(leaf.attrs.get("go_backwards", 0))
-            found[path] = leaf.isel(time=slice(None, None, -1)).assign_attrs(go_backwards=backward)
-        else:
-            known.append(leaf.get("output", leaf["input"]).values)  # what the next layer may read
+        if is_plain and "input" in leaf and not any(np.array_equal(leaf["input"], each) for each in known):
+            x = inputs.exchange(np.roll(np.arange(len(valid)), 1), valid & (np.arange(valid.shape[1]) == 0))
+            after = recurrent_layers(capture(x, batch.y, sample_weight=batch.sample_weight))
+            changes = after[path]["input"] != leaf["input"]
+            enters = changes.any([dim for dim in changes.dims if dim != "time"]).values
+            if enters[-1] and not enters[0]:
+                backward = 1 - int(leaf.attrs.get("go_backwards", 0))
+                found[path] = leaf.isel(time=slice(None, None, -1)).assign_attrs(go_backwards=backward)
+                continue
+        known += [leaf["output"].values] if "output" in leaf else []  # what the next layer may read
     return found
 
 

@@ -73,7 +73,7 @@ class Swapped:
 
 def passes(lags: Sequence[int], anchors: Sequence[int]) -> int:
     """Return the number of passes of a swap."""
-    return max(1, len(anchors)) * (1 + REPEATS * (len(lags) + 1))
+    return 2 + max(1, len(anchors)) * (1 + REPEATS * (len(lags) + 1))
 
 
 def prefix_swap(
@@ -101,6 +101,8 @@ def prefix_swap(
         return Swapped(reason=phrase("single" if len(alone) == 1 else "no_partner"))
     if not any(leaves.differ(partner, ages(reading, None) >= 0) for partner in partners):
         return Swapped(reason=phrase("equal_inputs"))
+    if _mixes(losing, batch, leaves, partners[0], reading):
+        return Swapped(reason=phrase("mixed"))
     changes, before = [], []
     for anchor in reading.anchors or (None,):
         before.append(own := _losses(losing, batch, batch.x, anchor))
@@ -119,6 +121,15 @@ def prefix_swap(
     if np.isnan(before).all():
         return Swapped(reason=phrase("no_losses", reason="it is not finite"))
     return Swapped(lags, _mean(changes), _mean(before), without_partner=alone[reading.valid.any(1)].sum())
+
+
+def _mixes(losing: Losing, batch: Batch, leaves: Leaves, partner: Whole, reading: Reading) -> bool:
+    """Whether the inputs of every second sample change the losses of the others."""
+    even, anchor = np.arange(len(partner)) % 2 == 0, next(iter(reading.anchors), None)
+    given = batch.x, leaves.exchange(partner, reading.valid & even[:, None])
+    own, after = (np.nan_to_num(_losses(losing, batch, x, anchor)) for x in given)
+    moved, rounding = np.abs(after - own), _ROUNDING * np.abs(own).sum()
+    return bool(moved[~even].sum() > moved[even].sum() / 100 + rounding)
 
 
 def predicts_at_steps(
@@ -263,9 +274,7 @@ class Leaves:
     def differ(self, partner: Whole, old: Flags) -> bool:
         """Whether an exchange changes anything."""
         pairs = zip(arrays(self._x), arrays(self.exchange(partner, old)), strict=True)
-        return any(
-            not np.array_equal(structures.to_numpy(one), structures.to_numpy(other)) for one, other in pairs
-        )
+        return any(not np.array_equal(*map(structures.to_numpy, pair)) for pair in pairs)
 
     def _exchange_leaf(self, leaf: Any, partner: Whole, old: Flags) -> Any:
         if tuple(np.shape(leaf))[:2] != self._wanted:

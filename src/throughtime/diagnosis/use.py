@@ -55,10 +55,9 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
 
 def pays(swapped: Swapped, *, seed: int) -> bool:
     """Whether all inputs surely lower the loss by 1 % of its size, or by its spread, free of constants."""
-    full, before = swapped.changes[:, 0], swapped.before
-    usable = np.isfinite(full)
-    low, _ = interval(np.mean, full[usable], seed=seed)
-    before = before[usable]
+    usable = np.isfinite(swapped.changes[:, 0])
+    full, before = swapped.changes[usable, 0], swapped.before[usable]
+    low, _ = interval(np.mean, full, seed=seed)
     return bool(usable.any() and low > min(USED * np.mean(np.abs(before)), np.std(before)))
 
 
