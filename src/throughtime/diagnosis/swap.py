@@ -274,7 +274,7 @@ class Leaves:
     def differ(self, partner: Whole, old: Flags) -> bool:
         """Whether an exchange changes anything."""
         pairs = zip(arrays(self._x), arrays(self.exchange(partner, old)), strict=True)
-        return any(not np.array_equal(*map(structures.to_numpy, pair)) for pair in pairs)
+        return any((structures.to_numpy(one) != structures.to_numpy(other)).any() for one, other in pairs)
 
     def _exchange_leaf(self, leaf: Any, partner: Whole, old: Flags) -> Any:
         if tuple(np.shape(leaf))[:2] != self._wanted:
