@@ -241,13 +241,9 @@ def _lengths(program: Program) -> list[int]:
 
 def _returned(program: Program) -> list[tuple[int, ...]]:
     """List the shapes of what the loops carry and the program returns."""
-    loops = [op for op in program.walk() if op.name == "scan"]
-    carries = [key for op in loops for key in op.outputs[: op.params["num_carry"]]]
-    shapes = _shapes(program)
-    return [
-        tuple((shapes[one] if isinstance(one, int) else one.aval).shape)
-        for one in [*carries, *program.outputs]
-    ]
+    loops, shapes = (op for op in program.walk() if op.name == "scan"), _shapes(program)
+    carries = [shapes[key] for op in loops for key in op.outputs[: op.params["num_carry"]]]
+    return [tuple(one.shape) for one in [*carries, *map(program.shape_of, program.outputs)]]
 
 
 def _shapes(program: Program) -> dict[Value, ShapedArray]:
