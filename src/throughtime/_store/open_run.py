@@ -199,7 +199,7 @@ def read_chunk(files: Files, layout: ArrayLayout, place: tuple[int, ...]) -> Arr
     content = files.read(name, MOST_TEXT if is_text(layout.codecs) else nbytes + nbytes // 100 + _HEADERS)
     if content is not None:
         return decode(content, layout.codecs, layout.dtype, layout.chunk)
-    # Empty chunks have no file: in runs packed by earlier versions, and in steps before a dim has grown.
+    # Empty chunks have no file: in a copy that Zarr wrote, and in steps before a dim has grown.
     is_left_out = layout.is_packed and "crc32c" not in layout.codecs
     if is_left_out or (not layout.is_packed and layout.grows and any(place[1:])):
         return np.full(layout.chunk, layout.fill, layout.dtype)

@@ -122,7 +122,7 @@ def _check_document(document: dict[str, Any], digest: bool | None) -> Committed:
             arrays[key] = ArrayLayout(key, metadata)
             _check_array(arrays[key], count)
     _check_sizes(arrays)
-    _check_sums(document["attributes"].get(SUMS), arrays)
+    _check_sums(document["attributes"].get(SUMS, []), arrays)
     if arrays and STEP not in arrays:
         raise DamageError(f"there is no {STEP}")
     return Committed(document, arrays, count, digest)
@@ -185,14 +185,10 @@ def _check_sizes(arrays: Mapping[str, ArrayLayout]) -> None:
 
 
 def _check_sums(sums: Any, arrays: Mapping[str, ArrayLayout]) -> None:
-    if sums is None:
-        return
-    if not isinstance(sums, list) or not all(isinstance(each, list) for each in sums):
-        raise DamageError(f"{SUMS} are not lists of variables")
-    keys = [key for each in sums for key in each]
+    keys = sums if isinstance(sums, list) else [None]
     summed = {key for key in keys if isinstance(key, str) and key in arrays and arrays[key].has_sums}
-    if not all(sums) or len(summed) < len(keys):
-        raise DamageError(f"{SUMS} list an unknown variable, or a variable twice")
+    if len(summed) < len(keys):
+        raise DamageError(f"{SUMS} are no list of variables, or list one twice")
 
 
 def _check_claims(array: ArrayLayout, files: Files) -> None:

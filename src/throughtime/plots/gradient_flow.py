@@ -11,7 +11,7 @@ import xarray as xr
 
 from throughtime._errors import PictureError, SchemaError
 from throughtime._inputs import takes
-from throughtime._tree import state_gradients, states
+from throughtime._tree import has_state_gradients, state_gradients, states
 from throughtime.diagnostics.lags import log_state_gradient, valid_steps
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Mark, Panel, Picture
@@ -182,7 +182,7 @@ def _of_summary(path: str, leaf: xr.Dataset) -> Iterator[NormCurve]:
 
 def _norms(leaf: xr.Dataset) -> xr.DataArray | None:
     """Return the norm of the joint state's gradient, or else of the output's; None without a time axis."""
-    if all(name in leaf for name in state_gradients(leaf)):
+    if has_state_gradients(leaf):
         return exponential(log_state_gradient(leaf))
     gradient = leaf.get("output_gradient")
     if gradient is None or "time" not in gradient.dims:

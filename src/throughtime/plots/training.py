@@ -12,7 +12,7 @@ import xarray as xr
 from throughtime._errors import PictureError
 from throughtime._inputs import takes
 from throughtime._inputs.rules import optional, whole
-from throughtime._tree import evenly, state_gradients
+from throughtime._tree import evenly, has_state_gradients
 from throughtime.diagnostics.alarm import Alarm, alarms_of_run
 from throughtime.diagnostics.checks import why_refused
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
@@ -113,7 +113,7 @@ def _ratios(path: str, leaf: xr.Dataset) -> Iterator[tuple[str, Array, Array]]:
         for name, part in parts(stored, ["step", "lag"]):
             yield dotted(path, name), leaf["step"].values, part.transpose("step", "lag").values
         return
-    if not all(name in leaf for name in state_gradients(leaf)):
+    if not has_state_gradients(leaf):
         return
     places = evenly(int(leaf.sizes["step"]), MOST_RECORDS)
     gaps = np.array([bool(why_refused(leaf.isel(step=place))) for place in places])

@@ -1,8 +1,4 @@
-"""Figures that grow: each takes new records and sends the browser only these.
-
-Records are streamed to, or patched into, what is drawn already. Where more come than a figure can hold, every
-second one goes, and only then a figure is sent anew.
-"""
+"""Figures of numbers against training steps, and the part of its axes that a figure of the page shows."""
 
 from __future__ import annotations
 

@@ -42,7 +42,6 @@ class SeenInside:
     part: int  # which of the directions of its call
     layer: Held  # weak
     is_closed: bool  # it ran its own kernel, and `cells` solves it
-    has_mask: bool = False
     initial_states: int = 0  # how many
     # as `every_step.EveryStep.dropout`, with keys in place of masks
     dropout: list[dict[str, list[str]]] = field(default_factory=list)
