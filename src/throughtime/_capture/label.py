@@ -19,6 +19,7 @@ from throughtime._tree import Tree
 from throughtime._vocabulary import DIRECTIONS, GATES, STANDARD_KINDS, WEIGHTS, label_of, words
 from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 
+_NOTHING = xr.Dataset()
 _MOST_LAYOUTS = 64  # of leaves; there are more if each batch has another size
 
 
@@ -98,11 +99,7 @@ class Captured:
     attributes: dict[str, Any]
 
     def tree(self) -> xr.DataTree:
-        tree = Tree()
-        for path, leaf in self.leaves.items():  # from_dict would sort shallow paths first
-            tree[path] = Tree()
-            values = {name: array.values for name, array in leaf.arrays.items()}
-            tree[path].dataset = leaf.layout.copy(data=values)  # in `Tree()` it would be copied twice
+        tree = _node({path.strip("/"): leaf for path, leaf in self.leaves.items()})
         tree.attrs.update(self.attributes)
         return tree
 
@@ -114,6 +111,21 @@ class Captured:
             arrays = {str(name): layout.variables[name].values for name in layout.data_vars}
             leaves[node.path] = Leaf.of(layout, arrays)
         return cls(leaves, {str(name): value for name, value in tree.attrs.items()})
+
+
+def _node(leaves: Mapping[str, Leaf]) -> Tree:
+    """Join the leaves below a node, by their paths from it; assigning them by path would copy each twice."""
+    own, below = leaves.get(""), dict[str, dict[str, Leaf]]()
+    node = Tree(_NOTHING if own is None else own.layout)
+    variables = node.variables
+    for name, array in ({} if own is None else own.arrays).items():
+        variables[name].data = array.values
+    for path, leaf in leaves.items():
+        name, _, rest = path.partition("/")
+        if name:
+            below.setdefault(name, {})[rest] = leaf
+    node.children = {name: _node(each) for name, each in below.items()}
+    return node
 
 
 def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:
