@@ -71,8 +71,8 @@ def training(run: xr.DataTree | xr.Dataset, *, lag: int | None = None, **look: U
     ------
     PictureError
         There is no dim `step`, or an argument is not as described above.
-    SchemaError
-        There is no layer.
+    SchemaError, DiagnosticError
+        There is no layer, or the certificate of every record of one is above its bar.
     StoreError
         The alarms of the run are damaged.
 
