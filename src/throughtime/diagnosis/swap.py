@@ -92,8 +92,7 @@ def prefix_swap(
     lags = (0, *lags)
     leaves = Leaves(batch.x, reading.valid.shape)
     if not leaves.has_time:
-        steps = reading.valid.shape[1]
-        return Swapped(reason=phrase("no_time_axis", steps=steps, layer="its recurrent layers"))
+        return Swapped(reason=phrase("no_time_axis", steps=reading.valid.shape[1], layer="its recurrent layers"))
     rng = np.random.default_rng(seed)
     partners = [_partners(reading.valid, rng) for _ in range(REPEATS)]
     alone = partners[0] < 0
@@ -107,10 +106,9 @@ def prefix_swap(
     for anchor in reading.anchors or (None,):
         before.append(own := _losses(losing, batch, batch.x, anchor))
         advance()
-        age = ages(reading, anchor)
         changes.append(np.full((len(own), len(lags)), np.nan))
         for place, lag in enumerate(lags):
-            old = (age >= lag) & (partners[0] >= 0)[:, None]
+            old = (ages(reading, anchor) >= lag) & (partners[0] >= 0)[:, None]
             lost = []
             for partner in partners:
                 lost.append(_losses(losing, batch, leaves.exchange(partner, old), anchor) - own)
