@@ -159,6 +159,16 @@ def optimizer():
     return type("Optimizer", (), {"learning_rate": 0.1, "epsilon": 1e3})()
 
 
+def hasty():
+    return type("Optimizer", (), {"learning_rate": 1.0, "epsilon": 1e-9})()
+
+
+def far_away():
+    """Labels near 1000, which the model does not predict."""
+    model = Model(changed(decaying(), loss=lambda _: xr.DataArray(1e6)), [1e-9])
+    return printed(model, y=1000 + np.random.default_rng(2).normal(size=SAMPLES), dependency_length=8)
+
+
 def vanished(tree, **options):
     """No use, no reach, a length and a loss above `solved`."""
     return printed(Model(tree, **options), dependency_length=20, solved=-1.0)
@@ -385,6 +395,10 @@ PRODUCED = {
     "no_memory": lambda _: printed(Model(every_step(), OLD), dependency_length=8),
     "remedy_labels": lambda _: printed(unlabelled()),
     "remedy_window": lambda _: printed(decaying(), dependency_length=50),
+    "rate": lambda _: vanished(decaying(), optimizer=hasty()),
+    "remedy_rate": lambda _: vanished(decaying(), optimizer=hasty()),
+    "far_labels": lambda _: far_away(),
+    "remedy_far_labels": lambda _: far_away(),
     "remedy_epsilon": lambda _: vanished(decaying(), optimizer=optimizer()),
 }
 

@@ -57,7 +57,7 @@ class Sums:
 def damage(path: str | os.PathLike[str]) -> Iterator[str]:
     """Yield a message for each damaged variable and step; nothing for an intact run."""
     files, commit = open_files(path)
-    if commit.digest is False:
+    if not commit.digest:
         yield f"{COMMIT} was changed after it was written: it does not match its checksum"
     yield from _nodes(files, commit)
     try:

@@ -168,7 +168,7 @@ class Run:
                 raise StoreError(f"{self.path} holds other files. Pass an empty or a new folder.")
             return None
         found = read_commit(Folder(self.path), self.path)
-        if found.digest is False:
+        if not found.digest:
             raise StoreError(
                 f"{file} was changed after it was written, so nothing is added to it. `throughtime check` "
                 "lists the damage. Pass another path."

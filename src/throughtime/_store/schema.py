@@ -25,8 +25,8 @@ _DTYPES = {
     *("float16", "float32", "float64", "complex64", "complex128", "string"),
 }
 _ENCODINGS = {
-    *(PLAIN, COMPRESSED, (*PLAIN, "zstd"), (*PLAIN, "zstd", "crc32c"), (*PLAIN, "crc32c")),
-    *(TEXT, (*TEXT, "zstd"), (*TEXT, "zstd", "crc32c"), (*TEXT, "crc32c")),
+    *(PLAIN, COMPRESSED, (*PLAIN, "zstd", "crc32c"), (*PLAIN, "crc32c")),
+    *((*TEXT, "zstd", "crc32c"), (*TEXT, "crc32c")),
 }
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\/]")
 _LONGEST, DEEPEST = 255, 64  # characters of a name, names in a path
@@ -122,7 +122,11 @@ ARRAY = (
     ),
     Field("chunk_key_encoding.name", "'default'", lambda value: value == "default"),
     Field("chunk_key_encoding.configuration.separator", "'/'", lambda value: value == "/"),
-    Field("codecs", "codecs that runs are written with", lambda value: _codecs_of(value) in _ENCODINGS),
+    Field(
+        "codecs",
+        "codecs that runs are written with (`throughtime export` makes a copy)",
+        lambda value: _codecs_of(value) in _ENCODINGS,
+    ),
     Field("fill_value", "a number or a text", _is_fill),
     Field("storage_transformers", "none", lambda value: value in (None, [])),
 )

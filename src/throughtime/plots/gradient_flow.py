@@ -23,6 +23,7 @@ from throughtime.plots.data import (
     Source,
     count,
     dotted,
+    has,
     last_step,
     layers,
     located,
@@ -155,8 +156,8 @@ def _samples(found: list[tuple[str, xr.Dataset]]) -> str:
 
 def _gradients(leaf: xr.Dataset) -> Iterator[Source]:
     """Read the gradients that the norms are of, if the capture or run keeps them."""
-    own = [name for name in state_gradients(leaf) if name in leaf]
-    yield from (read(leaf, name) for name in own or ["output_gradient"] if name in leaf)
+    own = [name for name in state_gradients(leaf) if has(leaf, name)]
+    yield from (read(leaf, name) for name in own or ["output_gradient"] if has(leaf, name))
 
 
 def _curves(path: str, leaf: xr.Dataset) -> list[NormCurve]:

@@ -97,7 +97,7 @@ def _weakest(curves: list[tuple[str, LagCurve]]) -> str:
         return sentence("Gradient of every layer", [("", detail[0][1])])
     more = len(known) - MOST_NAMED
     words = sentence("Gradient", [(name, found) for name, found, _ in known[:MOST_NAMED]])
-    return f"{words}; {count(more, 'layer')} further back" if more > 0 and words else words
+    return f"{words}; {count(more, 'other')} further back" if more > 0 and words else words
 
 
 def _last(curve: LagCurve) -> int:

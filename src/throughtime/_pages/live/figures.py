@@ -126,11 +126,9 @@ class Loss:
 
     def add(self, steps: Any, losses: Floats) -> None:
         """Add records."""
-        if len(self.source.data["x"]):
-            self.source.stream({"x": steps, "y": losses}, rollover=MOST_LOSSES)
-        else:  # Bokeh 3.10 skips an empty data in front of a stream
-            self.source.data = {"x": steps[-MOST_LOSSES:], "y": losses[-MOST_LOSSES:]}
-        x, y = (np.asarray(self.source.data[name], float) for name in "xy")
+        known, new = self.source.data, {"x": steps, "y": losses}
+        x, y = (np.r_[np.asarray(known[name], float), new[name]][-MOST_LOSSES:] for name in "xy")
+        self.source.data = {"x": x, "y": y}
         finite = y[np.isfinite(y)]
         if finite.size:
             low, high = float(finite.min()), float(finite.max())

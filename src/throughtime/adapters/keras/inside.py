@@ -130,7 +130,6 @@ class _Direction:
 
     def keep_initial(self, states: list[Tensor]) -> None:
         """Keep the states before the first step; none stand for zeros."""
-        self.known.initial_states = len(states)
         for position, state in enumerate(states):
             self.keep(f"initial_{position}", state)
 
