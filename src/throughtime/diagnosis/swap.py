@@ -90,9 +90,9 @@ def prefix_swap(
     Lags are 1 or more; 0, the full swap, is added. `advance` is called after each pass.
     """
     lags = (0, *lags)
-    leaves = Leaves(batch.x, reading.valid.shape)
+    leaves = Leaves(batch.x, sizes := reading.valid.shape)
     if not leaves.has_time:
-        return Swapped(reason=phrase("no_time_axis", steps=reading.valid.shape[1], layer="its recurrent layers"))
+        return Swapped(reason=phrase("no_time_axis", steps=sizes[1], layer="its recurrent layers"))
     rng = np.random.default_rng(seed)
     partners = [_partners(reading.valid, rng) for _ in range(REPEATS)]
     alone = partners[0] < 0
