@@ -106,8 +106,10 @@ class Captured:
         tree = Tree()
         for path, leaf in self.leaves.items():  # from_dict would sort shallow paths first
             tree[path] = Tree()
-            values = {name: array.values for name, array in leaf.arrays.items()}
-            tree[path].dataset = leaf.layout.copy(data=values)  # in `Tree()` it would be copied twice
+            tree[path].dataset = leaf.layout  # its variables are copied; in `Tree()` they would be twice
+            variables = tree[path].variables
+            for name, array in leaf.arrays.items():
+                variables[name].data = array.values
         tree.attrs.update(self.attributes)
         return tree
 
