@@ -38,11 +38,12 @@ def on_recurrent_side(
     elif hidden_before.ndim < gate_gradient.ndim:
         hidden_before = hidden_before[..., None, :]
     if kind == "gru" and gates is not None:
-        reset = np.ones_like(gate_gradient)
-        reset[..., CANDIDATE, :] = gates[..., RESET, :]
         if reset_after:
-            gate_gradient = gate_gradient * reset
+            gate_gradient = gate_gradient.copy(order="K")
+            gate_gradient[..., CANDIDATE, :] *= gates[..., RESET, :]
         else:
+            reset = np.ones_like(gate_gradient)
+            reset[..., CANDIDATE, :] = gates[..., RESET, :]
             hidden_before = hidden_before * reset
     return hidden_before, gate_gradient
 
