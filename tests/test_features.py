@@ -752,3 +752,16 @@ def test_many_histograms_share_one_axes():
 def test_histogram_arguments_that_make_no_sense_are_refused(arguments, says):
     with pytest.raises(FeatureError, match=says):
         show_features_hist(values(4, 20, 6), **arguments)
+
+
+def test_no_bar_of_many_histograms_vanishes_between_pixels():
+    data = np.zeros((50, 512))
+    data[0], data[1] = -1.0, 1.0
+    fig, axes = show_features_hist(data)  # a peak of 48 in one of 100 bins, which is narrower than a pixel
+    fig.canvas.draw()
+    image = np.asarray(fig.canvas.buffer_rgba())[::-1, :, :3].min(axis=-1)
+    columns = 32
+    for cell in range(512):
+        middle = cell % columns + 0.5, 512 // columns - 1 - cell // columns + 0.3
+        x, y = (round(float(at)) for at in axes[0, 0].transData.transform(middle))
+        assert image[y, x - 4 : x + 5].min() < 160, f"the peak of histogram {cell} is not seen"

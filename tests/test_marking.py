@@ -38,15 +38,6 @@ def test_a_word_that_a_tree_uses_is_refused_with_another_one(name):
         tt.mark(0, name)
 
 
-@pytest.mark.parametrize("name", ["Cell", "StepAdjoint", "register_cell", "unregister_cell"])
-def test_names_of_the_registry_lead_to_mark(name):
-    with pytest.raises(tt.CellError, match=r"was removed.*tt\.mark"):
-        getattr(tt, name)
-    with pytest.raises(tt.CellError, match=r"tt\.mark"):
-        exec(f"from throughtime import {name}")  # our own text
-    assert name not in dir(tt)
-
-
 def test_one_listener_hears_this_thread_and_only_within_its_block():
     heard = []
 

@@ -12,7 +12,6 @@ import lazy_loader
 
 _load, _names, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __version__ = "0.1.0.dev0"
-_REMOVED = ("Cell", "StepAdjoint", "register_cell", "unregister_cell")
 
 
 def __getattr__(name: str) -> Any:
@@ -23,13 +22,8 @@ def __getattr__(name: str) -> Any:
 
         warn("tt.sinks is now called tt.loggers.", DeprecationWarning, stacklevel=2)
         return _load("loggers")
-    from throughtime._errors import CellError, did_you_mean  # noqa: PLC0415 - for these errors alone
+    from throughtime._errors import did_you_mean  # noqa: PLC0415 - for this error alone
 
-    if name in _REMOVED:  # no AttributeError: `from throughtime import` would replace its text
-        raise CellError(
-            f"throughtime.{name} was removed. Every recurrent cell is captured as it is; name its gates "
-            "with tt.mark(value, 'forget') where it computes them."
-        )
     hint = did_you_mean(name, __all__)
     raise AttributeError(f"module 'throughtime' has no attribute {name!r}.{hint}", name=name)
 

@@ -14,7 +14,7 @@ Each exception derives from `ThroughTimeError` and from the builtin that a calle
     ├── BatchError (ValueError, RuntimeError)   the data contain no batch, or the model refuses it
     ├── TooLargeError (MemoryError)             the capture needs more memory than is available
     ├── SchemaError (KeyError)                  a tree lacks the variable, or the name is unknown
-    ├── CellError (ValueError)                  tt.mark cannot give this name, or the name was removed
+    ├── CellError (ValueError)                  tt.mark cannot give this name
     ├── DiagnosticError (ValueError)            the capture cannot be diagnosed, or a setting is out of range
     ├── MonitorError (ValueError)               the settings of a monitor cannot work
     ├── StoreError (OSError)                    a run cannot be opened, or a step does not fit it
@@ -86,7 +86,7 @@ class SchemaError(ThroughTimeError, KeyError):
 
 
 class CellError(ThroughTimeError, ValueError):
-    """`tt.mark` cannot give a tensor this name, or the name belongs to the removed registry of cells."""
+    """`tt.mark` cannot give a tensor this name."""
 
 
 class DiagnosticError(ThroughTimeError, ValueError):

@@ -43,6 +43,11 @@ def state_gradients(dataset: xr.Dataset) -> list[str]:
     return [f"{state}_gradient" for state in states(dataset)]
 
 
+def has_state_gradients(dataset: xr.Dataset) -> bool:
+    """Whether the total derivatives with respect to all states were captured."""
+    return all(name in dataset for name in state_gradients(dataset))
+
+
 def layer(captured: Layer) -> xr.Dataset:
     """Return the variables of the one layer in a tree, node or Dataset.
 

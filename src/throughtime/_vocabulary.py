@@ -57,7 +57,7 @@ VARIABLES: Mapping[str, Variable] = {
     "hidden_gradient": Variable(_STATE, "dL/dh_t", "total derivative through time"),
     "cell": Variable(_STATE, "c_t", "cell state after step t"),
     "cell_gradient": Variable(_STATE, "dL/dc_t", "total derivative through time, h_t following c_t"),
-    "gate_activation": Variable(_GATE, "gate", "value of each gate at step t, after its activation"),
+    "gate_activation": Variable(_GATE, "gate activation", "each gate at step t, after its activation"),
     "gate_gradient": Variable(_GATE, "dL/dz_t", "total derivative before the gate's activation"),
     "initial_hidden": Variable(_INITIAL, "h_0", "hidden state before step 0, if not 0"),
     "initial_cell": Variable(_INITIAL, "c_0", "cell state before step 0, if not 0"),

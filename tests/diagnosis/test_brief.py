@@ -14,6 +14,7 @@ from throughtime.diagnosis import causes
 from throughtime.diagnosis.actions import actions
 from throughtime.diagnosis.brief import Brief, below_headline, facts, headline, tone
 from throughtime.diagnosis.results import Answer, Evidence, LayerDiagnosis, Remedy, Results, Verdict
+from throughtime.diagnosis.words import phrase
 
 
 def found(verdict: Verdict, *layers: LayerDiagnosis, asked: int | None = 30, **more) -> Results:
@@ -161,6 +162,19 @@ def test_code_to_paste_changes_each_layer_that_needs_it(framework):
         np.testing.assert_array_equal(bias[:40], -bias[40:80])
 
 
+def test_code_to_paste_changes_a_layer_of_several_calls_once():
+    torch = pytest.importorskip("torch")
+    model = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(2, 40)})
+    lost = layer("no", 1e-9, "9", why=(TIMESCALE,))
+    named = dict.fromkeys(["rnn", "rnn@2"], lost)
+    (code,) = [
+        each.code for each in actions(replace(found(Verdict.NO_EVIDENCE), layers=named, framework="torch"))
+    ]
+    exec(code, {"model": model, "np": np, "torch": torch})
+    assert np.ptp(model["rnn"].bias_ih_l0.detach().numpy()[40:80]) > 1
+    assert code.count("layer =") == 1
+
+
 def test_the_keras_remedy_of_a_misread_layer_reads_both_ends():
     keras = pytest.importorskip("keras")
     remedy = causes.reading_remedy("rnn[backward]")
@@ -215,6 +229,16 @@ def test_dead_units_come_before_the_lag_that_they_would_not_reach():
     texts = [each.text for each in actions(found(Verdict.NO_EVIDENCE, dead, asked=None))]
     assert "initialise the layer anew" in texts[0]
     assert len(texts) == len(set(texts)) == 2
+
+
+@pytest.mark.parametrize("reason", ["coupled", "no_losses", "no_time_axis"])
+def test_use_that_was_not_measured_has_a_next_action_unless_the_task_is_solved(reason):
+    why = phrase(reason, reason="it has no axis", steps=8, layer="rnn")
+    one = replace(layer("yes", 0.5, "≥ 99"), use=Answer("not measured", reason=why))
+    texts = [each.text for each in actions(found(Verdict.CANNOT_SAY, one, is_solved=False))]
+    assert any(text.startswith("To measure use") for text in texts)
+    solved = [each.text for each in actions(found(Verdict.CANNOT_SAY, one, is_solved=True))]
+    assert solved == ["Nothing has to change"]
 
 
 @pytest.mark.parametrize(

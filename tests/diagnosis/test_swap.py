@@ -160,6 +160,38 @@ def test_a_gain_below_a_hundredth_of_the_loss_is_no_use_however_sure():
     assert use(found, 1, seed=0).answer == "no"
 
 
+@pytest.mark.parametrize("lag", [1, 2, 3])
+def test_a_constant_in_the_loss_does_not_change_use(lag):
+    """The oracle is the share of the variance of what the inputs contribute."""
+    weights = np.array([0.0, 2.0, 0.0, 1.0])
+    found, _ = swapped(weights, [1, 2, 3], noise=0.3, samples=400)
+    share = (weights[: len(weights) - lag] ** 2).sum() / (weights**2).sum()
+    for constant in (0.0, 1e2, 1e4, 1e6):
+        answer = use(replace(found, before=found.before + constant), lag, seed=0)
+        assert answer.answer == ("yes" if share > 0 else "no")
+        assert answer.value == pytest.approx(share, abs=0.05)
+
+
+def test_predictions_of_chance_do_not_pay_whatever_their_size():
+    """Losses of 64 samples with ten classes, whose logits have nothing to do with the labels."""
+    for size in (1e-3, 0.03, 0.3, 3.0):
+        paid = []
+        for seed in range(100):
+            rng = np.random.default_rng(seed)
+            x, y = rng.normal(0, size, (64, 10)), rng.integers(0, 10, 64)
+
+            class Classes:
+                def losses(self, x, y, *, sample_weight, step):
+                    return np.log(np.exp(x).sum(1)) - x[np.arange(len(y)), y]
+
+            found = prefix_swap(
+                Classes(), Batch(x, y, None, ""), Reading(everything(64, 10), FORWARD), [1], seed=seed
+            )
+            low, _ = interval(np.mean, found.changes[:, 0], seed=seed)
+            paid.append(low > np.std(found.before))
+        assert not any(paid), size
+
+
 @pytest.mark.parametrize("lengths", [[6] * 5, [6, 4, 6, 4, 4, 2]])
 def test_shared_inputs_are_those_of_one_sample_of_the_mask(lengths):
     valid = np.arange(6) < np.array(lengths)[:, None]
@@ -268,6 +300,22 @@ def test_labels_at_steps_are_those_that_the_newest_input_cannot_change(mixed, ex
 
     batch = Batch(x, y.T if time_first else y, None, "")
     assert predicts_at_steps(Tagging(), batch, Reading(everything(32, 6), FORWARD), seed=0) == expected
+
+
+@pytest.mark.parametrize("ways", [FORWARD, BACKWARD])
+@pytest.mark.parametrize("follows", [FORWARD, BACKWARD])
+def test_labels_of_a_causal_model_are_at_steps_in_the_order_in_which_it_reads(ways, follows):
+    """Each label is predicted from the sum of all inputs that are read until its step."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(32, 6)), rng.normal(size=(32, 6))
+
+    class Summing:
+        def losses(self, x, y, *, sample_weight, step):
+            order = slice(None, None, -1 if follows == BACKWARD else 1)
+            return ((x[:, order].cumsum(1)[:, order] - y) ** 2).mean(1)
+
+    batch, reading = Batch(x, y, None, ""), Reading(everything(32, 6), ways)
+    assert predicts_at_steps(Summing(), batch, reading, seed=0) == (ways == follows)
 
 
 @pytest.mark.parametrize(("size", "too_wide"), [(2, np.sqrt(2)), (48, 1.0)])

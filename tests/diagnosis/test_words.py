@@ -17,7 +17,6 @@ from throughtime import testing
 from throughtime._errors import LossError
 from throughtime._monitor.levels import reduce_tree
 from throughtime.diagnosis import entry
-from throughtime.diagnosis.layers import LAG_INTERVAL
 from throughtime.diagnosis.words import SENTENCES, SOURCES, phrase
 from throughtime.diagnostics.alarm import Alarm, as_attribute
 
@@ -158,6 +157,16 @@ def both_ways(**options):
 
 def optimizer():
     return type("Optimizer", (), {"learning_rate": 0.1, "epsilon": 1e3})()
+
+
+def hasty():
+    return type("Optimizer", (), {"learning_rate": 1.0, "epsilon": 1e-9})()
+
+
+def far_away():
+    """Labels near 1000, which the model does not predict."""
+    model = Model(changed(decaying(), loss=lambda _: xr.DataArray(1e6)), [1e-9])
+    return printed(model, y=1000 + np.random.default_rng(2).normal(size=SAMPLES), dependency_length=8)
 
 
 def vanished(tree, **options):
@@ -348,11 +357,10 @@ PRODUCED = {
     "trend_fallen": lambda _: over_training(0.9, 0.5),
     "trend_floor": lambda _: over_training(0.2, 0.1),
     "trend_same": lambda _: over_training(0.5, 0.5),
-    "trend_values": lambda _: over_training(0.5, 0.9, level="summary", dropped=LAG_INTERVAL),
+    "trend_values": lambda _: over_training(0.5, 0.9, make=tt.testing.decaying),
     "trend_stopped": lambda _: over_training(0.5, float("nan")),
     "reach_of_summary": lambda _: over_training(0.5, 0.9, level="summary"),
     "nonfinite_record": lambda _: over_training(0.5, float("nan"), level="summary"),
-    "summary_reach": lambda _: over_training(0.5, 0.9, level="summary", dropped=LAG_INTERVAL),
     "summary_share": lambda _: over_training(0.5, 0.9, level="summary"),
     "alarm": lambda _: over_training(0.5, 0.9, alarms=as_attribute([Alarm("explosion", "rnn", 3, "here")])),
     "no_run": lambda _: refused(decaying(), step=3),
@@ -387,18 +395,19 @@ PRODUCED = {
     "no_memory": lambda _: printed(Model(every_step(), OLD), dependency_length=8),
     "remedy_labels": lambda _: printed(unlabelled()),
     "remedy_window": lambda _: printed(decaying(), dependency_length=50),
+    "rate": lambda _: vanished(decaying(), optimizer=hasty()),
+    "remedy_rate": lambda _: vanished(decaying(), optimizer=hasty()),
+    "far_labels": lambda _: far_away(),
+    "remedy_far_labels": lambda _: far_away(),
     "remedy_epsilon": lambda _: vanished(decaying(), optimizer=optimizer()),
 }
 
 
-def over_training(
-    *rates, level="full", losses=None, activation="linear", make=decaying, dropped=(), **attributes
-):
+def over_training(*rates, level="full", losses=None, activation="linear", make=decaying, **attributes):
     spoiled = changed(decaying(), recurrent_kernel=lambda values: values * np.nan)
     trees = [make(rate) if np.isfinite(rate) else spoiled for rate in rates]
     leaves = [
-        reduce_tree(tree, level)["rnn"].to_dataset().assign_attrs(activation=activation).drop_vars(dropped)
-        for tree in trees
+        reduce_tree(tree, level)["rnn"].to_dataset().assign_attrs(activation=activation) for tree in trees
     ]
     if losses is not None:
         leaves = [leaf.assign(loss=loss) for leaf, loss in zip(leaves, losses, strict=True)]

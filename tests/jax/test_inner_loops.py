@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tests.jax.programs import DOUBLE, FEATURES, SAMPLES, UNITS, U, W, X, Y, bare, squared
+from tests.jax.programs import DOUBLE, FEATURES, SAMPLES, STEPS, UNITS, U, W, X, Y, bare, squared
 
 import throughtime as tt
 
-OUTER, INNER = 3, 2
+OUTER, INNER, LAYERS = 3, 2, 2
 V = 0.5 * np.random.default_rng(3).normal(size=(UNITS, UNITS))
 ZEROS = jnp.zeros((SAMPLES, UNITS))
 Taps = Callable[[str, Any, Any], Any]
@@ -359,3 +359,42 @@ def test_a_cell_may_read_what_its_step_makes_of_the_input() -> None:
     assert leaf["kernel"].sizes["feature"] == 5
     np.testing.assert_array_equal(leaf["input"], X)
     assert float(leaf["certificate_weights"]) <= 1e-12
+
+
+def test_layers_with_their_weights_in_one_array_have_one_leaf_and_gradients_of_that_array() -> None:
+    class Stack(nnx.Module):
+        def __init__(self) -> None:
+            make = nnx.vmap(lambda key: rnn_of(nnx.Rngs(key)), in_axes=0, out_axes=0)
+            self.layers = make(jax.random.split(jax.random.key(0), LAYERS))
+
+        def __call__(self, x: Any) -> Any:
+            run = nnx.scan(lambda x, layer: layer(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+            return run(x, self.layers)[:, -1].sum(1, keepdims=True)
+
+    def rnn_of(rngs: Any) -> Any:
+        return nnx.RNN(nnx.SimpleCell(FEATURES, FEATURES, rngs=rngs, **DOUBLE), rngs=rngs)
+
+    def loss(arrays: Any, zeros: Any) -> Any:
+        x = jnp.asarray(X)
+        for layer in range(LAYERS):
+            kernel, recurrent, bias = (array[layer] for array in arrays)
+            hidden, steps = jnp.zeros((SAMPLES, FEATURES)), []
+            for t in range(STEPS):
+                hidden = jnp.tanh(x[:, t] @ kernel + bias + hidden @ recurrent) + zeros[layer, t]
+                steps.append(hidden)
+            x = jnp.stack(steps, 1)
+        return jnp.mean((x[:, -1].sum(1, keepdims=True) - Y) ** 2)
+
+    model = Stack()
+    leaf = tt.capture(model, X, Y, loss=squared)["layers"]
+    cell = model.layers.cell
+    arrays = cell.dense_i.kernel[...], cell.dense_h.kernel[...], cell.dense_i.bias[...]
+    zeros = jnp.zeros((LAYERS, STEPS, SAMPLES, FEATURES))
+    of_arrays, of_states = jax.grad(loss, argnums=(0, 1))(arrays, zeros)
+    names = "dense_i_kernel_gradient", "dense_h_kernel_gradient", "dense_i_bias_gradient"
+    for name, wanted in zip(names, of_arrays, strict=True):
+        np.testing.assert_allclose(leaf[name], wanted, rtol=1e-10, atol=1e-13)
+    by_sample = np.transpose(of_states, (2, 0, 1, 3)).reshape(SAMPLES * LAYERS, STEPS, FEATURES)
+    np.testing.assert_allclose(leaf["hidden_gradient"], SAMPLES * by_sample, rtol=1e-10, atol=1e-13)
+    with pytest.raises(tt.LayerNotFoundError, match="found when it runs"):
+        tt.weights(model)

@@ -147,6 +147,30 @@ def test_the_axis_of_samples_is_found(model: Any, x: Any) -> None:
     close(leaf["hidden"], chosen["hidden"])
 
 
+@pytest.mark.parametrize("steps", ["scan", "indices"])
+@pytest.mark.parametrize("batch", ["fixed", "any"])
+@pytest.mark.parametrize("time_first", [False, True], ids=["samples first", "time first"])
+def test_a_program_that_fixes_its_batch_or_steps_shows_samples(
+    time_first: bool, batch: str, steps: str
+) -> None:
+    def fold(x: Any) -> Any:
+        def step(hidden: Any, now: Any) -> Any:
+            return jnp.tanh(now @ W + hidden @ U), None
+
+        start = jnp.zeros((SAMPLES if batch == "fixed" else x.shape[int(time_first)], UNITS))
+        x = x if time_first else jnp.swapaxes(x, 0, 1)
+        if steps == "scan":
+            return jax.lax.scan(step, start, x)[0].sum(1, keepdims=True)
+        return jax.lax.fori_loop(0, STEPS, lambda t, h: step(h, x[t])[0], start).sum(1, keepdims=True)
+
+    leaf = only(tt.capture(fold, np.swapaxes(X, 0, 1) if time_first else X, Y, loss=squared))
+    wanted = unrolled(
+        tanh_step, {"hidden": ZEROS}, lambda _, last: jnp.sum((last["hidden"].sum(1, keepdims=True) - Y) ** 2)
+    )
+    close(leaf["hidden_gradient"], wanted["hidden"])
+    certified(leaf)
+
+
 CELLS = [nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.GRUCell, nnx.SimpleCell]
 
 

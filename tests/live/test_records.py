@@ -16,10 +16,10 @@ from throughtime._monitor.levels import reduce_tree
 from throughtime._pages.live import panels as panels_module
 from throughtime._pages.live.evolution import MOST_ROWS, Evolution
 from throughtime._pages.live.follower import Follower
-from throughtime._pages.live.kept import Kept
 from throughtime._pages.live.page import Page
-from throughtime._pages.live.profile import MOST_LINES, Profile
-from throughtime._pages.live.records import View, losses, read, views
+from throughtime._pages.live.panels import LayerPanels
+from throughtime._pages.live.profile import MOST_LINES
+from throughtime._pages.live.records import View, losses, read, stride, views
 from throughtime._store import Run
 from throughtime.picture._drawing.theme import Theme
 
@@ -89,42 +89,56 @@ def test_a_follower_tells_what_is_new_from_what_took_its_place(tmp_path: Path) -
     assert follower.steps == [0, 2, 4]
 
 
-@given(st.integers(0, 700), st.integers(1, 300))
-def test_kept_records_are_even_whether_there_before_or_added(count: int, more: int) -> None:
-    one, other = Kept(64), Kept(64, count)
-    for number in range(count):
-        one.add(number)
-    for number in other.chosen(count):
-        other.add(number)
-    for number in range(count, count + more):
-        one.add(number)
-        other.add(number)
-    assert one.places == other.places
-    assert one.places == list(range(0, count + more, one.stride))
-    assert len(one.places) <= 64
-    assert len(one.places) > 32 or one.stride == 1
+@given(st.integers(1, 10_000), st.integers(1, 300))
+def test_records_that_are_drawn_are_as_many_as_fit_and_stay_when_more_come(count: int, most: int) -> None:
+    every = stride(count, most)
+    assert len(range(0, count, every)) <= most
+    assert every == 1 or len(range(0, count, every // 2)) > most
+    assert stride(count + 1, most) % every == 0
 
 
 @pytest.mark.parametrize("before", [0, 1, 300, 700])
-def test_an_image_keeps_every_so_many_rows(before: int) -> None:
-    rng, total = np.random.default_rng(0), 900
-    curves = rng.random((total, 7)) + 0.1
-    image = Evolution(Theme())
-    image.reset(before)
-    chosen = Kept(MOST_ROWS, before).chosen(before)
-    image.add(chosen, chosen, curves[chosen], np.zeros(len(chosen)))
-    for number in range(before, total):
-        image.add([number], [number], curves[[number]], np.zeros(1))
-    wanted = np.log10(curves[:: image.stride])
-    shown = np.asarray(image.source.data["image"][0]).reshape(MOST_ROWS, -1)
+def test_an_image_keeps_every_so_many_rows(tmp_path: Path, before: int) -> None:
+    rng, total = np.random.default_rng(0), 600
+    norms = rng.random((total + before, 7)) + 0.1
+    panels = LayerPanels(Theme())
+    panels.view = View("rnn", "", "hidden_gradient")
+
+    def run_of(count: int) -> xr.DataTree:
+        """Make a run of so many records; the median of five equal quantiles is the norm itself."""
+        leaf = xr.Dataset(
+            {
+                "hidden_gradient_norm": (("step", "quantile", "time"), np.repeat(norms[:count, None], 5, 1)),
+                "loss": ("step", np.zeros(count)),
+                "lag_ratio": (("step", "lag"), norms[:count] / norms[:count, :1]),
+            },
+            {"step": np.arange(count), "quantile": [0.05, 0.25, 0.5, 0.75, 0.95]},
+        )
+        return xr.DataTree.from_dict({"/rnn": leaf})
+
+    shown = 0
+    for count in dict.fromkeys([before, *range(before + 1, total + before, 37), total + before]):
+        if count:
+            panels.add(np.arange(shown, count), count, panels.read(run_of(count), shown, count))
+            shown = count
+    document = Document()
+    for model in panels.models:
+        document.add_root(model)
+    image = np.asarray(document.get_model_by_name("evolution").data["image"][0]).reshape(MOST_ROWS, -1)
+    wanted = np.log10(norms[:: stride(shown, MOST_ROWS)])
     assert MOST_ROWS / 2 < len(wanted) <= MOST_ROWS
-    np.testing.assert_allclose(shown[: len(wanted)], wanted, rtol=1e-6)
-    assert np.isnan(shown[len(wanted) :]).all()
+    np.testing.assert_allclose(image[: len(wanted)], wanted, rtol=1e-6)
+    assert np.isnan(image[len(wanted) :]).all()
+    lines = document.get_model_by_name("norm_earlier").data
+    assert lines["step"] == list(range(0, shown, stride(shown, MOST_LINES)))
+    np.testing.assert_array_equal(lines["ys"], norms[lines["step"]])
+    np.testing.assert_array_equal(document.get_model_by_name("norm").data["y"], norms[shown - 1])
 
 
 def test_masked_zero_and_broken_numbers_stand_apart() -> None:
     image = Evolution(Theme())
-    image.add([0, 1], [0, 1], np.array([[0.0, np.nan, 10.0], [0.1, np.nan, np.inf]]), np.array([1.0, np.nan]))
+    curves = np.array([[0.0, np.nan, 10.0], [0.1, np.nan, np.inf]])
+    image.draw(np.arange(2), curves, np.array([1.0, np.nan]))
     shown = np.asarray(image.source.data["image"][0])[:2]
     np.testing.assert_allclose(shown, [[-1e9, np.nan, 1.0], [-1.0, 1e9, 1e9]], rtol=1e-6)
     assert image.mapper.low < -1.0 < 1.0 <= image.mapper.high < 2.0
@@ -133,22 +147,10 @@ def test_masked_zero_and_broken_numbers_stand_apart() -> None:
 def test_a_long_sequence_is_pooled_by_its_largest() -> None:
     image, curve = Evolution(Theme()), np.full((1, 10_000), 1e-3)
     curve[0, 7_777] = 5.0
-    image.add([0], [0], curve, np.zeros(1))
+    image.draw(np.arange(1), curve, np.zeros(1))
     shown = np.asarray(image.source.data["image"][0])
     assert shown.shape[1] <= 800
     assert shown[0].max() == pytest.approx(np.log10(5.0))
-
-
-def test_faint_lines_are_few_and_even() -> None:
-    profile, total = Profile("norm", Theme(), "timestep", "norm"), 500
-    curves = np.arange(1.0, total + 1)[:, None] * np.ones(5)
-    for number in range(total):
-        profile.add([number], [number], curves[[number]])
-    steps = np.asarray(profile.earlier.data["step"])
-    assert len(steps) <= MOST_LINES
-    assert len(set(np.diff(steps))) == 1
-    np.testing.assert_array_equal(np.asarray(profile.earlier.data["ys"])[:, 0], steps + 1)
-    np.testing.assert_array_equal(profile.last.data["y"], np.full(5, 500.0))
 
 
 class TestPage:

@@ -10,7 +10,7 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._capture.label import Array, Captured
+from throughtime._capture.label import Captured, NamedArray
 from throughtime._monitor import reduce
 from throughtime._monitor.arrays import as_tree
 from throughtime._monitor.levels import stored
@@ -93,20 +93,20 @@ def test_quantiles_are_numpys(seed: int) -> None:
     values = rng.normal(size=(rng.integers(1, 9), 5, 3))
     values[rng.random(values.shape) < rng.random()] = np.nan
     asked = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
-    found = reduce.sample_quantiles(Array(("sample", "time", "gate"), values), asked)
+    found = reduce.sample_quantiles(NamedArray(("sample", "time", "gate"), values), asked)
     assert found.dims == ("quantile", "time", "gate")
     np.testing.assert_allclose(found.values, np.nanquantile(values, asked, axis=0), rtol=1e-13)
 
 
 def test_one_number_a_sample_has_quantiles_too() -> None:
     values = RNG.normal(size=8)
-    found = reduce.sample_quantiles(Array(("sample",), values), [0.25, 0.5])
+    found = reduce.sample_quantiles(NamedArray(("sample",), values), [0.25, 0.5])
     np.testing.assert_allclose(found.values, np.quantile(values, [0.25, 0.5]), rtol=1e-13)
 
 
 def test_infinities_stay_infinite() -> None:
     values = np.array([[-np.inf, -np.inf, np.inf], [-np.inf, 1.0, np.inf]])
-    found = reduce.sample_quantiles(Array(("sample", "time"), values), [0.5]).values[0]
+    found = reduce.sample_quantiles(NamedArray(("sample", "time"), values), [0.5]).values[0]
     assert found.tolist() == [-np.inf, -np.inf, np.inf]
 
 

@@ -308,7 +308,7 @@ def test_compared_curves_are_medians_of_norms_on_one_scale():
     assert len({line.color for line in picture.marks(Line)}) == 2
     first, second = (np.median(np.linalg.norm(t["rnn"]["hidden_gradient"].values, axis=-1), 0) for t in sides)
     left = 100 * first[0] / first.max()
-    assert picture.title == "At timestep 0 fades has <0.1 % of its peak gradient, and grows has 100 %"
+    assert picture.title == "At timestep 0 fades has <0.1 % of its peak hidden gradient, and grows has 100 %"
     assert 0 < left < 0.1
     assert second[0] == second.max()
     both = plots.compare(testing.decaying(), testing.bidirectional())

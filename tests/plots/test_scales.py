@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -85,3 +87,23 @@ def test_quantiles_are_those_of_numpy(values):
             kept = values[~np.isnan(values[:, column]), column]
             expected = np.quantile(kept, share) if kept.size else np.nan
             assert got[column] == pytest.approx(expected, nan_ok=True, rel=1e-9, abs=1e-9)
+
+
+def value_of(word: str) -> float:
+    """Read the number of a tick: 0.5, 10⁻³, −2.0·10⁻⁵."""
+    plain = word.replace("−", "-")
+    if (power := re.fullmatch(r"(-?)([\d.]*)·?10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)", plain)) is None:
+        return float(plain)
+    sign, factor, exponent = power.groups()
+    exponent = exponent.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))
+    return float(f"{sign}{factor or 1}e{exponent}")
+
+
+@pytest.mark.parametrize("kind", ["log10", "signed_log"])
+@given(low=st.floats(1e-6, 1e2), decades=st.floats(0.1, 12))
+def test_ticks_lie_where_their_words_say(kind, low, decades):
+    scale = Scale(kind, low, low * 10**decades)
+    ticks = [(at, word) for at, word in scale.ticks() if word[0] not in "≤±"]
+    for at, word in ticks:  # words have at least two digits
+        assert at == pytest.approx(float(scale.position(np.array(value_of(word)))), abs=0.025 / decades)
+    assert len(ticks) >= (1 if decades < 0.8 else 2), "a scale of one tick cannot be read"

@@ -10,6 +10,7 @@ import xarray as xr
 from tests.plots.trees import TREES, heading, with_steps
 
 from throughtime import plots, testing
+from throughtime.picture._drawing.scale import number
 from throughtime.picture._render.alt import alt
 from throughtime.plots import sentences
 
@@ -75,9 +76,9 @@ def test_broken_values_are_counted_and_placed():
     tree = testing.nonfinite("hidden_gradient", sample=0, time=7, unit=2)
     values = tree["rnn"]["hidden_gradient"].values
     wrong = ~np.isfinite(values)
-    first = np.flatnonzero(wrong.any(axis=(0, 2)))[0]
+    steps = np.flatnonzero(wrong.any(axis=(0, 2)))
     title = plots.heatmap(tree).title
-    assert title.endswith(f"of its values, first at timestep {first}")
+    assert title.endswith(f"of its values, timestep {steps.min()} to {steps.max()}")
     assert float(re.search(r"in ([\d.]+) %", title)[1]) == pytest.approx(100 * wrong.mean(), rel=0.5)
 
 
@@ -147,15 +148,42 @@ def test_evolution_compares_the_far_end_of_the_first_and_the_last_record():
     run = with_steps()
     title = plots.evolution(run).title
     far = 0.9**19 / 0.3**19
-    grown = float(re.search(r"at timestep 0 grows ([\d.]+)·10(\S+)-fold \(forward\)", title)[1])
+    grown = float(re.search(r"grows ([\d.]+)·10(\S+)-fold at timestep 0 \(forward\)", title)[1])
     assert grown == pytest.approx(far / 10 ** np.floor(np.log10(far)), rel=0.05)
-    assert title.endswith("19 stays about the same (backward)")
+    assert title.endswith("stays about the same at timestep 19 (backward)")
     leaves = [testing.decaying(rate, steps=4)["rnn"].to_dataset() for rate in (0.5, 2.0, 0.5)]
     steps = xr.DataArray([0, 10, 200], dims="step", name="step")
     title = plots.evolution(xr.concat(leaves, dim=steps)).title
-    assert title.endswith("stays about the same, with its peak at training step 10")
+    assert title.endswith("stays about the same at timestep 0, with its peak at training step 10")
     leaves = [testing.decaying(rate, steps=30)["rnn"].to_dataset() for rate in (0.3, 0.99, 0.3)]
     assert "below the numerical floor" not in plots.evolution(xr.concat(leaves, dim=steps)).title
+
+
+def test_evolution_names_the_record_that_is_not_finite_and_the_quantity():
+    leaves = [testing.decaying(0.5, steps=4)["rnn"].to_dataset() for _ in range(3)]
+    leaves[1]["hidden_gradient"] = leaves[1]["hidden_gradient"].copy()
+    leaves[1]["hidden_gradient"][:, :2] = np.nan
+    run = xr.concat(leaves, dim=xr.DataArray([0, 10, 200], dims="step", name="step"))
+    assert plots.evolution(run).title == (
+        "Hidden gradient of rnn is NaN or infinite, first at training step 10"
+    )
+    assert plots.evolution(run, "hidden").title.startswith("Hidden state of rnn")
+
+
+def test_histogram_names_what_is_not_finite_magnitudes_and_no_order_among_equals():
+    tree = testing.nonfinite("hidden_gradient", sample=0, time=7, unit=2)
+    wrong = ~np.isfinite(tree["rnn"]["hidden_gradient"].values)
+    title = plots.histogram(tree).title
+    assert title.endswith("% of |dL/dhₜ| of rnn are NaN or infinite")
+    assert float(title.partition(" ")[0]) == pytest.approx(100 * wrong.mean(), rel=0.5)
+    fading = testing.bidirectional((0.5, 0.99), samples=3, steps=30)["rnn"]
+    for scale in ("linear", "log10"):
+        values = np.abs(fading["hidden_gradient"].sel(direction="forward").values)
+        low, high = np.quantile(values, (0.25, 0.75))
+        title = plots.histogram(fading["hidden_gradient"].sel(direction="forward"), scale=scale).title
+        assert title == f"The middle half of |dL/dhₜ| lies between {number(low)} and {number(high)}"
+    assert plots.histogram(testing.decaying(0.5, units=3), by="unit").title.startswith("|dL/dhₜ| · rnn")
+    assert "largest in timestep 49 (" in plots.histogram(testing.decaying(0.5), by="time").title
 
 
 def test_weights_and_spectrum_name_their_largest():

@@ -95,6 +95,7 @@ class TestLevels:
     def test_gradient_flow(self, kept, last, level):
         picture, wanted = plots.gradient_flow(kept), plots.gradient_flow(last)
         assert "step 10" in heading(picture)
+        assert "exactly 0" not in heading(picture)
         (median,), (expected,) = (
             dict(each.marks(Line)[0].details)["value"][None] for each in (picture, wanted)
         )

@@ -41,6 +41,29 @@ def test_training_has_horizon_and_ratio_of_every_record_at_every_level(run):
     np.testing.assert_array_equal(line.x, list(RATES))
 
 
+def test_horizon_that_returns_to_its_start_does_not_pass_for_one_that_stays(tmp_path):
+    with Run(tmp_path / "run.zarr") as made:
+        for step, rate in {0: 0.3, 10: 0.9, 50: 0.3}.items():
+            made.append(testing.decaying([rate] * 3, steps=20), step)
+    title = plots.training(tt.open_run(tmp_path / "run.zarr")).title
+    assert title == "Memory horizon of rnn starts and ends at 3 of 19 steps"  # 0.3³ is 2.7 %, 0.3⁴ below 1 %
+
+
+def test_records_that_are_not_finite_are_gaps_in_training(tmp_path):
+    broken = xr.DataTree.from_dict({"/rnn": testing.decaying([0.6] * 3, steps=20)["rnn"].to_dataset()})
+    broken["rnn"]["hidden_gradient"][:, 0] = np.nan
+    broken["rnn"]["certificate_weights"] = np.inf
+    with Run(tmp_path / "run.zarr") as made:
+        for step, tree in enumerate((testing.decaying([0.3] * 3, steps=20), broken)):
+            made.append(tree, 10 * step)
+    run = tt.open_run(tmp_path / "run.zarr")
+    np.testing.assert_allclose(lines(plots.training(run), "R(8)")[0], [0.3**8, np.nan], rtol=1e-6)
+    with pytest.raises(tt.DiagnosticError, match="first_nonfinite"):
+        plots.training(
+            run.map_over_datasets(lambda leaf: leaf.isel(step=[1]) if "step" in leaf.dims else leaf)
+        )
+
+
 def test_the_lag_can_be_chosen_and_has_to_be_one(run):
     np.testing.assert_allclose(lines(plots.training(run, lag=3), "R(3)")[0], [r**3 for r in RATES.values()])
     with pytest.raises(tt.PictureError, match="lag"):

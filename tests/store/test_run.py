@@ -20,7 +20,7 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._store import Run
+from throughtime._store import Run, damage
 from throughtime._store.lock import Lock
 
 TREES = {
@@ -448,6 +448,23 @@ class TestVariablesOfTheRoot:
         np.testing.assert_array_equal(opened["one"][5:], range(5, 700))
         assert opened["step"].values.tolist() == opened["rnn"]["step"].values.tolist() == list(range(700))
         assert [leaf.path for leaf in opened.leaves] == [leaf.path for leaf in self.tree().leaves]
+        assert list(damage(tmp_path / "run.zarr")) == []
+
+    def test_have_checksums_from_where_they_begin(self, tmp_path: Path) -> None:
+        path = tmp_path / "run.zarr"
+        with Run(path) as run:
+            for place in range(6):
+                told = {
+                    f"number_{k:02d}": float(k) for k in range(35 * place)
+                }  # 64 share a chunk of checksums
+                run.append(self.tree(**told), place)
+            run.thin()
+        assert list(damage(path)) == []
+        chunk = path / "number_60" / "c" / "0"
+        content = bytearray(chunk.read_bytes())
+        content[8 + 3] ^= 1  # of the second record, which is that of step 2
+        chunk.write_bytes(content)
+        assert list(damage(path)) == ["number_60 of step 2 does not match its checksum"]
 
     def test_that_come_late_with_a_step_that_fails_leave_no_trace(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -359,6 +359,41 @@ def squares(output, y):
     return (output - y) ** 2
 
 
+class Reversing(nn.Module):
+    """Reads the last input first; what it returns is in the order of the inputs, with 2 or 3 axes."""
+
+    def __init__(self, inner, axes=2):
+        super().__init__()
+        self.inner, self.axes = inner, axes
+
+    def forward(self, x):
+        given = self.inner(x.flip(1)).flip(1)
+        return given if self.axes == 2 else given[..., None]
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize(("decay", "answer"), [(0.5, "no"), (0.95, "yes")])
+def test_a_model_that_reverses_time_is_judged_in_the_order_in_which_it_reads(decay, answer, axes):
+    model, x = Reversing(EveryStep(decay), axes).double(), positive(32)
+    with torch.no_grad():
+        y = model(x)
+        y = y + 0.05 * torch.randn(y.shape, generator=generator(1)).double()
+    found = tt.diagnose(model, x, y, loss=nn.MSELoss(), dependency_length=12)
+    (layer,) = found.layers.values()
+    assert (layer.use.answer, layer.reach.answer) == (answer, answer)
+    assert layer.reach.value == pytest.approx(decay**12, rel=1e-5)
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.99])
+def test_the_last_step_of_a_reversed_sequence_is_its_first_input(decay):
+    model, x = Reversing(linear_rnn(decay * np.eye(1))).double(), positive(64)
+    with torch.no_grad():
+        y = model(x) + 0.1 * torch.randn(64, 1, generator=generator(1)).double()
+    found = diagnose(model, x, y, dependency_length=15)
+    assert answers(found, "inner/rnn") == (("yes", "yes") if decay > 0.9 else ("no", "no"))
+    assert found.layers["inner/rnn"].reach.value == pytest.approx(decay**15, rel=1e-5)
+
+
 @pytest.mark.parametrize(("decay", "reach"), [(0.5, "no"), (0.95, "yes")])
 def test_a_loss_at_every_step_is_judged_by_the_lag_matrix(decay, reach):
     model, x = EveryStep(decay).double(), positive(32)

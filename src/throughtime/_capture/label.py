@@ -17,9 +17,9 @@ from throughtime._common.text.printable import printable
 from throughtime._errors import SchemaError
 from throughtime._tree import Tree
 from throughtime._vocabulary import DIRECTIONS, GATES, STANDARD_KINDS, WEIGHTS, label_of, words
-from throughtime.adapters.records import Array as Values
-from throughtime.adapters.records import LayerRecord, ModelRecord
+from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 
+_NOTHING = xr.Dataset()
 _MOST_LAYOUTS = 64  # of leaves; there are more if each batch has another size
 
 
@@ -30,7 +30,7 @@ def label(record: ModelRecord) -> xr.DataTree:
     >>> dict(label(ModelRecord((leaf,)))["lstm"].sizes)
     {'sample': 2, 'time': 5, 'output_unit': 3}
     """
-    return Labeller()(record)
+    return Labeller().beside(record).tree()
 
 
 class Labeller:
@@ -38,10 +38,6 @@ class Labeller:
 
     def __init__(self) -> None:
         self._layouts: dict[Hashable, xr.Dataset] = {}
-
-    def __call__(self, record: ModelRecord) -> xr.DataTree:
-        """Make the tree, see `label`."""
-        return self.beside(record).tree()
 
     def beside(self, record: ModelRecord) -> Captured:
         """Return arrays and labels separately: joining them takes longer than using one array."""
@@ -51,7 +47,7 @@ class Labeller:
             leaves[f"/{leaf.path}"] = Leaf.of(self._laid_out(leaf, arrays), arrays)
         return Captured(leaves, dict(record.attributes))
 
-    def _laid_out(self, leaf: LayerRecord, variables: Mapping[str, Values]) -> xr.Dataset:
+    def _laid_out(self, leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
         key = _layout(leaf, variables)
         if key not in self._layouts:
             if len(self._layouts) >= _MOST_LAYOUTS:
@@ -60,26 +56,26 @@ class Labeller:
         return self._layouts[key]
 
 
-class Array(NamedTuple):
-    """Values and the names of their axes: like `xarray.Variable`, without its checks.
+class NamedArray(NamedTuple):
+    """An array and the names of its axes: like `xarray.Variable`, without its checks.
 
     A record has about fifty arrays of a few kilobytes. Labelling each of them would cost more than all the
     rest of a monitor's reductions.
     """
 
     dims: tuple[str, ...]
-    values: Values
+    values: Array
 
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.values.dtype
 
-    def ordered(self, *first: str) -> Array:
+    def ordered(self, *first: str) -> NamedArray:
         """Move some dims to the front; the others follow in their order."""
         dims = (*first, *(dim for dim in self.dims if dim not in first))
         if dims == self.dims:
             return self
-        return Array(dims, self.values.transpose([self.dims.index(dim) for dim in dims]))
+        return NamedArray(dims, self.values.transpose([self.dims.index(dim) for dim in dims]))
 
 
 @dataclass(frozen=True)
@@ -87,12 +83,12 @@ class Leaf:
     """One layer's arrays beside a Dataset that has their coordinates and attributes."""
 
     layout: xr.Dataset
-    arrays: Mapping[str, Array]
+    arrays: Mapping[str, NamedArray]
 
     @classmethod
-    def of(cls, layout: xr.Dataset, arrays: Mapping[str, Values]) -> Leaf:
+    def of(cls, layout: xr.Dataset, arrays: Mapping[str, Array]) -> Leaf:
         dims = {name: tuple(map(str, layout.variables[name].dims)) for name in arrays}
-        return cls(layout, {name: Array(dims[name], values) for name, values in arrays.items()})
+        return cls(layout, {name: NamedArray(dims[name], values) for name, values in arrays.items()})
 
 
 @dataclass(frozen=True)
@@ -103,13 +99,7 @@ class Captured:
     attributes: dict[str, Any]
 
     def tree(self) -> xr.DataTree:
-        tree = Tree()
-        for path, leaf in self.leaves.items():  # from_dict would sort shallow paths first
-            tree[path] = Tree()
-            tree[path].dataset = leaf.layout  # its variables are copied; in `Tree()` they would be twice
-            variables = tree[path].variables
-            for name, array in leaf.arrays.items():
-                variables[name].data = array.values
+        tree = _node({path.strip("/"): leaf for path, leaf in self.leaves.items()})
         tree.attrs.update(self.attributes)
         return tree
 
@@ -123,7 +113,22 @@ class Captured:
         return cls(leaves, {str(name): value for name, value in tree.attrs.items()})
 
 
-def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Values]:
+def _node(leaves: Mapping[str, Leaf]) -> Tree:
+    """Join the leaves below a node, by their paths from it; assigning them by path would copy each twice."""
+    own, below = leaves.get(""), dict[str, dict[str, Leaf]]()
+    node = Tree(_NOTHING if own is None else own.layout)
+    variables = node.variables
+    for name, array in ({} if own is None else own.arrays).items():
+        variables[name].data = array.values
+    for path, leaf in leaves.items():
+        name, _, rest = path.partition("/")
+        if name:
+            below.setdefault(name, {})[rest] = leaf
+    node.children = {name: _node(each) for name, each in below.items()}
+    return node
+
+
+def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:
     """Return the arrays of a leaf and of the model, in the order of the vocabulary."""
     order = {name: position for position, name in enumerate(words(leaf.states, leaf.marks))}
     known = sorted(leaf.arrays.items(), key=lambda item: order.get(item[0], len(order)))
@@ -133,7 +138,7 @@ def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Values]:
     return dict(known) | {name: np.asarray(value) for name, value in whole.items() if value is not None}
 
 
-def _layout(leaf: LayerRecord, variables: Mapping[str, Values]) -> Hashable:
+def _layout(leaf: LayerRecord, variables: Mapping[str, Array]) -> Hashable:
     """Return everything from which dims, coordinates and attributes of a leaf are made."""
     shapes = tuple((name, array.shape, array.dtype) for name, array in variables.items())
     mappings = tuple(tuple(each.items()) for each in (leaf.flags, leaf.missing, leaf.dims))
@@ -141,7 +146,7 @@ def _layout(leaf: LayerRecord, variables: Mapping[str, Values]) -> Hashable:
     return fields, _gates(leaf), shapes, mappings
 
 
-def _empty(leaf: LayerRecord, variables: Mapping[str, Values]) -> xr.Dataset:
+def _empty(leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
     """Label a leaf with arrays of the same shapes that take no memory."""
     empty = {
         name: xr.Variable(
@@ -159,7 +164,7 @@ def _gates(leaf: LayerRecord) -> tuple[str, ...]:
     return GATES.get(leaf.kind, leaf.gates)
 
 
-def _dims(name: str, array: Values, leaf: LayerRecord) -> tuple[str, ...]:
+def _dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
     """Return the dims of an array: those of the schema that apply to this layer."""
     weight, known = name.removesuffix("_gradient"), words(leaf.states, leaf.marks)
     if array.ndim == 0:
@@ -177,7 +182,7 @@ def _dims(name: str, array: Values, leaf: LayerRecord) -> tuple[str, ...]:
     return ("direction", *own) if leaf.directions else own
 
 
-def _activation_dims(name: str, array: Values, leaf: LayerRecord) -> tuple[str, ...]:
+def _activation_dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
     first, *middle, last = dims = words(leaf.states, leaf.marks)[name].dims
     if leaf.flags.get("merge_mode") == "None" and name.startswith("output"):
         middle, last = [*middle, "direction"][3 - array.ndim + 1 :], "unit"

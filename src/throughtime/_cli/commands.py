@@ -7,11 +7,11 @@ Exit codes: 0 for success; 1 for an error, printed in one line, or a failed chec
 from __future__ import annotations
 
 import json
-import runpy
-import sys
+import os
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +30,7 @@ from . import doctor as environment
 from . import pictures
 from .export import export as write_export
 from .overview import overview, runs_below
-from .runs import attributes_of_run, complaints, in_words, remarks
+from .runs import attributes_of_run, complaints, in_words
 
 if TYPE_CHECKING:
     from throughtime._pages.live import Server
@@ -132,8 +132,6 @@ def check(run: RunPath) -> None:
     if found:
         raise typer.Exit(1)
     with printed_errors():
-        for remark in remarks(run):
-            console.print(remark, markup=False)
         console.print(f"{len(recorded_steps(tt.open_run(run)))} steps, all whole.")
 
 
@@ -270,11 +268,19 @@ def doctor(as_json: AsJson = False) -> None:
         console.print(*as_rich(part), "")
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def demo(context: typer.Context) -> None:
-    """Train small networks on digits and draw them; options as for scripts/demo."""
-    sys.argv = ["throughtime demo", *context.args]
-    runpy.run_module("throughtime._cli.demo", run_name="__main__", alter_sys=False)
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder of the plots.")] = Path("demo"),
+    framework: Annotated[str, typer.Option(help="keras, torch or tf_keras.")] = "keras",
+    backend: Annotated[str | None, typer.Option(help="Backend of Keras 3: tensorflow, jax or torch.")] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Train small networks on digits and draw them."""
+    if framework not in ("keras", "torch", "tf_keras") or (backend and framework != "keras"):
+        raise typer.BadParameter("--framework is keras, torch or tf_keras; --backend is for keras alone.")
+    if backend:
+        os.environ["KERAS_BACKEND"] = backend  # Keras reads it once, when it is imported
+    import_module("throughtime._cli.demo.run").main(folder, framework, is_verbose=verbose)
 
 
 @contextmanager

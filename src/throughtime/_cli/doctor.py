@@ -13,8 +13,8 @@ from throughtime._monitor.provenance import version_of
 LIBRARIES = ("numpy", "xarray", "scipy", "matplotlib", "bokeh", "zarr", "dask")
 FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "tf_keras")
 _INSIDE = (
-    "LSTM, GRU and SimpleRNN (nn.RNN) are solved in closed form; in Keras every other cell as well, "
-    "step by step.\nA custom recurrent torch module has its outputs, weights and their gradients."
+    "LSTM, GRU and SimpleRNN (nn.RNN) show states, gates and all gradients inside. Custom cells of Keras, "
+    "custom torch modules and scans of JAX show their states and what tt.mark names in them."
 )
 
 

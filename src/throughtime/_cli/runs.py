@@ -11,7 +11,7 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime._errors import did_you_mean
-from throughtime._store import damage, without_checksums
+from throughtime._store import damage
 from throughtime.diagnostics.alarm import ATTRIBUTE
 from throughtime.diagnostics.checks import why_refused
 
@@ -82,12 +82,3 @@ def complaints(run: Path) -> Iterator[str]:
             yield reason
     if (broken := tt.diagnostics.first_nonfinite(tree)) is not None:
         yield str(broken)
-
-
-def remarks(run: Path) -> Iterator[str]:
-    """Yield remarks on parts that a check cannot read."""
-    if without := without_checksums(run):
-        yield (
-            f"{len(without)} variables have no checksums: an earlier version wrote them. Damage that leaves "
-            "their files readable is not seen."
-        )

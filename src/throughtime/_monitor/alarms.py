@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from throughtime._capture.label import Array, Captured, Leaf
+from throughtime._capture.label import Captured, Leaf, NamedArray
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import first_nonfinite
 from throughtime.diagnostics.alarm import Alarm
@@ -43,7 +43,7 @@ class SeenLayer(NamedTuple):
 
     layout: xr.Dataset
     is_reached: bool
-    log_ratios: Array | None  # (sample, [direction,] lag)
+    log_ratios: NamedArray | None  # (sample, [direction,] lag)
 
 
 def seen_layers(captured: Captured) -> dict[str, SeenLayer]:

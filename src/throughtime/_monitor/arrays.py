@@ -8,12 +8,12 @@ from typing import Any
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._capture.label import Array, Captured
+from throughtime._capture.label import Captured, NamedArray
 
 Values = npt.NDArray[Any]
 
 
-Arrays = Mapping[str, Array]
+Arrays = Mapping[str, NamedArray]
 Reduced = Mapping[str, Arrays]  # by the layer's path in the tree
 _ROOT = {  # variables of a run's root: no node, at any depth, may have such a name (`step` is a dim as well)
     "step",
@@ -41,7 +41,7 @@ def _rename(path: str) -> str:
     return "/".join(f"{part}~1" if part in _ROOT else part for part in path.split("/"))
 
 
-def by_key(reduced: Reduced) -> dict[str, Array]:
+def by_key(reduced: Reduced) -> dict[str, NamedArray]:
     """Return the arrays by their keys in a run."""
     return {
         f"{path}/{name}".strip("/"): array for path, leaf in reduced.items() for name, array in leaf.items()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from throughtime._capture.label import Array
+from throughtime._capture.label import NamedArray
 from throughtime._errors import MonitorError
 from throughtime.diagnostics.alarm import Alarm
 
@@ -47,9 +47,9 @@ class Norms:
     numbers: dict[str, float] = field(default_factory=dict)
     broken: tuple[int, float] | None = None
 
-    def arrays(self) -> dict[str, Array]:
+    def arrays(self) -> dict[str, NamedArray]:
         """Return these numbers as variables of a run's root."""
-        return {name: Array((), np.asarray(value, np.float64)) for name, value in self.numbers.items()}
+        return {name: NamedArray((), np.asarray(value, np.float64)) for name, value in self.numbers.items()}
 
     def explain(self, alarms: Iterable[Alarm], step: int) -> Iterator[Alarm]:
         """Add the norm to the evidence of related alarms; a norm that is not finite is an alarm by itself."""

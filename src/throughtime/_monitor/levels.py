@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import xarray as xr
 
-from throughtime._capture.label import Array, Captured, Leaf
+from throughtime._capture.label import Captured, Leaf, NamedArray
 from throughtime._errors import MonitorError, SchemaError
 from throughtime._tree import state_gradients
 from throughtime._vocabulary import CERTIFICATES, quantities
@@ -98,7 +98,7 @@ def _reduce(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arra
     return found
 
 
-def norms_through_time(leaf: Leaf) -> Iterator[tuple[str, Array]]:
+def norms_through_time(leaf: Leaf) -> Iterator[tuple[str, NamedArray]]:
     """Yield norms over units, of each sample at each step."""
     arrays = leaf.arrays
     for name in (*THROUGH_TIME, *state_gradients(leaf.layout)):
@@ -106,7 +106,7 @@ def norms_through_time(leaf: Leaf) -> Iterator[tuple[str, Array]]:
             yield f"{name}_norm", where_valid(norm(arrays[name], KEPT_DIMS), arrays.get("valid"))
 
 
-def of_samples(leaf: Leaf) -> Iterator[tuple[str, Array]]:
+def of_samples(leaf: Leaf) -> Iterator[tuple[str, NamedArray]]:
     """Yield what the level "timestep" keeps of each sample."""
     arrays = leaf.arrays
     yield from norms_through_time(leaf)
@@ -122,7 +122,7 @@ def has_lags(leaf: Leaf) -> bool:
     return any(name in leaf.arrays for name in state_gradients(leaf.layout))
 
 
-def of_lags(log_ratios: Array) -> dict[str, Array]:
+def of_lags(log_ratios: NamedArray) -> dict[str, NamedArray]:
     """Return the gradient ratio by lag, its interval, and its largest value."""
     return {"lag_ratio": lag_ratio(log_ratios), **lag_interval(log_ratios), **growth(log_ratios)}
 
@@ -134,7 +134,7 @@ def weight_names(leaf: Leaf) -> list[str]:
 
 def _of_weights(
     arrays: Arrays, names: Iterable[str], before: Mapping[str, Values] | None
-) -> Iterator[tuple[str, Array]]:
+) -> Iterator[tuple[str, NamedArray]]:
     """Yield norms of weights and gradients, and of the weights' changes since the last record."""
     for name in names:
         yield f"{name}_norm", norm(arrays[name], OF_WEIGHTS)
@@ -142,11 +142,11 @@ def _of_weights(
         yield f"{name}_change", change(arrays[name], None if before is None else before[name])
 
 
-def change(weight: Array, before: Values | None) -> Array:
+def change(weight: NamedArray, before: Values | None) -> NamedArray:
     """Norm of a weight's change since the last record, relative to its norm; NaN in the first record."""
     size = norm(weight, OF_WEIGHTS)
     found = np.full(size.values.shape, np.nan)
     if before is not None:
-        moved = norm(Array(weight.dims, weight.values - before), OF_WEIGHTS).values
+        moved = norm(NamedArray(weight.dims, weight.values - before), OF_WEIGHTS).values
         np.divide(moved, size.values, out=found, where=size.values > 0)
-    return Array(size.dims, found)
+    return NamedArray(size.dims, found)

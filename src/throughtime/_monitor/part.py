@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._capture.label import Array, Captured, Leaf
+from throughtime._capture.label import Captured, Leaf, NamedArray
 from throughtime._errors import BatchError
 from throughtime.adapters.records import SUM
 from throughtime.diagnostics.checks import dtype_of
@@ -131,18 +131,18 @@ def _add(part: Part, path: str, leaf: Leaf, weight: int) -> None:
     """Add one layer of a shard, its loss and weight gradients multiplied by a weight."""
     arrays = leaf.arrays
 
-    def take(place: dict[str, Values], name: str, array: Array) -> None:
+    def take(place: dict[str, Values], name: str, array: NamedArray) -> None:
         place[key_of(path, name)] = np.asarray(array.values, np.float64)
         part.labels["dims"][key_of(path, name)] = list(array.dims)
 
     for name in SCALARS:
         if name == "loss" and name in arrays:
-            take(part.sums, name, Array((), arrays[name].values * weight))
+            take(part.sums, name, NamedArray((), arrays[name].values * weight))
         elif name in arrays and name != "reduction_factor":
             take(part.worst, name, arrays[name])
     for name in weight_names(leaf):
         gradient = arrays[f"{name}_gradient"]
-        take(part.sums, f"{name}_gradient", Array(gradient.dims, gradient.values * weight))
+        take(part.sums, f"{name}_gradient", NamedArray(gradient.dims, gradient.values * weight))
         take(part.kept, f"{name}_norm", norm(arrays[name], OF_WEIGHTS))
     if "gate_activation" in arrays:
         counts = saturation_counts(arrays, leaf.layout)
@@ -161,17 +161,17 @@ def _add_samples(part: Part, path: str, leaf: Leaf, rows: str | None) -> None:
             part.rows[key] = ordered.values
 
 
-def _by_sample(leaf: Leaf, level: str) -> Iterator[tuple[str, Array]]:
+def _by_sample(leaf: Leaf, level: str) -> Iterator[tuple[str, NamedArray]]:
     yield from (of_samples if level == "timestep" else norms_through_time)(leaf)
     if has_lags(leaf):
         yield "lag_ratio", log_ratios(leaf.arrays, leaf.layout)
 
 
-def _sketched(leaf: Leaf) -> Iterator[tuple[str, Array]]:
+def _sketched(leaf: Leaf) -> Iterator[tuple[str, NamedArray]]:
     """Yield logarithms of norms, of the gradient ratio by lag, and of its largest value."""
     for name, norms in norms_through_time(leaf):
-        yield name, Array(norms.dims, np.log(norms.values))
+        yield name, NamedArray(norms.dims, np.log(norms.values))
     if has_lags(leaf):
         ratios = log_ratios(leaf.arrays, leaf.layout)
         yield "lag_ratio", ratios
-        yield "growth", Array(ratios.dims[:-1], np.fmax.reduce(ratios.values, axis=-1))
+        yield "growth", NamedArray(ratios.dims[:-1], np.fmax.reduce(ratios.values, axis=-1))

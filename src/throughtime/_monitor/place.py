@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from throughtime._capture.label import Array
+from throughtime._capture.label import NamedArray
 from throughtime._errors import StoreError
 from throughtime._store import Run, remove_run
 
@@ -37,7 +37,7 @@ class Place:
         self._store, self._mode, self._is_own = Path(store).absolute(), mode, False
         self.path = dated_path(self._store, datetime.now()) if mode == "new" else self._store
 
-    def open(self, attributes: Mapping[str, Any], now: Mapping[str, Array]) -> Run:
+    def open(self, attributes: Mapping[str, Any], now: Mapping[str, NamedArray]) -> Run:
         """Open the run into which training is recorded, a new one or an existing one.
 
         A monitor continues its run in every mode if the run ends with the model's weights, whose fingerprint
@@ -47,13 +47,13 @@ class Place:
         self._is_own = True
         return run
 
-    def _continue_own(self, attributes: Mapping[str, Any], now: Mapping[str, Array]) -> Run | None:
+    def _continue_own(self, attributes: Mapping[str, Any], now: Mapping[str, NamedArray]) -> Run | None:
         if self._is_own and self._mode in ("new", "overwrite"):
             with suppress(StoreError):
                 return _check(Run(self.path), "auto", attributes, now)
         return None
 
-    def _open(self, attributes: Mapping[str, Any], now: Mapping[str, Array]) -> Run:
+    def _open(self, attributes: Mapping[str, Any], now: Mapping[str, NamedArray]) -> Run:
         if self._mode == "new":
             self._take_free_folder()
         elif self._mode == "overwrite":
@@ -85,7 +85,7 @@ def dated_path(path: Path, now: datetime) -> Path:
     return found
 
 
-def _check(run: Run, mode: str, attributes: Mapping[str, Any], now: Mapping[str, Array]) -> Run:
+def _check(run: Run, mode: str, attributes: Mapping[str, Any], now: Mapping[str, NamedArray]) -> Run:
     """Return a run that can be continued; otherwise close it and raise the error."""
     try:
         check_continues(run.path, run.attributes, attributes)
@@ -97,7 +97,7 @@ def _check(run: Run, mode: str, attributes: Mapping[str, Any], now: Mapping[str,
     return run
 
 
-def _check_weights(run: Run, now: Mapping[str, Array]) -> None:
+def _check_weights(run: Run, now: Mapping[str, NamedArray]) -> None:
     """Refuse to continue a run that ends with other weights than the model's."""
     known, step = run.last(WEIGHTS), run.steps[-1]
     if known is not None and known != 0 and known == now[WEIGHTS].values:
@@ -109,7 +109,7 @@ def _check_weights(run: Run, now: Mapping[str, Array]) -> None:
     raise StoreError(f"{run.path} holds {why}. {_CHOICES}")
 
 
-def _norm(run: Run, now: Mapping[str, Array]) -> str:
+def _norm(run: Run, now: Mapping[str, NamedArray]) -> str:
     """Return a text with the first norm that differs, which shows how far apart two models are."""
     for key, array in now.items():
         if key.endswith("kernel_norm") and (before := run.last(key)) is not None:

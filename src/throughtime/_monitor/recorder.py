@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._capture.certificate import Warn
-from throughtime._capture.label import Array, Captured
+from throughtime._capture.label import Captured, NamedArray
 from throughtime._capture.probe import Probe
 from throughtime._errors import MonitorError, ThroughTimeWarning
 from throughtime._store import Run
@@ -131,9 +131,9 @@ class Recorder:
         assert self._run is not None
         return self._run
 
-    def _fingerprint(self) -> dict[str, Array]:
+    def _fingerprint(self) -> dict[str, NamedArray]:
         """Return a hash of the weights, as a variable of the run's root."""
-        return {WEIGHTS: Array((), np.asarray(weights_fingerprint(self._model), np.int64))}
+        return {WEIGHTS: NamedArray((), np.asarray(weights_fingerprint(self._model), np.int64))}
 
     def _check_budget(self, needed: int) -> None:
         budget = self._settings.budget
@@ -160,7 +160,7 @@ class Recorder:
         settings.loggers.begin()
         return step, settings.place.path, self._inspect(seen, kept, step, Norms(), is_new=is_new)
 
-    def _keep(self, begin: Begin, step: int, norms: Norms, root: Mapping[str, Array]) -> None:
+    def _keep(self, begin: Begin, step: int, norms: Norms, root: Mapping[str, NamedArray]) -> None:
         """Finish, store and log a capture; a single process needs no model for it and uses any thread."""
         messages: list[str] = []
         seen = self._together.seen(lambda: rename_root_layers(begin()(messages.append)), step)
@@ -170,7 +170,7 @@ class Recorder:
             for text in messages:
                 self._warnings.leave(text)
 
-    def _store(self, seen: Seen, step: int, norms: Norms, root: Mapping[str, Array]) -> Outcome:
+    def _store(self, seen: Seen, step: int, norms: Norms, root: Mapping[str, NamedArray]) -> Outcome:
         kept = seen.reduced(self._settings.level, self._before)
         self._keep_to_budget(nbytes(kept))
         self._first_run.append_arrays({**by_key(kept), **norms.arrays(), **root}, step)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime import cells
-from throughtime._capture.label import Array
+from throughtime._capture.label import NamedArray
 from throughtime._errors import ThroughTimeError
 from throughtime._tree import state_gradients
 from throughtime._vocabulary import CERTIFICATES
@@ -32,24 +32,24 @@ from .arrays import Arrays, Values
 Flags = npt.NDArray[np.bool_]
 
 
-def norm(array: Array, kept: Sequence[str] = ()) -> Array:
+def norm(array: NamedArray, kept: Sequence[str] = ()) -> NamedArray:
     """Euclidean norm over all dims except those kept, in float64; NaN if a value is NaN."""
     over = tuple(place for place, dim in enumerate(array.dims) if dim not in kept)
     squares = np.square(array.values, dtype=np.float64)
-    return Array(tuple(dim for dim in array.dims if dim in kept), np.sqrt(squares.sum(axis=over)))
+    return NamedArray(tuple(dim for dim in array.dims if dim in kept), np.sqrt(squares.sum(axis=over)))
 
 
-def where_valid(norms: Array, valid: Array | None) -> Array:
+def where_valid(norms: NamedArray, valid: NamedArray | None) -> NamedArray:
     """Set masked steps to NaN."""
     if valid is None or "time" not in norms.dims:
         return norms
-    return Array(norms.dims, np.where(_broadcast(valid, norms.dims), norms.values, np.nan))
+    return NamedArray(norms.dims, np.where(_broadcast(valid, norms.dims), norms.values, np.nan))
 
 
-def sample_quantiles(norms: Array, asked: Sequence[float]) -> Array:
+def sample_quantiles(norms: NamedArray, asked: Sequence[float]) -> NamedArray:
     """Quantiles over the samples that have a value."""
     ordered = norms.ordered("sample")
-    return Array(("quantile", *ordered.dims[1:]), quantiles(ordered.values, asked))
+    return NamedArray(("quantile", *ordered.dims[1:]), quantiles(ordered.values, asked))
 
 
 def is_certified(arrays: Arrays, layout: xr.Dataset) -> bool:
@@ -58,7 +58,7 @@ def is_certified(arrays: Arrays, layout: xr.Dataset) -> bool:
     return not any((arrays[name].values > limit).any() for name in CERTIFICATES if name in arrays)
 
 
-def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
+def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, NamedArray]:
     """Share of gate values at the left and right end, (direction, gate): a mean over units.
 
     NaN if the certificate fails, no step is valid, or an activation does not have two ends.
@@ -66,62 +66,62 @@ def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
     return saturation_shares(saturation_counts(arrays, layout), certified=is_certified(arrays, layout))
 
 
-def saturation_shares(counts: Arrays, *, certified: bool) -> dict[str, Array]:
+def saturation_shares(counts: Arrays, *, certified: bool) -> dict[str, NamedArray]:
     """Turn the counts of `saturation_counts` into shares, NaN if the certificate fails."""
     steps = counts["steps"]
     if not certified:
-        steps = Array(steps.dims, np.zeros_like(steps.values))
+        steps = NamedArray(steps.dims, np.zeros_like(steps.values))
     return {side: _mean_share(counts[side], steps) for side in ("left", "right")}
 
 
-def saturation_counts(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
+def saturation_counts(arrays: Arrays, layout: xr.Dataset) -> dict[str, NamedArray]:
     """Count gate values at the left and right end, and the valid steps: (direction, gate, unit)."""
     gates = arrays["gate_activation"].ordered("sample", "time")  # ..., gate, unit
     start, end = ends_of([str(name) for name in layout["gate"].values], layout.attrs)
     values, valid = np.moveaxis(gates.values, (0, 1), (-2, -1)), _valid(arrays, layout)
     counts = count_ends(values, start[:, None], end[:, None], valid, low=GATE_LOW, high=GATE_HIGH)
     names = ("left", "right", "steps")
-    return {name: Array(gates.dims[2:], count) for name, count in zip(names, counts, strict=True)}
+    return {name: NamedArray(gates.dims[2:], count) for name, count in zip(names, counts, strict=True)}
 
 
-def _mean_share(hits: Array, steps: Array) -> Array:
+def _mean_share(hits: NamedArray, steps: NamedArray) -> NamedArray:
     """Share of the steps, a mean over the units that have one; NaN if none has."""
     shares, known = hits.values / np.maximum(steps.values, 1), steps.values > 0
     means = (shares * known).sum(-1) / np.maximum(known.sum(-1), 1)
-    return Array(hits.dims[:-1], np.where(known.any(-1), means, np.nan))
+    return NamedArray(hits.dims[:-1], np.where(known.any(-1), means, np.nan))
 
 
-def lag_ratio(log_ratios: Array) -> Array:
+def lag_ratio(log_ratios: NamedArray) -> NamedArray:
     """Median over samples of the gradient at each lag relative to lag 0: (lag, direction)."""
     with np.errstate(over="ignore", under="ignore"):
         shares = np.exp(quantiles(log_ratios.values, [0.5])[0])
-    return Array(log_ratios.dims[1:], shares).ordered("lag")
+    return NamedArray(log_ratios.dims[1:], shares).ordered("lag")
 
 
-def lag_interval(log_ratios: Array) -> dict[str, Array]:
+def lag_interval(log_ratios: NamedArray) -> dict[str, NamedArray]:
     """Return the ends of that median's 95 % interval and the number of samples: (lag, direction)."""
     dims, known = log_ratios.dims[1:], ~np.isnan(log_ratios.values)
     _, low, high = median_interval(log_ratios.values)
     with np.errstate(over="ignore", under="ignore"):
         found = {"low": np.exp(low), "high": np.exp(high), "samples": known.sum(axis=0)}
-    return {f"lag_ratio_{name}": Array(dims, values).ordered("lag") for name, values in found.items()}
+    return {f"lag_ratio_{name}": NamedArray(dims, values).ordered("lag") for name, values in found.items()}
 
 
-def growth(log_ratios: Array) -> dict[str, Array]:
+def growth(log_ratios: NamedArray) -> dict[str, NamedArray]:
     """Largest gradient in the window relative to lag 0, and the low end of its interval: (direction)."""
     found = [rules.growth(rows) for rows in by_direction(log_ratios)]
     dims, shape = log_ratios.dims[1:-1], log_ratios.values.shape[1:-1]
     columns = {"growth": [one.factor for one in found], "growth_low": [one.low for one in found]}
-    return {name: Array(dims, np.reshape(values, shape)) for name, values in columns.items()}
+    return {name: NamedArray(dims, np.reshape(values, shape)) for name, values in columns.items()}
 
 
-def by_direction(log_ratios: Array) -> list[Floats]:
+def by_direction(log_ratios: NamedArray) -> list[Floats]:
     """Split (sample, [direction,] lag) into directions."""
     values = log_ratios.values
     return list(np.moveaxis(values, 1, 0)) if "direction" in log_ratios.dims else [values]
 
 
-def log_ratios(arrays: Arrays, layout: xr.Dataset) -> Array:
+def log_ratios(arrays: Arrays, layout: xr.Dataset) -> NamedArray:
     """Logarithm of each sample's gradient at each lag relative to lag 0: (sample, [direction,] lag).
 
     The error enters at one step. If the model reads several steps of the layer, only the error at its last
@@ -132,7 +132,7 @@ def log_ratios(arrays: Arrays, layout: xr.Dataset) -> Array:
     names = state_gradients(layout)
     if not all(name in arrays for name in names):
         shape = [layout.sizes[dim] for dim in ("sample", *directions, "time")]
-        return Array(("sample", *directions, "lag"), np.full(shape, np.nan))
+        return NamedArray(("sample", *directions, "lag"), np.full(shape, np.nan))
     if reads_many_steps(arrays):
         alone = from_last_step(arrays, layout)
         signal = np.log(alone[LAST_STEP[0]].ordered("sample", *directions, "time").values)
@@ -142,7 +142,7 @@ def log_ratios(arrays: Arrays, layout: xr.Dataset) -> Array:
     rows = valid[:, None] if directions else valid
     by_lag = latest_first(signal, rows, runs_backward(layout).values)  # sample, [direction,] lag
     length = valid.sum(axis=1).reshape(-1, *(1,) * (by_lag.ndim - 2))
-    return Array(("sample", *directions, "lag"), to_first(by_lag, length)[0])
+    return NamedArray(("sample", *directions, "lag"), to_first(by_lag, length)[0])
 
 
 def reads_many_steps(arrays: Arrays) -> bool:
@@ -157,7 +157,7 @@ def reads_many_steps(arrays: Arrays) -> bool:
     return bool((read.sum(axis=1) > 1).any())
 
 
-def from_last_step(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
+def from_last_step(arrays: Arrays, layout: xr.Dataset) -> dict[str, NamedArray]:
     """Norms of the gradient and of the step contributions if the error enters at the last step alone.
 
     (sample, time, [direction]); NaN if the cell has no closed form.
@@ -179,14 +179,14 @@ def from_last_step(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
         found.append([np.exp(log_joint_norm(*norms)), solved["step_contribution"]])
     dims = ("sample", "time", "direction") if named else ("sample", "time")
     parts = (np.stack(each, axis=-1) if named else each[0] for each in zip(*found, strict=True))
-    return {name: Array(dims, np.asarray(values)) for name, values in zip(LAST_STEP, parts, strict=True)}
+    return {name: NamedArray(dims, np.asarray(values)) for name, values in zip(LAST_STEP, parts, strict=True)}
 
 
-def _one_direction(array: Array, at: int) -> Values:
+def _one_direction(array: NamedArray, at: int) -> Values:
     return array.ordered("direction").values[at] if "direction" in array.dims else array.values
 
 
-def _log_norm(gradient: Array, directions: list[str]) -> Floats:
+def _log_norm(gradient: NamedArray, directions: list[str]) -> Floats:
     """Logarithm of the norm of a state's gradient; time is the last axis."""
     kept = ("sample", *directions, "time")
     return log_norm_of(gradient.ordered(*kept).values, len(gradient.dims) - len(kept))
@@ -198,7 +198,7 @@ def _valid(arrays: Arrays, layout: xr.Dataset) -> Flags:
     return np.ones((layout.sizes["sample"], layout.sizes["time"]), dtype=bool)
 
 
-def _broadcast(array: Array, dims: Sequence[str]) -> npt.NDArray[np.bool_]:
+def _broadcast(array: NamedArray, dims: Sequence[str]) -> npt.NDArray[np.bool_]:
     """Give flags the dims listed; dims that they lack have length 1."""
     ordered = array.ordered(*(dim for dim in dims if dim in array.dims))
     sizes = dict(zip(ordered.dims, ordered.values.shape, strict=True))

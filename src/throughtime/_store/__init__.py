@@ -5,7 +5,6 @@ and replaces that file last, in one move. A reader sees only whole steps, whenev
 """
 
 from throughtime._store.checksums import damage as damage
-from throughtime._store.checksums import without_checksums as without_checksums
 from throughtime._store.lock import remove_run as remove_run
 from throughtime._store.open_run import open_run as open_run
 from throughtime._store.rewriting import pack as pack

@@ -1,8 +1,8 @@
 """Checksums of the steps of a run: `Sums` writes them, `damage` reads a whole run and compares it with them.
 
 A chunk that several steps share is written in place, so its file cannot contain one checksum. The checksums
-are arrays with a row for each step and a column for each variable, in the folder of `step`, where Zarr does
-not read them. Variables that appear late form a separate group, with rows for earlier steps.
+are one array with a row for each step and a column for each variable, in the folder of `step`, where Zarr
+does not read it. A variable that appears late has 0 in earlier rows.
 """
 
 from __future__ import annotations
@@ -16,18 +16,15 @@ from typing import Any
 import numpy as np
 
 from throughtime._errors import StoreError
-from throughtime._store.codecs import row_checksums
+from throughtime._store.codecs import empty_value, row_checksums
 from throughtime._store.files import DamageError, Files
 from throughtime._store.open_run import StoredValues, open_files, read_steps
-from throughtime._store.schema import COMMIT, STEP, SUMS, ArrayLayout
+from throughtime._store.schema import COMMIT, STEP, SUMS, SUMS_KEY, ArrayLayout
 from throughtime._store.stored_array import StoredArray, steps_a_chunk
 from throughtime._store.validate import Committed
 
 _MOST_NODE = 2**22  # bytes
-
-
-def sums_key(number: int) -> str:
-    return f"{STEP}/checksums-{number}"
+_COLUMNS = 64  # of a chunk
 
 
 def sums_metadata(count: int, variables: int) -> dict[str, Any]:
@@ -35,7 +32,7 @@ def sums_metadata(count: int, variables: int) -> dict[str, Any]:
     return {
         "shape": [count, variables],
         "data_type": "uint32",
-        "chunk_grid": {"configuration": {"chunk_shape": [steps_a_chunk(4 * variables), variables]}},
+        "chunk_grid": {"configuration": {"chunk_shape": [steps_a_chunk(4 * _COLUMNS), _COLUMNS]}},
         "codecs": [{"name": "bytes"}],
         "fill_value": 0,
         "dimension_names": [STEP, "variable"],
@@ -43,43 +40,24 @@ def sums_metadata(count: int, variables: int) -> dict[str, Any]:
 
 
 class Sums:
-    """Writes the checksums of a run, which has `count` committed steps.
+    """Writes the checksums of a run; `keys` of the variables, as in the commit, name the columns."""
 
-    `groups` has the keys of the variables, as in the commit, and a new group is added to it. It is None for a
-    run of an earlier version, which has no checksums. `arrays` are those of the checksums, by key.
-    """
+    def __init__(self, path: Path, keys: list[str], count: int) -> None:
+        self.keys, self.array = keys, StoredArray(path / SUMS_KEY, sums_metadata(count, len(keys)))
 
-    def __init__(self, path: Path, groups: list[list[str]] | None, count: int) -> None:
-        self._path, self._groups = path, groups
-        self.arrays = {
-            sums_key(number): self._array(number, count, len(keys))
-            for number, keys in enumerate(groups or [])
-        }
-
-    def begin(self, arrays: Mapping[str, StoredArray], count: int) -> None:
-        """Create the checksums of variables that start together, with rows for earlier steps."""
-        keys = sorted(key for key, array in arrays.items() if array.has_sums)
-        if self._groups is None or not keys:
-            return
-        number = len(self._groups)
-        self.arrays[sums_key(number)] = sums = self._array(number, 0, len(keys))
-        empty = np.array([arrays[key].checksum(arrays[key].missing(1)) for key in keys], np.uint32)
-        sums.append(np.tile(empty, (count, 1)))
-        self._groups.append(keys)
+    def begin(self, arrays: Mapping[str, StoredArray]) -> None:
+        """Add the columns of variables that start now."""
+        self.keys += sorted(key for key, array in arrays.items() if array.has_sums)
 
     def append(self, arrays: Mapping[str, StoredArray], rows: Mapping[str, Any]) -> None:
         """Write the checksums of one step; `rows` are the variables' values, (1, …)."""
-        for keys, sums in zip(self._groups or [], self.arrays.values(), strict=True):
-            sums.append(np.array([[arrays[key].checksum(rows[key]) for key in keys]], np.uint32))
-
-    def _array(self, number: int, count: int, variables: int) -> StoredArray:
-        return StoredArray(self._path / sums_key(number), sums_metadata(count, variables))
+        self.array.append(np.array([[arrays[key].checksum(rows[key]) for key in self.keys]], np.uint32))
 
 
 def damage(path: str | os.PathLike[str]) -> Iterator[str]:
     """Yield a message for each damaged variable and step; nothing for an intact run."""
     files, commit = open_files(path)
-    if commit.digest is False:
+    if not commit.digest:
         yield f"{COMMIT} was changed after it was written: it does not match its checksum"
     yield from _nodes(files, commit)
     try:
@@ -88,21 +66,14 @@ def damage(path: str | os.PathLike[str]) -> Iterator[str]:
         yield str(error)
         return
     sums: dict[str, Any] = {}
-    for number, keys in enumerate(commit.document["attributes"].get(SUMS, [])):
-        layout = ArrayLayout(sums_key(number), sums_metadata(commit.n_steps, len(keys)))
-        try:
-            sums.update(zip(keys, StoredValues(files, layout, path, steps).read().T, strict=True))
-        except StoreError as error:
-            yield str(error)
+    keys = commit.document["attributes"].get(SUMS, [])
+    written = ArrayLayout(SUMS_KEY, sums_metadata(commit.n_steps, len(keys)))
+    try:
+        sums = dict(zip(keys, StoredValues(files, written, path, steps).read().T, strict=True))
+    except StoreError as error:
+        yield str(error)
     for key, layout in commit.arrays.items():
         yield from _chunks(StoredValues(files, layout, path, steps), layout, sums.get(key), steps)
-
-
-def without_checksums(path: str | os.PathLike[str]) -> list[str]:
-    """List the variables without checksums, whose damage is not detected: those of earlier versions."""
-    _, commit = open_files(path)
-    known = {key for each in commit.document["attributes"].get(SUMS, []) for key in each}
-    return [key for key, each in commit.arrays.items() if key not in known and "crc32c" not in each.codecs]
 
 
 def _nodes(files: Files, commit: Committed) -> Iterator[str]:
@@ -139,8 +110,11 @@ def _chunks(values: StoredValues, layout: ArrayLayout, sums: Any, steps: Any) ->
             yield str(error)
             continue
         if sums is not None:
-            found = np.fromiter(row_checksums(rows, layout.chunk[1:]), np.uint32, len(rows))
-            wrong = np.flatnonzero(found != sums[start:stop]) + start
+            with_empty = np.concatenate([rows, np.full_like(rows[:1], empty_value(rows.dtype))])
+            found = np.fromiter(row_checksums(with_empty, layout.chunk[1:]), np.uint32)
+            # A variable that appears late has no checksums in earlier rows, and no values.
+            is_absent = (sums[start:stop] == 0) & (found[:-1] == found[-1])
+            wrong = np.flatnonzero((found[:-1] != sums[start:stop]) & ~is_absent) + start
             # If `step` itself is damaged, its values cannot name a record.
             named = [f"record {at + 1}" if layout.key == STEP else f"step {steps[at]}" for at in wrong]
             yield from (f"{layout.key} of {each} does not match its checksum" for each in named)

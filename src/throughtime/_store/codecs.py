@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 # Zarr's names. This is enough for text labels of some thousand names.
 PLAIN, TEXT = ("bytes",), ("vlen-utf8",)
-COMPRESSED, COMPRESSED_BEFORE = ("bytes", "blosc", "crc32c"), ("bytes", "blosc")
+COMPRESSED = ("bytes", "blosc", "crc32c")
 COMPRESSION = (BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec())
 MOST_TEXT = 2**24  # bytes
 _BLOSC = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.SHUFFLE)

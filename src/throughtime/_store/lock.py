@@ -15,7 +15,7 @@ import filelock
 
 from throughtime._errors import StoreError
 from throughtime._store.files import DamageError, Folder
-from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION_KEY
+from throughtime._store.schema import COMMIT, SUMS_KEY, VERSION_KEY
 from throughtime._store.validate import MOST_COMMIT, read_commit
 
 # Names of files that a writer leaves in a run's folder.
@@ -103,7 +103,7 @@ def _was_run(folder: Path) -> bool:
         commit = Folder(folder).read(COMMIT, MOST_COMMIT) or b""
     except DamageError:
         commit = b""
-    is_ours = VERSION_KEY.encode() in commit or (folder / STEP / f"{SUMS}-0").is_dir()
+    is_ours = VERSION_KEY.encode() in commit or (folder / SUMS_KEY).is_dir()
     return is_ours and all(
         _WRITTEN.fullmatch(Path(at, name).relative_to(folder).as_posix())
         for at, _, names in os.walk(folder)

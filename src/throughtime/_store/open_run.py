@@ -63,7 +63,7 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     {'step': 2, 'sample': 1, 'time': 50, 'unit': 4}
     """
     files, commit = open_files(path)
-    if commit.digest is False:
+    if not commit.digest:
         warn(f"{path}/{COMMIT} was changed after it was written. `throughtime check` checks the whole run.")
     tree = tree_of(files, commit, path, in_chunks=True)
     tree.encoding["source"] = str(path)
@@ -199,9 +199,7 @@ def read_chunk(files: Files, layout: ArrayLayout, place: tuple[int, ...]) -> Arr
     content = files.read(name, MOST_TEXT if is_text(layout.codecs) else nbytes + nbytes // 100 + _HEADERS)
     if content is not None:
         return decode(content, layout.codecs, layout.dtype, layout.chunk)
-    # Empty chunks have no file: in runs packed by earlier versions, and in steps before a dim has grown.
-    is_left_out = layout.is_packed and "crc32c" not in layout.codecs
-    if is_left_out or (not layout.is_packed and layout.grows and any(place[1:])):
+    if not layout.is_packed and layout.grows and any(place[1:]):  # of steps before a dim has grown
         return np.full(layout.chunk, layout.fill, layout.dtype)
     raise DamageError(f"{name} is missing")
 

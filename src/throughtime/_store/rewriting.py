@@ -21,7 +21,7 @@ from throughtime._errors import StoreError
 from throughtime._store.files import Files
 from throughtime._store.layout import Commit, node_of
 from throughtime._store.open_run import StoredValues, open_files, read_steps
-from throughtime._store.schema import COMMIT, SUMS, ArrayLayout
+from throughtime._store.schema import COMMIT, SUMS, SUMS_KEY, ArrayLayout
 from throughtime._store.stored_array import StoredArray
 
 _CHUNK = 2**25  # bytes of a packed chunk before compression
@@ -31,7 +31,7 @@ def write_thinned(
     path: Path,
     document: Mapping[str, Any],
     arrays: Mapping[str, StoredArray],
-    sums: Mapping[str, StoredArray],
+    sums: StoredArray,
 ) -> None:
     """Replace a run, whose lock the caller holds, by one with its first, third, … step.
 
@@ -52,8 +52,7 @@ def write_thinned(
             else:
                 (beside / key).mkdir(parents=True, exist_ok=True)
                 shutil.copy(path / key / COMMIT, beside / key / COMMIT)
-        for key, each in sums.items():
-            _every_second(each, beside / key, is_node=False)
+        _every_second(sums, beside / SUMS_KEY, is_node=False)
         put(f"{beside}/{COMMIT}", Commit(document).content(count, shapes), durable=True)
 
     replace_folder(path, _beside(path, "thinning"), _beside(path, "full"), write)

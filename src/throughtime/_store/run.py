@@ -142,7 +142,7 @@ class Run:
         The smaller run is written beside this one and replaces it when it is complete. A run that was opened
         lazily before has to be opened again.
         """
-        write_thinned(self.path, self._document, self._arrays, self._sums.arrays)
+        write_thinned(self.path, self._document, self._arrays, self._sums.array)
         self._roll_back()
 
     def close(self) -> None:
@@ -168,7 +168,7 @@ class Run:
                 raise StoreError(f"{self.path} holds other files. Pass an empty or a new folder.")
             return None
         found = read_commit(Folder(self.path), self.path)
-        if found.digest is False:
+        if not found.digest:
             raise StoreError(
                 f"{file} was changed after it was written, so nothing is added to it. `throughtime check` "
                 "lists the damage. Pass another path."
@@ -209,9 +209,8 @@ class Run:
         self._document["attributes"].update(plain_attributes(tree.attrs))
         metadata = new_nodes(self.path, tree, {STEP: xr.Variable((), np.int64(0)), **variables})
         self._document["consolidated_metadata"]["metadata"] = metadata
-        self._document["attributes"][SUMS] = []
         self._take_arrays()
-        self._sums.begin(self._arrays, 0)
+        self._sums.begin(self._arrays)
         self._commit_file = Commit(self._document)
 
     def _add_late(self, variables: Mapping[str, Labelled]) -> None:
@@ -224,7 +223,7 @@ class Run:
             self._document["consolidated_metadata"]["metadata"][key] = metadata
             self._arrays[key] = late[key] = array = StoredArray(self.path / key, metadata)
             array.append(array.missing(len(self.steps)))
-        self._sums.begin(late, len(self.steps))
+        self._sums.begin(late)
         self._commit_file = Commit(self._document)
 
     def _take_arrays(self) -> None:
@@ -235,7 +234,7 @@ class Run:
         self._arrays = {key: StoredArray(self.path / key, each) for key, each in growing.items()}
         self._shapes = {key: tuple(each["shape"]) for key, each in known.items() if key not in growing}
         attributes = self._document["attributes"]
-        self._sums = Sums(self.path, attributes.get(SUMS), attributes["n_steps"])
+        self._sums = Sums(self.path, attributes.setdefault(SUMS, []), attributes["n_steps"])
         self._commit_file = Commit(self._document)
 
     def _commit(self, count: int) -> None:
@@ -250,7 +249,7 @@ class Run:
         self._document = read_commit(Folder(self.path), self.path).document
         self._inode = self.path.stat().st_ino
         self._take_arrays()
-        for array in (*self._arrays.values(), *self._sums.arrays.values()):
+        for array in (*self._arrays.values(), self._sums.array):
             array.cut()
         count = self._arrays[STEP].shape[0] if STEP in self._arrays else 0
         self.steps = [int(step) for step in self._arrays[STEP].read(0, count)] if count else []

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from throughtime._store.codecs import COMPRESSED, COMPRESSED_BEFORE, PLAIN, TEXT, is_text
+from throughtime._store.codecs import COMPRESSED, PLAIN, TEXT, is_text
 
 VERSION, VERSION_KEY = 1, "throughtime_run"  # version of the layout, an attribute of the root
 STEP, COMMIT = "step", "zarr.json"
 NAME = "throughtime_name"  # attribute with the original name, if the folder's name differs
 SUMS, DIGEST = "checksums", "checksum"  # attributes of the root
+SUMS_KEY = f"{STEP}/{SUMS}"  # of an array that Zarr does not read
 HEAD = f'{{"zarr_format": 3, "node_type": "group", "attributes": {{"{DIGEST}": "'  # start of a commit
 NO_DIGEST = "0" * 8
 
@@ -24,8 +25,8 @@ _DTYPES = {
     *("float16", "float32", "float64", "complex64", "complex128", "string"),
 }
 _ENCODINGS = {
-    *(PLAIN, COMPRESSED, COMPRESSED_BEFORE, (*PLAIN, "zstd"), (*PLAIN, "zstd", "crc32c"), (*PLAIN, "crc32c")),
-    *(TEXT, (*TEXT, "zstd"), (*TEXT, "zstd", "crc32c"), (*TEXT, "crc32c")),
+    *(PLAIN, COMPRESSED, (*PLAIN, "zstd", "crc32c"), (*PLAIN, "crc32c")),
+    *((*TEXT, "zstd", "crc32c"), (*TEXT, "crc32c")),
 }
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\/]")
 _LONGEST, DEEPEST = 255, 64  # characters of a name, names in a path
@@ -121,7 +122,11 @@ ARRAY = (
     ),
     Field("chunk_key_encoding.name", "'default'", lambda value: value == "default"),
     Field("chunk_key_encoding.configuration.separator", "'/'", lambda value: value == "/"),
-    Field("codecs", "codecs that runs are written with", lambda value: _codecs_of(value) in _ENCODINGS),
+    Field(
+        "codecs",
+        "codecs that runs are written with (`throughtime export` makes a copy)",
+        lambda value: _codecs_of(value) in _ENCODINGS,
+    ),
     Field("fill_value", "a number or a text", _is_fill),
     Field("storage_transformers", "none", lambda value: value in (None, [])),
 )

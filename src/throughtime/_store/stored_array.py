@@ -21,16 +21,7 @@ import numpy as np
 
 from throughtime._common.atomic import put
 from throughtime._errors import StoreError
-from throughtime._store.codecs import (
-    COMPRESSED,
-    COMPRESSED_BEFORE,
-    PLAIN,
-    Array,
-    compress,
-    decode,
-    empty_value,
-    row_checksums,
-)
+from throughtime._store.codecs import COMPRESSED, PLAIN, Array, compress, decode, empty_value, row_checksums
 from throughtime._store.files import DamageError
 from throughtime._store.schema import ArrayLayout
 
@@ -55,7 +46,7 @@ class StoredArray:
         layout = ArrayLayout(folder.name, metadata)
         self.shape, self.dims, self.dtype, self._chunk = layout.shape, layout.dims, layout.dtype, layout.chunk
         self._codecs, self.has_sums = layout.codecs, layout.has_sums
-        if self._codecs not in (PLAIN, COMPRESSED, COMPRESSED_BEFORE):
+        if self._codecs not in (PLAIN, COMPRESSED):
             raise StoreError(f"{folder} was packed or written by another program; steps cannot be added.")
         self._last: Array | None = None  # the last chunk of steps, if more steps fit
 
@@ -168,10 +159,7 @@ class StoredArray:
             put(self._file(number, column), self._encode(np.ascontiguousarray(part)))
 
     def _encode(self, chunk: Array) -> bytes:
-        if self._codecs == PLAIN:
-            return chunk.tobytes()
-        content = compress(chunk)
-        return content if self._codecs == COMPRESSED else content[:-4]
+        return chunk.tobytes() if self._codecs == PLAIN else compress(chunk)
 
     def _read(self, number: int) -> Array:
         """Read a chunk of steps; values beyond the shape were never committed."""

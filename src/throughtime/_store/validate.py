@@ -18,7 +18,6 @@ from throughtime._store.schema import (
     ARRAY,
     COMMIT,
     DEEPEST,
-    DIGEST,
     GROUP,
     HEAD,
     NAME,
@@ -40,12 +39,12 @@ _MOST_ABSENT = 64  # chunks without a file; a writer omits none among the last s
 
 
 class Committed(NamedTuple):
-    """The checked commit record; `digest` is whether it is as it was written, None if unknown."""
+    """The checked commit record; `digest` is whether it is as it was written."""
 
     document: dict[str, Any]
     arrays: dict[str, ArrayLayout]
     n_steps: int
-    digest: bool | None
+    digest: bool
 
 
 def read_commit(files: Files, path: Any) -> Committed:
@@ -62,7 +61,7 @@ def read_commit(files: Files, path: Any) -> Committed:
     try:
         document = _parse(text)
         _check_version(document, path)
-        found = _check_document(document, _has_digest(text, document))
+        found = _check_document(document, _has_digest(text))
         for array in found.arrays.values():
             _check_claims(array, files)
     except DamageError as error:
@@ -94,17 +93,14 @@ def _check_version(document: Mapping[str, Any], path: Any) -> None:
         )
 
 
-def _has_digest(text: bytes, document: Mapping[str, Any]) -> bool | None:
-    """Whether the record's checksum is correct; None if the record has no checksum."""
-    head = HEAD.encode()
-    if text.startswith(head):
-        at = len(head)
-        rest = text[:at] + NO_DIGEST.encode() + text[at + len(NO_DIGEST) :]
-        return text[at : at + len(NO_DIGEST)] == f"{checksum(rest):08x}".encode()
-    return False if {SUMS, DIGEST} & {*document["attributes"]} else None
+def _has_digest(text: bytes) -> bool:
+    """Whether the record begins with its checksum."""
+    at = len(HEAD)
+    rest = text[:at] + NO_DIGEST.encode() + text[at + len(NO_DIGEST) :]
+    return text[: at + len(NO_DIGEST)] == f"{HEAD}{checksum(rest):08x}".encode()
 
 
-def _check_document(document: dict[str, Any], digest: bool | None) -> Committed:
+def _check_document(document: dict[str, Any], digest: bool) -> Committed:
     _check_fields(document, GROUP, "the root")
     count = document["attributes"].get("n_steps")
     if not is_size(count):
@@ -122,7 +118,7 @@ def _check_document(document: dict[str, Any], digest: bool | None) -> Committed:
             arrays[key] = ArrayLayout(key, metadata)
             _check_array(arrays[key], count)
     _check_sizes(arrays)
-    _check_sums(document["attributes"].get(SUMS), arrays)
+    _check_sums(document["attributes"].get(SUMS, []), arrays)
     if arrays and STEP not in arrays:
         raise DamageError(f"there is no {STEP}")
     return Committed(document, arrays, count, digest)
@@ -185,14 +181,10 @@ def _check_sizes(arrays: Mapping[str, ArrayLayout]) -> None:
 
 
 def _check_sums(sums: Any, arrays: Mapping[str, ArrayLayout]) -> None:
-    if sums is None:
-        return
-    if not isinstance(sums, list) or not all(isinstance(each, list) for each in sums):
-        raise DamageError(f"{SUMS} are not lists of variables")
-    keys = [key for each in sums for key in each]
+    keys = sums if isinstance(sums, list) else [None]
     summed = {key for key in keys if isinstance(key, str) and key in arrays and arrays[key].has_sums}
-    if not all(sums) or len(summed) < len(keys):
-        raise DamageError(f"{SUMS} list an unknown variable, or a variable twice")
+    if len(summed) < len(keys):
+        raise DamageError(f"{SUMS} are no list of variables, or list one twice")
 
 
 def _check_claims(array: ArrayLayout, files: Files) -> None:

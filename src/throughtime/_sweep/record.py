@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from throughtime._capture.label import Array
+from throughtime._capture.label import NamedArray
 from throughtime._errors import SweepError
 from throughtime._monitor.arrays import Arrays, as_tree
 from throughtime._monitor.levels import QUANTILES
@@ -57,7 +57,7 @@ def _tree_of(part: Part, level: str) -> xr.DataTree:
     return tree
 
 
-def _use(part: Part, path: str, arrays: Arrays) -> dict[str, Array]:
+def _use(part: Part, path: str, arrays: Arrays) -> dict[str, NamedArray]:
     """Measure use over all samples, by lag; NaN at the lags that were not looked at."""
     rows = use_rows(part, path)
     if not rows or "lag_ratio" not in arrays:
@@ -72,5 +72,5 @@ def _use(part: Part, path: str, arrays: Arrays) -> dict[str, Array]:
         values = np.full(len(arrays["lag_ratio"].values), np.nan)
         if curve is not None:
             values[list(lags[1:])] = curve[source].values
-        found[name] = Array(("lag",), values)
-    return {**found, "use_pays": Array((), np.asarray(float(pays(swapped, seed=SEED))))}
+        found[name] = NamedArray(("lag",), values)
+    return {**found, "use_pays": NamedArray((), np.asarray(float(pays(swapped, seed=SEED))))}

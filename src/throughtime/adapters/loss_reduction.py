@@ -6,7 +6,8 @@ A mean over the valid steps, for example, is no mean over samples: captures of p
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite
+from itertools import islice
+from math import isfinite, nan
 from typing import Any, Generic, TypeVar
 
 from throughtime._errors import LossError, ThroughTimeError
@@ -39,10 +40,10 @@ def tried_factor(
         return 1.0, ONE_SAMPLE
     refused: tuple[type[Exception], ...] = (ThroughTimeError, *refusals)
     try:
-        alone = {row: loss_of(row) for row in range(min(samples, _TRIED))}
+        alone = ((row, loss_of(row)) for row in range(min(samples, _TRIED)))
         # One sample may be spoiled: a NaN is no reason to scale the others differently.
-        a, b = ([row for row, value in alone.items() if isfinite(value)] + [0, 1])[:2]
-        parts, both = [alone[a], alone[b]], loss_of(a, b)
+        known = dict(islice((pair for pair in alone if isfinite(pair[1])), 2))
+        parts, both = [*known.values()], loss_of(*known) if len(known) > 1 else nan
         if not any((*parts, both)):  # 0 alone shows nothing: the loss of all is compared
             parts, both = [loss_of(row) for row in range(samples)], loss_of(*range(samples))
     except refused as error:

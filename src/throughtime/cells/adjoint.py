@@ -36,7 +36,7 @@ from .scan import (
     raising,
     room_for_cell,
 )
-from .steps import Block, Carry, by_column
+from .steps import Block, Carry, Factors, by_column
 
 ACTIVATION = 100  # least operations of a product and an activation for each gate of each step
 STEPS_BETWEEN_DROPS = 4  # between removals of vanished numbers; more often costs more than it saves
@@ -165,19 +165,21 @@ def _pulled_back(
         valid = None if steps.valid is None else steps.valid[run]
         factors = hold(cell.factors(layer, replayed.block.at(run)), valid)
         drop_vanished(hidden_gradient[run])
-        for here, in_block, call in _backwards(steps, run):
+        for each, gradient, of_cell, call, drops in _backwards(
+            steps, run, factors, hidden_gradient[run], cell_gradient[run]
+        ):
             if call is not None:
                 carry = Carry.of(final[0][call], final[1][call], factor)
-            if call is not None or in_block % STEPS_BETWEEN_DROPS == 0:
-                drop_vanished(carry.hidden, carry.cell)
-            gradient = hidden_gradient[here]
+            if drops:
+                drop_vanished(carry.both)
             np.add(gradient, carry.hidden, out=gradient)
-            cell.pull(factors, in_block, gradient, cell_gradient[here], carry)
+            cell.pull(each, gradient, of_cell, carry)
             if not steps.stand_apart:
-                cell.hand_back(factors, in_block, gradient, carry)
+                cell.hand_back(each, gradient, carry)
     if steps.stand_apart:  # the first step alone hands back to a state that nothing has made
-        carry = Carry(*(values[0] for values in carry))
-        cell.hand_back(factors, 0, hidden_gradient[0], carry)
+        *_, first = factors.backwards()
+        carry = carry._replace(hidden=carry.hidden[0], scratch=carry.scratch[0], cell=carry.cell[0])
+        cell.hand_back(first, hidden_gradient[0], carry)
     found = {
         "hidden_gradient": in_input_time(hidden_gradient, passed),
         "initial_hidden_gradient": carry.hidden,
@@ -190,17 +192,21 @@ def _pulled_back(
     return found | _from_columns(layer, passed, replayed, wanted)
 
 
-def _backwards(steps: Steps, run: slice) -> Iterator[tuple[Any, Any, Any]]:
-    """Go back through a block: a step, its place in the block, and the call whose last step it is or None.
+def _backwards(
+    steps: Steps, run: slice, factors: Factors, hidden: Floats, cell: Floats
+) -> Iterator[tuple[Factors, Floats, Floats, Any, bool]]:
+    """Go back through a block: views of a step, the call whose last step it is or None, whether to drop.
 
     Steps that stand apart come all at once.
     """
     if steps.stand_apart:
-        yield run, slice(None), run
+        yield factors, hidden, cell, run, True
         return
     ends = {int(end) - 1: call for call, end in enumerate([*steps.starts[1:], steps.count])}
-    for step in range(run.stop - 1, run.start - 1, -1):
-        yield step, step - run.start, ends.get(step)
+    views = zip(factors.backwards(), hidden[::-1], cell[::-1], strict=True)
+    for step, each in zip(range(run.stop - 1, run.start - 1, -1), views, strict=True):
+        call = ends.get(step)
+        yield *each, call, call is not None or (step - run.start) % STEPS_BETWEEN_DROPS == 0
 
 
 def _over_valid(squashed: Floats, hidden_gradient: Floats, valid: Mask | None) -> Floats:
@@ -218,11 +224,13 @@ def _from_columns(layer: Layer, passed: Pass, replayed: Replay, wanted: frozense
     if "input_gradient" in wanted:
         kernel = replayed.weights[:, width:-1]
         kernel = along_directions(kernel, 1) if passed.along_directions else kernel
-        input_gradient = np.zeros((*columns.shape[:2], kernel.shape[1]), columns.dtype)
-        for left, right in zip(each[cell.INPUT_SIDE], kernel[cell.INPUT_SIDE], strict=True):
-            made = np.empty_like(input_gradient)
-            product(left, right.T, out=made.reshape(len(left), -1))
-            np.add(input_gradient, made, out=input_gradient)
+        input_gradient = np.empty((*columns.shape[:2], kernel.shape[1]), columns.dtype)
+        entering, back = input_gradient.reshape(each.shape[1], -1), kernel[cell.INPUT_SIDE].swapaxes(1, 2)
+
+        def enter(run: slice) -> None:
+            np.add.reduce(np.matmul(each[cell.INPUT_SIDE, run], back), 0, out=entering[run])
+
+        over_rows(enter, len(entering), back.size * len(entering))
         found["input_gradient"] = in_input_time(input_gradient, passed)
     if "step_contribution" in wanted:
         contribution = np.empty(columns.shape[:2], columns.dtype)

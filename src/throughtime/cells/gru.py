@@ -13,7 +13,7 @@ from . import steps
 from .activations import activate as activate_columns
 from .activations import slopes
 from .layer import Floats, Layer
-from .steps import Block, Carry, Factors, Places
+from .steps import Block, Carry, Factors
 
 COLUMNS = 4
 RECURRENT_SIDE, INPUT_SIDE = slice(0, 3), slice(1, 4)
@@ -58,9 +58,9 @@ def factors(layer: Layer, block: Block) -> Factors:
     return Factors(block.gradients, block.recurrent, leak=z.copy())
 
 
-def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
+def pull(factors: Factors, hidden: Floats, cell: Floats, carry: Carry) -> None:
     """One ufunc."""
-    np.multiply(hidden[..., None, :], factors.columns[step], out=factors.columns[step])
+    np.multiply(hidden[..., None, :], factors.columns, out=factors.columns)
 
 
 def split(block: Block, totals: Floats, columns: Floats, drawn: Floats | None) -> dict[str, Floats]:

@@ -12,7 +12,7 @@ from . import steps
 from .activations import activate as activate_columns
 from .activations import slopes
 from .layer import Floats, Layer
-from .steps import Block, Carry, Factors, Places
+from .steps import Block, Carry, Factors
 
 COLUMNS = 3
 INPUT_SIDE = slice(0, 3)
@@ -54,24 +54,24 @@ def factors(layer: Layer, block: Block) -> Factors:
     )
 
 
-def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
+def pull(factors: Factors, hidden: Floats, cell: Floats, carry: Carry) -> None:
     """One product, left in `carry.scratch` for `hand_back`, and two ufuncs."""
     assert factors.reset_slope is not None
-    units, p, columns = hidden.shape[-1], carry.scratch, factors.columns[step]
+    units, p, columns = hidden.shape[-1], carry.scratch, factors.columns
     np.multiply(hidden[..., None, :], columns, out=columns)
     np.dot(columns[..., 2, :].reshape(-1, units), factors.recurrent[2], out=p.reshape(-1, units))
-    np.multiply(p, factors.reset_slope[step], out=columns[..., 1, :])
+    np.multiply(p, factors.reset_slope, out=columns[..., 1, :])
 
 
-def hand_back(factors: Factors, step: int, hidden: Floats, carry: Carry) -> None:
+def hand_back(factors: Factors, hidden: Floats, carry: Carry) -> None:
     """One product and four ufuncs."""
     assert factors.leak is not None
     assert factors.reset is not None
     p = carry.scratch
-    steps.through_recurrent(factors.columns[step], factors.recurrent[:2], carry.hidden)
-    np.multiply(p, factors.reset[step], out=p)
+    steps.through_recurrent(factors.columns, factors.recurrent[:2], carry.hidden)
+    np.multiply(p, factors.reset, out=p)
     np.add(carry.hidden, p, out=carry.hidden)
-    np.multiply(hidden, factors.leak[step], out=p)
+    np.multiply(hidden, factors.leak, out=p)
     np.add(carry.hidden, p, out=carry.hidden)
 
 

@@ -12,7 +12,7 @@ from . import steps
 from .activations import activate as activate_columns
 from .activations import required_activation, slopes
 from .layer import Floats, Layer
-from .steps import Block, Carry, Factors, Places
+from .steps import Block, Carry, Factors
 
 COLUMNS = 4
 INPUT_SIDE = slice(0, 4)
@@ -46,17 +46,17 @@ def factors(layer: Layer, block: Block) -> Factors:
     return Factors(block.gradients, block.recurrent, hidden_to_cell=e, forget=f.copy(), projected=projected)
 
 
-def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
+def pull(factors: Factors, hidden: Floats, cell: Floats, carry: Carry) -> None:
     """Five ufuncs."""
     assert factors.hidden_to_cell is not None
     assert factors.forget is not None
-    columns = factors.columns[step]
+    of_cell, of_hidden = factors.columns[..., :3, :], factors.columns[..., 3, :]
     squashed = hidden if factors.projected is None else hidden @ factors.projected
-    np.multiply(squashed, factors.hidden_to_cell[step], out=cell)
+    np.multiply(squashed, factors.hidden_to_cell, out=cell)
     np.add(cell, carry.cell, out=cell)
-    np.multiply(cell[..., None, :], columns[..., :3, :], out=columns[..., :3, :])
-    np.multiply(squashed, columns[..., 3, :], out=columns[..., 3, :])
-    np.multiply(cell, factors.forget[step], out=carry.cell)
+    np.multiply(cell[..., None, :], of_cell, out=of_cell)
+    np.multiply(squashed, of_hidden, out=of_hidden)
+    np.multiply(cell, factors.forget, out=carry.cell)
 
 
 def squashed(layer: Layer, block: Block) -> Floats:

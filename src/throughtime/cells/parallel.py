@@ -32,7 +32,7 @@ def over_rows(task: Callable[[slice], object], rows: int, operations: int) -> No
     thread.
     """
     count = max(1, min(_cores(), MOST_THREADS, rows, operations // WORTH_A_THREAD))
-    bounds = np.linspace(0, rows, count + 1).astype(int).tolist()
+    bounds = [rows * place // count for place in range(count + 1)]
     first, *others = map(slice, bounds, bounds[1:])
     with one_thread():
         running = [_pool().submit(task, share) for share in others]

@@ -7,7 +7,7 @@ back.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
@@ -150,7 +150,7 @@ def hold(factors: Factors, valid: Mask | None) -> Factors:
     for values in (leak, factors.forget):
         if values is not None:
             values[~valid] = 1
-    return replace(factors, leak=leak)
+    return factors._replace(leak=leak)
 
 
 def room_for_cell(steps: Steps) -> tuple[Floats, Floats]:
@@ -166,13 +166,14 @@ def room_for_cell(steps: Steps) -> tuple[Floats, Floats]:
 def accumulate_cell(before: Floats, cell: Floats, forget: Floats, steps: Steps) -> None:
     """Scan c_t = f·c_{t-1} + i·g in place: `cell` holds i·g of each step, `before` gets c_{t-1}."""
     scratch, starts = np.empty_like(cell[0]), {*steps.starts.tolist()}
-    for t, after in enumerate(cell):
-        if steps.windowed and t not in starts:
-            before[t] = cell[t - 1]
-        np.multiply(forget[t], before[t], out=scratch)
+    continued = {*range(steps.count)} - starts if steps.windowed else set[int]()
+    for t, (after, gate, given) in enumerate(zip(cell, forget, before, strict=True)):
+        if t in continued:
+            given[...] = cell[t - 1]
+        np.multiply(gate, given, out=scratch)
         np.add(after, scratch, out=after)
         if steps.valid is not None:
-            np.copyto(after, before[t], where=~steps.valid[t][:, None])
+            np.copyto(after, given, where=~steps.valid[t][:, None])
 
 
 def blocks(count: int, bytes_per_step: int) -> Iterator[slice]:

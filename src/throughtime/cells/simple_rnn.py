@@ -11,7 +11,7 @@ from . import steps
 from .activations import activate as activate_columns
 from .activations import slopes
 from .layer import Floats, Layer
-from .steps import Block, Carry, Factors, Places
+from .steps import Block, Carry, Factors
 
 COLUMNS = 1
 INPUT_SIDE = slice(0, 1)
@@ -30,6 +30,6 @@ def factors(layer: Layer, block: Block) -> Factors:
     return Factors(block.gradients, block.recurrent)
 
 
-def pull(factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
+def pull(factors: Factors, hidden: Floats, cell: Floats, carry: Carry) -> None:
     """One ufunc."""
-    np.multiply(hidden[..., None, :], factors.columns[step], out=factors.columns[step])
+    np.multiply(hidden[..., None, :], factors.columns, out=factors.columns)

@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from itertools import repeat
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from .layer import Floats, Layer
-
-Places = int | slice  # a step of a block, or several
 
 
 class Block(NamedTuple):
@@ -38,9 +36,11 @@ class Block(NamedTuple):
         return self._replace(**{name: values[run] for name, values in each.items() if name != "recurrent"})
 
 
-@dataclass(frozen=True)
-class Factors:
-    """The coefficients of the linear adjoint along a trajectory: (time, sample, unit) but for `columns`."""
+class Factors(NamedTuple):
+    """The coefficients of the linear adjoint along a trajectory: (time, sample, unit) but for `columns`.
+
+    Those of one step, as `backwards` gives them, have no axis of time.
+    """
 
     columns: Floats  # (time, sample, column, unit), A of dz = A · dL/dh, then dz; LSTM: · dL/dc, but for o
     recurrent: Floats  # (column, unit, unit), Uᵀ
@@ -50,6 +50,14 @@ class Factors:
     reset: Floats | None = None  # GRU with the reset before the product: r
     reset_slope: Floats | None = None  # the same: h_{t-1} r'
     projected: Floats | None = None  # (unit, cell_unit), Pᵀ of an LSTM with a projection
+
+    def backwards(self) -> Iterator[Factors]:
+        """Give views of each step, the last one first."""
+        shared = self.recurrent, self.projected
+        sides = (
+            repeat(one) if one is None or any(one is each for each in shared) else one[::-1] for one in self
+        )
+        return map(Factors._make, zip(*sides, strict=False))
 
 
 class Carry(NamedTuple):
@@ -61,11 +69,16 @@ class Carry(NamedTuple):
     hidden: Floats
     cell: Floats
     scratch: Floats
+    both: Floats  # hidden and cell, flat
 
     @classmethod
     def of(cls, hidden: Floats, cell: Floats, scale: np.floating) -> Carry:
         """Make the carry that the adjoint begins with: dL/d(final states), scaled."""
-        return cls(hidden * scale, cell * scale, np.empty_like(hidden))
+        both = np.empty(hidden.size + cell.size, hidden.dtype)
+        own, other = both[: hidden.size].reshape(hidden.shape), both[hidden.size :].reshape(cell.shape)
+        np.multiply(hidden, scale, out=own)
+        np.multiply(cell, scale, out=other)
+        return cls(own, other, np.empty_like(hidden), both)
 
 
 class Cell(Protocol):
@@ -87,10 +100,10 @@ class Cell(Protocol):
     def factors(self, layer: Layer, block: Block) -> Factors:
         """Linearise a block, with `block.gradients` as the room for `columns`."""
 
-    def pull(self, factors: Factors, step: Places, hidden: Floats, cell: Floats, carry: Carry) -> None:
+    def pull(self, factors: Factors, hidden: Floats, cell: Floats, carry: Carry) -> None:
         """One step of the adjoint, or several that stand apart: read dL/dh, write dL/dc, dz and η of c."""
 
-    def hand_back(self, factors: Factors, step: int, hidden: Floats, carry: Carry) -> None:
+    def hand_back(self, factors: Factors, hidden: Floats, carry: Carry) -> None:
         """Write η of h, after `pull`."""
 
     def split(
@@ -120,17 +133,15 @@ def by_column(values: Floats) -> Floats:
 
 def through_recurrent(columns: Floats, recurrent: Floats, out: Floats) -> None:
     """Σ of the columns · Uᵀ at one step; a GRU has more columns than those on the recurrent side."""
-    if len(recurrent) == 1:
-        np.dot(columns[:, 0], recurrent[0], out=out)
-    else:
-        np.add.reduce(np.matmul(columns.swapaxes(0, 1)[: len(recurrent)], recurrent), 0, out=out)
+    side = columns[:, : len(recurrent)]
+    np.dot(side.reshape(len(side), -1), recurrent.reshape(-1, recurrent.shape[-1]), out=out)
 
 
-def hand_back(factors: Factors, step: int, hidden: Floats, carry: Carry) -> None:
+def hand_back(factors: Factors, hidden: Floats, carry: Carry) -> None:
     """One product, and two ufuncs if h leaks."""
-    through_recurrent(factors.columns[step], factors.recurrent, carry.hidden)
+    through_recurrent(factors.columns, factors.recurrent, carry.hidden)
     if factors.leak is not None:
-        np.multiply(hidden, factors.leak[step], out=carry.scratch)
+        np.multiply(hidden, factors.leak, out=carry.scratch)
         np.add(carry.hidden, carry.scratch, out=carry.hidden)
 
 

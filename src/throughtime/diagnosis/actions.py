@@ -12,15 +12,17 @@ from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics.thresholds import FAINT
 
 from . import causes
-from .results import NO, UNCLEAR, LayerDiagnosis, Remedy, Results, Verdict
+from .results import NO, NOT_MEASURED, UNCLEAR, LayerDiagnosis, Remedy, Results, Verdict
 from .words import phrase
 
 _Code = Mapping[str, Mapping[str, str]]  # by framework and remedy
 _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _TEXTS: Mapping[str, str] = _TABLES["texts"]
+_UNMEASURED: Mapping[str, str] = _TABLES["unmeasured"]  # by a part of the reason
 _OF_MODEL: _Code = _TABLES["model"]
 _OF_LAYER: _Code = _TABLES["layer"]
 _NEED_LAYER = ("chrono", "orthogonal", "forget_bias", "kernel", "frozen")  # remedies whose code names a layer
+_AT_ANY_LAG = {"dead", "rate"}  # remedies, and their evidence, for layers that learn nothing of any age
 _BARE = ("lstm", "gru", "rnn")  # what a layer of torch is called that is the model itself
 
 
@@ -58,6 +60,8 @@ def actions(found: Results) -> Iterator[Action]:
             _TEXTS["older_lag" if found.uses_newest_alone else "lag"],
             code=f"{_again(lag)}  # your lag instead of {lag}",
         )
+    if not found.is_solved and used and all(each.answer == NOT_MEASURED for each in used):
+        yield from (Action(text) for part, text in _UNMEASURED.items() if part in used[0].reason)
     yield from _more_samples(found)
     is_harmed = any("if all samples get the same inputs" in each.reason for each in used)
     if is_harmed:
@@ -67,7 +71,8 @@ def actions(found: Results) -> Iterator[Action]:
     if found.dependency_length is not None:
         yield from advised
     is_plain = not found.remedies and not found.is_solved and not is_harmed and not found.uses_newest_alone
-    if found.verdict is Verdict.UNUSED and is_plain and "dead" not in {each.name for each in found.why}:
+    is_plain = is_plain and not {"frozen", *_AT_ANY_LAG} & {each.name for each in found.why}
+    if found.verdict is Verdict.UNUSED and is_plain:
         key = "unused_if_bad" if found.is_solved is None else "unused"
         yield Action(_TEXTS[key].format(lag=found.lag))
 
@@ -110,13 +115,13 @@ def _conditional_remedies(found: Results) -> Iterator[Remedy]:
         return
     for layer in found.layers.values():
         every = _remedies_of(found, layer)
-        yield from (each for each in every if found.dependency_length or each.name == "dead")
+        yield from (each for each in every if found.dependency_length or each.name in _AT_ANY_LAG)
 
 
 def _remedies_of(found: Results, layer: LayerDiagnosis) -> Iterator[Remedy]:
     if layer.verdict is Verdict.UNSTABLE:
         yield from causes.of_kernel(layer)
-    elif layer.reach.answer == NO or layer.reach.value < FAINT or "dead" in layer.evidence:
+    elif layer.reach.answer == NO or layer.reach.value < FAINT or _AT_ANY_LAG & {*layer.evidence}:
         yield from causes.remedies(layer, Verdict.NO_EVIDENCE, found.lag, OptimizerStep())
 
 
@@ -144,15 +149,16 @@ def _lines(found: Results, remedy: Remedy, framework: str) -> tuple[str, ...]:
         return tuple(line.replace("LSTM", name) for line in fixed)
     if fixed or remedy.name not in _NEED_LAYER or not found.layers:
         return fixed
+    first_calls = [path for path in found.layers if "@" not in path]
     needing = [
         path
         for path, each in found.layers.items()
-        if remedy.text in {one.text for one in _remedies_of(found, each)}
+        if path in first_calls and remedy.text in {one.text for one in _remedies_of(found, each)}
     ]
     of_layer = _keras_lines if framework == "keras" else _torch_lines
     longest = max((found.dependency_length or 2) - 1, 2)
     blocks = {
-        path: of_layer(path, found.layers[path], remedy.name, longest) for path in needing or found.layers
+        path: of_layer(path, found.layers[path], remedy.name, longest) for path in needing or first_calls
     }
     if not any(blocks.values()):
         return ()

@@ -26,6 +26,7 @@ from .words import SOURCES, number, phrase, with_interval
 _FLOOR = 10  # times the optimizer's epsilon
 _KEEPS_LENGTH = 0.95  # share of a signal left by a step, from which a kernel keeps it
 _STILL = 1e-3  # largest difference between samples, of states between two limits
+_LONG = 0.5  # step of an optimizer relative to an orthogonal kernel, which leaves little of it
 _WORTH_NAMING = 0.1  # share of the weights below it
 
 
@@ -39,6 +40,7 @@ def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, optimizer: OptimizerS
         lambda: _lyapunov(layer),
         lambda: _spectrum(layer),
         lambda: _floor(layer, optimizer.epsilon),
+        lambda: _rate(layer, optimizer),
         lambda: _cut(layer),
         lambda: _dead(layer),
         lambda: _frozen(layer),
@@ -135,6 +137,13 @@ def _floor(layer: xr.Dataset, epsilon: float | None) -> Iterator[Evidence]:
     yield Evidence("optimizer_floor", below, phrase("floor", share=f"{below:.0%}", epsilon=number(epsilon)))
 
 
+def _rate(layer: xr.Dataset, optimizer: OptimizerStep) -> Iterator[Evidence]:
+    """Report a rate, by which weights of any gradient move, that is large beside an orthogonal kernel's."""
+    step = optimizer.rate * math.sqrt(layer.sizes.get("unit", 0))
+    if optimizer.rescales and optimizer.epsilon is not None and step >= _LONG:
+        yield Evidence("rate", step, phrase("rate", rate=number(optimizer.rate), step=number(step)))
+
+
 def _cut(layer: xr.Dataset) -> Iterator[Evidence]:
     """Report the nearest edge between windows that no gradient crosses, in steps from the end or a loss."""
     name = state_gradients(layer)[0]
@@ -189,6 +198,9 @@ def remedies(
             reasons = [known[name].text for name in ("step", "clip_norm") if name in known]
             yield remedy("remedy_clipping", "; ".join(reasons) or known["growth"].text)
         yield from of_kernel(layer)
+    if lag is not None and "rate" in known and verdict in (Verdict.NO_EVIDENCE, Verdict.UNUSED):
+        yield remedy("remedy_rate", known["rate"].text)
+        return
     if lag is None or verdict not in (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL):
         return
     cut, dead = known.get("cut"), known.get("dead")

@@ -84,7 +84,7 @@ def _paragraphs(found: Results) -> Iterator[tuple[str, list[str]]]:
         )
     notes = [*found.notes, *_reasons(found)]
     if not math.isnan(found.loss):
-        over = f" over {found.samples} samples" if found.samples else ""
+        over = f" over {found.samples} sample{'s' * (found.samples > 1)}" if found.samples else ""
         notes.append(f"Loss {number(found.loss)}{over}.")
     if notes:
         yield "Notes", notes

@@ -23,7 +23,7 @@ from throughtime.adapters.optimizer import optimizer_step
 from . import integrity, measure
 from .diagnosis import Diagnosis
 from .judge import judge, note_few_samples
-from .layers import anchors, has_loss_per_step, join, reading_of, recurrent_layers, why_not_swapped
+from .layers import anchors, has_loss_per_step, join, mirrored, reading_of, recurrent_layers, why_not_swapped
 from .progress import Passes
 from .results import UNCLEAR, Asked
 from .swap import Reading, Swapped, losses_with_shared_inputs, passes, predicts_at_steps, prefix_swap
@@ -144,15 +144,14 @@ def diagnose(
         raise BatchError("diagnose needs data: diagnose(model, x, y), or a dataset of (x, y).")
     taken = take_several(x, y, sample_weight, batches)
     run = _Run(model, loss, layers, seed, dependency_length)
-    leaves = run.capture(taken)
-    swaps = run.swap(taken)
-    samples = int(next(iter(leaves.values())).sizes["sample"])
-    for note in note_few_samples(samples):
+    leaves, swaps = run.capture(taken), run.swap(taken)
+    for note in note_few_samples(next(iter(leaves.values())).sizes["sample"]):
         warn(note)
     stepping = optimizer_step(optimizer or getattr(model, "optimizer", None))
     labels = tuple(getattr(taken[0].y, "shape", ()))
     asked = Asked(dependency_length, solved, seed, stepping, labels=labels, unread=run.unread)
     asked = replace(asked, notes=tuple(run.notes), bad_label=partial(integrity.bad_label, taken))
+    asked = replace(asked, far_labels=partial(integrity.far_labels, taken))
     return replace(judge(leaves, swaps, asked), framework=run.framework)
 
 
@@ -187,9 +186,9 @@ class _Run:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="The certificate of")  # part of the verdict
                 tree = self._probe(batch.x, batch.y, sample_weight=batch.sample_weight)
-            leaves, self.framework = recurrent_layers(tree), str(tree.attrs.get("framework", ""))
+                leaves = mirrored(self._probe, recurrent_layers(tree), batch)
+            self.framework, self._axes = str(tree.attrs.get("framework", "")), tree.attrs.get("output_axes")
             self._why_not = why_not_swapped(tree.attrs, leaves)
-            self._axes = tree.attrs.get("output_axes")
             if hasattr(batch.y, "shape") and self._has_loss_per_step(leaves, batch):
                 self._add_lag_matrices(leaves, batch)
             self._captures.append(leaves)
@@ -212,8 +211,10 @@ class _Run:
             return
         for path in paths:
             added = matrices[path][["lag_matrix"]]
+            if added.attrs.get("go_backwards") != leaves[path].attrs.get("go_backwards"):
+                added = added.isel(time=slice(None, None, -1))
             merged = leaves[path].merge(added, compat="override", combine_attrs="override")
-            leaves[path] = merged.assign_attrs({READ_OFTEN: matrices[path].attrs.get(READ_OFTEN, 0)})
+            leaves[path] = merged.assign_attrs({READ_OFTEN: added.attrs.get(READ_OFTEN, 0)})
 
     def swap(self, batches: Sequence[Batch]) -> dict[str, Swapped]:
         """Measure use, once for layers that read the same time."""

@@ -20,6 +20,7 @@ from . import measure
 from .results import Asked, Verdict
 from .words import join_words, number, phrase
 
+_FAR = 10  # standard deviations of the labels, or their size
 _BACKWARD = ("gradient", "contribution", "lag_matrix")
 
 
@@ -85,6 +86,15 @@ def samples_as_steps(leaves: Mapping[str, xr.Dataset], labels: tuple[int, ...]) 
         if 1 < leaf.sizes.get("sample", 1) not in labels[:2] and labels[:1] == (leaf.sizes.get("time"),):
             return path
     return ""
+
+
+def far_labels(batches: Sequence[Batch], loss: float) -> str:
+    """Describe labels far from 0, if the loss exceeds by far that of their mean; empty otherwise."""
+    labels = structures.to_numpy(batches[0].y) if hasattr(batches[0].y, "shape") else np.zeros(1)
+    mean, spread = float(labels.mean()), float(labels.std())
+    if labels.dtype.kind != "f" or not 0 < _FAR * spread < min(abs(mean), loss / max(spread, 1)):
+        return ""
+    return phrase("far_labels", mean=number(mean), spread=number(spread), loss=number(loss))
 
 
 def bad_label(batches: Sequence[Batch]) -> str:

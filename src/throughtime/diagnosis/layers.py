@@ -6,7 +6,7 @@ the norms of vectors. A summary contains medians over samples and their interval
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from throughtime.diagnostics.lags import valid_steps
 from throughtime.diagnostics.state_jacobian import OPTIONAL
 
 from .measure import FROM_LAST_STEP, UNTIL_READ
-from .swap import Losing, Reading, Swapped, predicts_at_steps
+from .swap import Leaves, Losing, Reading, Swapped, arrays, predicts_at_steps
 from .words import phrase
 
 FULL, TIMESTEP, SUMMARY = "full", "timestep", "summary"
@@ -139,6 +139,33 @@ def reading_of(leaves: Mapping[str, xr.Dataset], batch: Batch, *, by_step: bool,
     weighted = batch.weighted_steps()
     reading = replace(reading, counted=reading.valid & (True if weighted is None else weighted))
     return replace(reading, anchors=anchors(reading, _ANCHORS, lag or 0))
+
+
+def mirrored(
+    capture: Callable[..., xr.DataTree], leaves: Mapping[str, xr.Dataset], batch: Batch
+) -> dict[str, xr.Dataset]:
+    """Mirror layers whose last step the first input of the model enters: they read time backwards.
+
+    Layers with a mask remain, because inputs of another sample may change it.
+    """
+    found, known = dict(leaves), [*map(structures.to_numpy, arrays(batch.x))]
+    for path, leaf in leaves.items():
+        valid = np.asarray(valid_steps(leaf))
+        inputs = Leaves(batch.x, valid.shape)
+        is_plain = inputs.has_time and valid.all() and not {"direction", "call"} & {*leaf.dims, *leaf.coords}
+        if not is_plain or "input" not in leaf or any(np.array_equal(leaf["input"], each) for each in known):
+            known += [leaf["output"].values] if "output" in leaf else []
+            continue
+        x = inputs.exchange(np.roll(np.arange(len(valid)), 1), valid & (np.arange(valid.shape[1]) == 0))
+        after = recurrent_layers(capture(x, batch.y, sample_weight=batch.sample_weight))
+        changes = after[path]["input"] != leaf["input"]
+        enters = changes.any([dim for dim in changes.dims if dim != "time"]).values
+        if enters[-1] and not enters[0]:
+            backward = 1 - int(leaf.attrs.get("go_backwards", 0))
+            found[path] = leaf.isel(time=slice(None, None, -1)).assign_attrs(go_backwards=backward)
+        else:
+            known.append(leaf.get("output", leaf["input"]).values)  # what the next layer may read
+    return found
 
 
 def why_not_swapped(attributes: Mapping[Any, Any], leaves: Mapping[str, xr.Dataset]) -> str:

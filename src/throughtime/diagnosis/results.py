@@ -58,8 +58,8 @@ class Asked:
     """The arguments of `diagnose`, and what is known besides.
 
     `losses` are those of a run's records before the diagnosed one, and `unread` has the layers whose reach
-    was not measured, with the reason. `labels` is the shape of the labels, and `bad_label` finds one
-    that is not finite.
+    was not measured, with the reason. `labels` is the shape of the labels, `bad_label` finds one that is
+    not finite, and `far_labels` describes those far from 0, if a loss shows that they are not learned.
     """
 
     dependency_length: int | None = None
@@ -71,6 +71,7 @@ class Asked:
     unread: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[int, ...] = ()
     bad_label: Callable[[], str] = str
+    far_labels: Callable[[float], str] = field(default=lambda loss: "")
 
 
 @dataclass(frozen=True)

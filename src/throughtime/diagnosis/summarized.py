@@ -21,7 +21,7 @@ from throughtime.diagnostics.thresholds import REACHES, ROUNDING, SHARE, USED
 from . import causes, integrity, measure
 from .conclude import decide, sentences_of, sentences_without_use, sizes_of, verdict_of, with_remedies
 from .diagnosis import Diagnosis
-from .layers import USE, find_nonfinite
+from .layers import LAG_INTERVAL, USE, find_nonfinite
 from .results import (
     NAN,
     NOT_MEASURED,
@@ -137,16 +137,16 @@ def layer_of(leaf: xr.Dataset, lag: int) -> LayerDiagnosis:
     known = not np.isnan(value)
     missing = "summary_not_comparable" if longest_lag(leaf) < 0 and _reads_many_steps(leaf) else "too_short"
     ends, n = (NAN, NAN), 0
-    if known and "lag_ratio_samples" in leaf:  # a run of an earlier version has no intervals
-        low, high = (float(each[lag]) for each in _ends(leaf))
-        ends, n = (low, high), int(leaf["lag_ratio_samples"].values[lag])
+    if known:
+        low, high, n = (leaf[name].values[lag].item() for name in LAG_INTERVAL)
+        ends = (low, high)
     reach = Answer(
         (answer(*ends) if n > 1 else UNCLEAR) if known else NOT_MEASURED,
         value,
         ends,
         n,
         REACHES,
-        reason="" if n > 1 else phrase("one_sample" if n else "summary_reach" if known else missing, lag=lag),
+        reason="" if n > 1 else phrase("one_sample" if n else missing, lag=lag),
     )
     return LayerDiagnosis(
         kind=str(leaf.attrs.get("kind", "")),
@@ -168,8 +168,8 @@ def _use(leaf: xr.Dataset, lag: int) -> Answer:
 
 
 def _ends(leaf: xr.Dataset) -> list[Any]:
-    """Return the ends of the interval of the median ratio, by lag; NaN for a run of an earlier version."""
-    return [leaf.get(f"lag_ratio_{end}", leaf["lag_ratio"] * np.nan).values for end in ("low", "high")]
+    """Return the ends of the interval of the median ratio, by lag."""
+    return [leaf[name].values for name in LAG_INTERVAL[:2]]
 
 
 def _horizon_interval(leaf: xr.Dataset) -> tuple[float, float]:

@@ -132,7 +132,7 @@ def predicts_at_steps(
     leaves, rng = Leaves(batch.x, reading.valid.shape), np.random.default_rng(seed)
     partner = _partners(reading.valid, rng)
     given = structures.leaves(batch.y)[label]
-    changed = _exchange_first_label(given, partner)
+    changed = _exchange_label(given, partner, -1 if reading.ways == {"backward"} else 0)
     if changed is None or not leaves.has_time or reading.anchors or len(reading.ways) > 1:
         return otherwise
     labels = structures.mapped(lambda leaf: changed if leaf is given else leaf, batch.y)
@@ -146,8 +146,8 @@ def predicts_at_steps(
     return joint <= rounding and (otherwise or rounding < alone / 100)
 
 
-def _exchange_first_label(y: Any, partner: Whole) -> Any:
-    """Exchange the first label that differs between samples; None if a sample has only one."""
+def _exchange_label(y: Any, partner: Whole, place: int) -> Any:
+    """Exchange one of the labels that differ between samples; None if a sample has only one."""
     changed = structures.to_numpy(y).copy() if len(getattr(y, "shape", ())) > 1 else np.zeros((0, 0))
     if len(partner) not in changed.shape[:2]:
         return None
@@ -156,7 +156,7 @@ def _exchange_first_label(y: Any, partner: Whole) -> Any:
     differ = np.flatnonzero((given != by_sample).any(axis=(0, *range(2, given.ndim))))
     if len(differ) < 2:
         return None
-    by_sample[:, differ[0]] = given[:, differ[0]]
+    by_sample[:, differ[place]] = given[:, differ[place]]
     return _like(y, changed)
 
 
@@ -248,7 +248,7 @@ class Leaves:
 
     def __init__(self, x: Any, sizes: tuple[int, ...]) -> None:
         self._x, self._sizes = x, tuple(sizes)
-        shapes = [tuple(np.shape(leaf))[:2] for leaf in _flat(x)]
+        shapes = [tuple(np.shape(leaf))[:2] for leaf in arrays(x)]
         # Steps first, as torch modules may take them, only if no array has its samples first.
         self._time_first = self._sizes not in shapes and self._sizes[::-1] in shapes
         wanted = self._sizes[::-1] if self._time_first else self._sizes
@@ -262,7 +262,7 @@ class Leaves:
 
     def differ(self, partner: Whole, old: Flags) -> bool:
         """Whether an exchange changes anything."""
-        pairs = zip(_flat(self._x), _flat(self.exchange(partner, old)), strict=True)
+        pairs = zip(arrays(self._x), arrays(self.exchange(partner, old)), strict=True)
         return any(
             not np.array_equal(structures.to_numpy(one), structures.to_numpy(other)) for one, other in pairs
         )
@@ -282,6 +282,6 @@ def _like(leaf: Any, array: Any) -> Any:
     return array if isinstance(leaf, np.ndarray) or not hasattr(leaf, "detach") else leaf.new_tensor(array)
 
 
-def _flat(structure: Any) -> list[Any]:
+def arrays(structure: Any) -> list[Any]:
     """List the arrays that may have samples and steps; a packed sequence has no shape."""
     return [each for each in structures.leaves(structure) if getattr(each, "shape", ())]

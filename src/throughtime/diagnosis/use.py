@@ -54,11 +54,12 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
 
 
 def pays(swapped: Swapped, *, seed: int) -> bool:
-    """Whether all inputs together surely lower the loss by 1 % of its size."""
+    """Whether all inputs surely lower the loss by 1 % of its size, or by its spread, free of constants."""
     full, before = swapped.changes[:, 0], swapped.before
     usable = np.isfinite(full)
     low, _ = interval(np.mean, full[usable], seed=seed)
-    return bool(usable.any() and low > USED * np.mean(np.abs(before[usable])))
+    before = before[usable]
+    return bool(usable.any() and low > min(USED * np.mean(np.abs(before)), np.std(before)))
 
 
 def _harm(swapped: Swapped, *, seed: int) -> str:

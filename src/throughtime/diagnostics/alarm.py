@@ -59,7 +59,7 @@ def as_attribute(alarms: Iterable[Alarm]) -> str:
 def alarms_of_run(attributes: Mapping[Any, Any]) -> list[Alarm]:
     """Decode the alarms in the attributes of a run; damaged ones raise StoreError."""
     try:
-        alarms = [Alarm(**each) for each in _read_list(attributes, ATTRIBUTE, "[]")]
+        alarms = [Alarm(**each) for each in _read_list(attributes, ATTRIBUTE)]
     except TypeError as error:
         raise StoreError(f"The alarms of the run are damaged: {error}.") from None
     if not all(type(alarm.step) is int and isinstance(alarm.name, str) for alarm in alarms):
@@ -68,17 +68,13 @@ def alarms_of_run(attributes: Mapping[Any, Any]) -> list[Alarm]:
 
 
 def alarms_off(attributes: Mapping[Any, Any]) -> list[str]:
-    """List the alarms that were turned off in a run; "vanishing" if the run does not store this.
-
-    >>> alarms_off({"alarms_off": "[]"}), alarms_off({})
-    ([], ['vanishing'])
-    """
-    return [str(name) for name in _read_list(attributes, OFF, '["vanishing"]')]
+    """List the alarms that were turned off in a run."""
+    return [str(name) for name in _read_list(attributes, OFF)]
 
 
-def _read_list(attributes: Mapping[Any, Any], name: str, default: str) -> list[Any]:
+def _read_list(attributes: Mapping[Any, Any], name: str) -> list[Any]:
     try:
-        kept = json.loads(str(attributes.get(name, default)))
+        kept = json.loads(str(attributes.get(name, "[]")))
     except (ValueError, RecursionError):
         kept = None
     if not isinstance(kept, list):

@@ -78,8 +78,11 @@ def why_refused(layer: xr.Dataset) -> str:
     dtype = dtype_of(layer)
     for name in CERTIFICATES:
         if name in layer and not (worst := _worst(layer, name)) <= cells.limit(dtype):
+            of = layer.attrs.get("layer", "this layer")
+            if worst == float("inf"):
+                return f"Values of {of} are not finite. tt.diagnostics.first_nonfinite names the first one."
             return (
-                f"The gradients of {layer.attrs.get('layer', 'this layer')} do not agree with the "
+                f"The gradients of {of} do not agree with the "
                 f"framework's own: {name} is {worst:.3g}, {dtype} allows {cells.bar(dtype):.0e}, and beyond "
                 f"{cells.limit(dtype):.0e} an answer could change. No diagnosis is made from them. Capture "
                 "again, in float32 or float64 if this was mixed precision; if the error persists, please "

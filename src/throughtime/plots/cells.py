@@ -75,9 +75,9 @@ def details(grid: Grid, values: Array, words: list[str]) -> tuple[tuple[str, Arr
 
 
 def floor_line(grid: Grid) -> Line:
-    """Draw the numerical floor in every cell."""
+    """Draw the low end of the scale in every cell."""
     zero = np.zeros((grid.count, grid.steps))
-    label = "numerical floor; 0 lies there too" if grid.is_one else ""
+    label = "low end of the scale" if grid.is_one else ""
     return Line(grid.x(), grid.y(zero), color=FLOOR, width=0.6, alpha=0.8, dashed=grid.is_one, label=label)
 
 

@@ -81,7 +81,7 @@ def compare(
     >>> from throughtime.picture import Line
     >>> picture = compare(testing.decaying(0.5), testing.decaying(0.9), names=("short", "long"))
     >>> picture.title
-    'At timestep 0 short has <0.1 % of its peak gradient, and long has 0.6 %'
+    'At timestep 0 short has <0.1 % of its peak hidden gradient, and long has 0.6 %'
     >>> [line.label for line in picture.panels[0].of(Line)]
     ['short', 'long']
     """
@@ -139,7 +139,7 @@ def _as_curves(sources: list[Source], words: list[str], look: Look, noun: str) -
     )
     parts_of = list(dict.fromkeys(name for side in sides for name in side))
     panels = tuple(Panel(_marks(sides, name, words, scale), name, *axes, grid=True) for name in parts_of)
-    found = _fades(sides, words) if sources[0].is_gradient else ""
+    found = _fades(sides, words, sources[0].noun) if sources[0].is_gradient else ""
     return in_columns(Picture(panels, note=NOTE + OF_CURVES, linked="xy"), look, (found, noun), 3.6, 0.6)
 
 
@@ -158,7 +158,7 @@ def _marks(sides: list[Bands], name: str, words: list[str], scale: Scale) -> tup
     return tuple(marks)
 
 
-def _fades(sides: list[Bands], words: list[str]) -> str:
+def _fades(sides: list[Bands], words: list[str], noun: str) -> str:
     """Compare both gradients at the step that is processed first."""
     found = []
     name = next(iter(sides[0]))
@@ -172,7 +172,7 @@ def _fades(sides: list[Bands], words: list[str]) -> str:
         return ""
     (place, one, left), (_, other, right) = found
     where = f"At timestep {place}{f', {name},' if name else ''}"
-    return f"{where} {one} has {left} of its peak gradient, and {other} has {right}"
+    return f"{where} {one} has {left} of its peak {noun}, and {other} has {right}"
 
 
 def _divided(source: Source) -> Source:

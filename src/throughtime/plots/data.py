@@ -35,6 +35,12 @@ class Source:
     where: str = ""
 
     @property
+    def noun(self) -> str:
+        """The quantity in words: "hidden gradient"."""
+        own = self.name.removesuffix("_norm").replace("_", " ")
+        return f"{own} state" if own in ("hidden", "cell") else own
+
+    @property
     def is_gradient(self) -> bool:
         """Whether values span decades."""
         return self.name.endswith("_gradient") or self.name in _SIGNED or "gradient" in self.name
@@ -42,12 +48,12 @@ class Source:
     @property
     def magnitude(self) -> str:
         """Symbol of the magnitude."""
-        return self.symbol if "‖" in self.symbol or "rms" in self.symbol else f"|{self.symbol}|"
+        return self.symbol if "rms" in self.symbol or self.norm == self.symbol else f"|{self.symbol}|"
 
     @property
     def norm(self) -> str:
         """Symbol of the norm."""
-        return self.symbol if "‖" in self.symbol else f"‖{self.symbol}‖"
+        return self.symbol if "‖" in self.symbol or self.name in _SIGNED else f"‖{self.symbol}‖"
 
     def symbol_on(self, scale: Scale) -> str:
         """Symbol of what a scale shows: the magnitude on a logarithmic one."""

@@ -96,27 +96,32 @@ def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[L
     elif "quantile" in source.values.dims or source.name == _LAGS:
         detail.append("median over samples")
     picture = Picture(panels, note=NOTE.format(column=_COLUMN[along]), linked="xy")
-    return in_columns(picture, look, (_changed(shown, source.where, along), title(summed, *detail)), 4.4)
+    return in_columns(picture, look, (_changed(shown, summed, along), title(summed, *detail)), 4.4)
 
 
-def _changed(shown: xr.DataArray, name: str, along: str) -> str:
+def _changed(shown: xr.DataArray, source: Source, along: str) -> str:
     """Compare the first and the last record at the far end of time or of the lags."""
     found = []
     for direction, part in parts(shown, ["step", along]):
-        rows = part.transpose("step", along).values
+        rows, steps = part.transpose("step", along).values, labels(part, "step")
+        lost = (np.isfinite(rows[0]) & ~np.isfinite(rows)).any(axis=1)
+        if lost.any():
+            found.append((direction, f"is NaN or infinite, first at training step {steps[lost.argmax()]}"))
+            continue
         known = np.flatnonzero((np.isfinite(rows[[0, -1]]) & (rows[[0, -1]] > 0)).all(axis=0))
         if not known.size or len(rows) < 2:
             continue
         far = int(known[0] if along == "time" and direction != "backward" else known[-1])
-        place = f"at timestep {far}" if along == "time" else f"{count(far, 'step')} back"
+        place = f"at timestep {far}" if along == "time" else f"at lag {far}"
         ends = float(rows[0, far]), float(rows[-1, far])
         peak = int(np.nanargmax(rows[:, far]))
         is_seen = rows[peak, far] >= FLOOR * rows[np.isfinite(rows)].max()
-        words = change(*ends) if is_seen else "stays below the numerical floor"
-        if is_seen and words and rows[peak, far] > PEAK * max(ends):
-            words += f", with its peak at training step {labels(part, 'step')[peak]}"
-        found.append((direction, f"{place} {words}" if words else ""))
-    return sentence(subject(name), found)
+        words = f"{change(*ends) if is_seen else 'stays below the numerical floor'} {place}"
+        if is_seen and rows[peak, far] > PEAK * max(ends):
+            words += f", with its peak at training step {steps[peak]}"
+        found.append((direction, words))
+    what = "Gradient" if source.name == _LAGS else source.noun.capitalize()
+    return sentence(subject(source.where, what), found)
 
 
 def _source(run: Captured, quantity: str) -> Source:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from throughtime._errors import PictureError, SchemaError
 from throughtime._inputs import takes
-from throughtime._tree import state_gradients, states
+from throughtime._tree import has_state_gradients, state_gradients, states
 from throughtime.diagnostics.lags import log_state_gradient, valid_steps
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Mark, Panel, Picture
@@ -23,6 +23,7 @@ from throughtime.plots.data import (
     Source,
     count,
     dotted,
+    has,
     last_step,
     layers,
     located,
@@ -155,8 +156,8 @@ def _samples(found: list[tuple[str, xr.Dataset]]) -> str:
 
 def _gradients(leaf: xr.Dataset) -> Iterator[Source]:
     """Read the gradients that the norms are of, if the capture or run keeps them."""
-    own = [name for name in state_gradients(leaf) if name in leaf]
-    yield from (read(leaf, name) for name in own or ["output_gradient"] if name in leaf)
+    own = [name for name in state_gradients(leaf) if has(leaf, name)]
+    yield from (read(leaf, name) for name in own or ["output_gradient"] if has(leaf, name))
 
 
 def _curves(path: str, leaf: xr.Dataset) -> list[NormCurve]:
@@ -181,7 +182,7 @@ def _of_summary(path: str, leaf: xr.Dataset) -> Iterator[NormCurve]:
 
 def _norms(leaf: xr.Dataset) -> xr.DataArray | None:
     """Return the norm of the joint state's gradient, or else of the output's; None without a time axis."""
-    if all(name in leaf for name in state_gradients(leaf)):
+    if has_state_gradients(leaf):
         return exponential(log_state_gradient(leaf))
     gradient = leaf.get("output_gradient")
     if gradient is None or "time" not in gradient.dims:

@@ -21,11 +21,13 @@ from throughtime.plots.axes import labels, thinned
 from throughtime.plots.colored import Fitted, fitted
 from throughtime.plots.curves import outline
 from throughtime.plots.data import Captured, Source, count, dim_called, dotted, has, only_valid, read, title
+from throughtime.plots.images import axis_word
 from throughtime.plots.look import Look, checked, finished
 from throughtime.plots.sentences import percent
 
 FEW_GROUPS = 7
 BINS = 60
+STEP = axis_word("step")
 PEAK = 3.0  # a bin this many times as full as the next group of bins is cut
 NOTE = (
     "Height is the share of values in a bin. The legend counts values that are not finite and, on "
@@ -81,30 +83,36 @@ def histogram(
     fit = fitted(source, everything, look)
     counted = [_counted(name, values, fit.scale, bins) for name, values in groups]
     dim = _dim(source.values, by) if by != "layer" else "layer"
-    drawn = _panel(counted, dim, fit, bins, look)
+    word = axis_word(dim) if dim else ""
+    drawn = _panel(counted, word, fit, bins, look)
     symbol = source.symbol_on(fit.scale)
-    detail = title(source, f"by {dim}" if dim else "", count(everything.size, "value"), symbol=symbol)
+    detail = title(source, f"by {word}" if word else "", count(everything.size, "value"), symbol=symbol)
     height = min(1.2 + 0.35 * len(groups), 12.0) if dim == "step" else 4.0
-    titles = _found(groups, source, symbol), detail
+    titles = _found(groups, source), detail
     return finished(Picture((drawn,), note=NOTE), look, titles, (8.0, max(height, 3.2)))
 
 
-def _found(groups: list[tuple[str, Array]], source: Source, symbol: str) -> str:
+def _found(groups: list[tuple[str, Array]], source: Source) -> str:
     """Name the quartiles of magnitudes, or the groups with the largest and smallest median."""
     middles = {
         name: np.quantile(np.abs(values[np.isfinite(values)]), (0.25, 0.5, 0.75))
         for name, values in groups
         if np.isfinite(values).any()
     }
+    wrong = np.concatenate([~np.isfinite(values) for _, values in groups])
+    what = source.magnitude + (f" of {source.where}" if source.where else "")
+    if wrong.any():
+        return f"{percent(float(wrong.mean()))} of {what} are NaN or infinite"
     if not source.is_gradient or not middles:
         return ""
     if len(middles) == 1:
         low, _, high = map(number, map(float, next(iter(middles.values()))))
-        of = f" of {source.where}" if source.where else ""
-        return f"The middle half of {symbol}{of} lies between {low} and {high}" if low != high else ""
+        return f"The middle half of {what} lies between {low} and {high}" if low != high else ""
     most, least = (pick(middles, key=lambda name: middles[name][1]) for pick in (max, min))
+    if middles[most][1] == middles[least][1]:
+        return ""
     ends = (f"{name} ({number(float(middles[name][1]))})" for name in (most, least))
-    return f"Median |{symbol.strip('|')}| is largest in {' and smallest in '.join(ends)}"
+    return f"Median {source.magnitude} is largest in {' and smallest in '.join(ends)}"
 
 
 def _groups(captured: Captured, quantity: str, by: str | None) -> tuple[Source, list[tuple[str, Array]]]:
@@ -120,7 +128,7 @@ def _groups(captured: Captured, quantity: str, by: str | None) -> tuple[Source, 
         numbers, hidden = (np.moveaxis(each, axis, 0) for each in (values.values, masked))
         named = zip(labels(source.values, dim), numbers, hidden, strict=True)
         parts = [
-            (f"{word}" if dim in ("gate", "direction") else f"{dim} {word}", part[~away])
+            (word if dim in ("gate", "direction") else f"{axis_word(dim)} {word}", part[~away])
             for word, part, away in named
         ]
     return source, [(name, np.asarray(part, dtype=np.float64).ravel()) for name, part in parts]
@@ -176,14 +184,15 @@ def _counted(name: str, values: Array, scale: Scale, bins: int) -> Counted:
     )
 
 
-def _panel(counted: list[Counted], dim: str | None, fit: Fitted, bins: int, look: Look) -> Panel:
-    across, edges = Axis(fit.label, (0.0, 1.0), fit.scale.ticks()), np.linspace(0.0, 1.0, bins + 1)
-    if dim == "step":
-        steps = thinned([each.name.removeprefix("step ") for each in counted], 12)
-        down = Axis("training step", None, tuple((len(counted) - 1 - at, word) for at, word in steps))
+def _panel(counted: list[Counted], word: str, fit: Fitted, bins: int, look: Look) -> Panel:
+    room = 0.3 if word == STEP and any(each.words for each in counted) else 0.0
+    across, edges = Axis(fit.label, (0.0, 1.0 + room), fit.scale.ticks()), np.linspace(0.0, 1.0, bins + 1)
+    if word == STEP:
+        steps = thinned([each.name.removeprefix(f"{STEP} ") for each in counted], 12)
+        down = Axis(word, None, tuple((len(counted) - 1 - at, step) for at, step in steps))
         return Panel(tuple(_ridge(counted, edges)), x=across, y=down, grid=True)
     if len(counted) > FEW_GROUPS:
-        return _image(counted, str(dim), fit, look)
+        return _image(counted, word, fit, look)
     top, cut = _top(counted)
     marks = [mark for place, each in enumerate(counted) for mark in _curve(each, place, edges, top, cut)]
     return Panel(tuple(marks), x=across, y=Axis("share of values", (0.0, 1.05 * top)), grid=True)
@@ -214,15 +223,15 @@ def _ridge(counted: list[Counted], edges: Array) -> Iterator[Mark]:
     words = tuple(each.words for each in counted)
     at = np.arange(len(counted))[::-1].astype(float)
     if any(words):
-        yield Text(np.full(len(counted), 0.995), at + 0.06, words, 0.75, "#555555", "bottom right")
+        yield Text(np.full(len(counted), 1.01), at + 0.06, words, 0.75, "#555555")
 
 
-def _image(counted: list[Counted], dim: str, fit: Fitted, look: Look) -> Panel:
+def _image(counted: list[Counted], word: str, fit: Fitted, look: Look) -> Panel:
     shares = np.stack([each.shares for each in counted], axis=1)
     scale = Scale("linear", 0.0, float(shares.max()) or 1.0)
     fill = Colors(
-        palette(look.get("cmap") or COUNTS), scale, f"share of a {dim}'s values", unlisted=("zero",)
+        palette(look.get("cmap") or COUNTS), scale, f"share of a {word}'s values", unlisted=("zero",)
     )
     image = Image(shares, (-0.5, len(counted) - 0.5), (0.0, 1.0), fill)
-    across = Axis(dim.replace("_", " "), (-0.5, len(counted) - 0.5))
+    across = Axis(word, (-0.5, len(counted) - 0.5))
     return Panel((image,), x=across, y=Axis(fit.label, (0.0, 1.0), fit.scale.ticks()))

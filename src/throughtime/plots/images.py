@@ -81,7 +81,8 @@ def _single(source: Source, layout: Layout, fit: Colors, at: dict[str, int], nam
 
 def axis_word(dim: str) -> str:
     """Return the label of an axis."""
-    return {"time": "timestep", "output_unit": "output unit", "loss_time": "loss step"}.get(dim, dim)
+    known = {"time": "timestep", "step": "training step", "loss_time": "loss step"}
+    return known.get(dim, dim.replace("_", " "))
 
 
 def index_ticks(values: xr.DataArray, dim: str, most: int = 8) -> tuple[tuple[float, str], ...] | None:

@@ -10,7 +10,7 @@ import xarray as xr
 
 from throughtime._errors import PictureError, SchemaError
 from throughtime._inputs import takes
-from throughtime._tree import state_gradients
+from throughtime._tree import has_state_gradients
 from throughtime.diagnostics import saturation
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import by_lag, runs_backward, steps_of_last_episode
@@ -83,7 +83,7 @@ def overview(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> Pictur
 
 
 def _is_measured(leaf: xr.Dataset) -> bool:
-    has_states = all(name in leaf for name in state_gradients(leaf))
+    has_states = has_state_gradients(leaf)
     return is_summary(leaf) or "lag_matrix" in leaf or has_states
 
 
@@ -97,7 +97,7 @@ def _weakest(curves: list[tuple[str, LagCurve]]) -> str:
         return sentence("Gradient of every layer", [("", detail[0][1])])
     more = len(known) - MOST_NAMED
     words = sentence("Gradient", [(name, found) for name, found, _ in known[:MOST_NAMED]])
-    return f"{words}; {count(more, 'layer')} further back" if more > 0 and words else words
+    return f"{words}; {count(more, 'other')} further back" if more > 0 and words else words
 
 
 def _last(curve: LagCurve) -> int:

@@ -63,11 +63,8 @@ def profiles(layer: xr.Dataset) -> list[LagCurve]:
 def _profile(part: xr.Dataset) -> LagCurve:
     direction = str(part["direction"].item()) if "direction" in part.coords else ""
     if is_summary(part):
-        ratio = part["lag_ratio"].values
-        low, high = (
-            part[f"lag_ratio_{end}"].values if f"lag_ratio_{end}" in part else np.full(ratio.shape, np.nan)
-            for end in ("low", "high")
-        )
+        names = ("lag_ratio", "lag_ratio_low", "lag_ratio_high")
+        ratio, low, high = (part[name].values for name in names)
         return LagCurve(direction, ratio, low, high)
     alone, _ = at_one_step(part)
     basis = "sum" if needs_last_step(alone) else "last" if FROM_LAST_STEP in alone.attrs else ""

@@ -51,8 +51,8 @@ def scatter(captured: Captured, quantity: str = "output_gradient", **look: Unpac
     values = source.values
     if "time" in values.dims:
         raise PictureError(
-            f"{source.name} has a time axis. Choose a step, tree['lstm']['{source.name}'].isel(time=-1), or "
-            "take tt.plots.lines or tt.plots.heatmap."
+            f"{source.name} has a time axis. Choose a step, tree['{source.where or 'lstm'}']['{source.name}']"
+            ".isel(time=-1), or take tt.plots.lines or tt.plots.heatmap."
         )
     unit = unit_dim(values) or "unit"
     dims = [dim_called(values, each, "an axis of scatter") for each in ("sample", unit)]

@@ -18,6 +18,7 @@ from throughtime.picture._drawing.scale import Array, number
 from throughtime.plots.data import Source, count, only_valid, parts, subject
 
 SHARE = 0.9
+SAME = "stays about the same"
 MOST_NAMED = 3  # layers or gates that a title names
 
 
@@ -112,14 +113,13 @@ def broken(values: Array) -> str:
     """Count values that are not finite, or find that all are 0; time is the last axis.
 
     >>> broken(np.array([[1.0, np.nan]])), broken(np.zeros(3)), broken(np.ones(3))
-    ('is NaN or infinite in 50 % of its values, first at timestep 1', 'is exactly 0 everywhere', '')
+    ('is NaN or infinite in 50 % of its values, timestep 1', 'is exactly 0 everywhere', '')
     """
     wrong = ~np.isfinite(values)
     if wrong.any():
-        first = int(np.flatnonzero(wrong.reshape(-1, values.shape[-1]).any(axis=0))[0])
-        return (
-            f"is NaN or infinite in {percent(float(wrong.mean()))} of its values, first at timestep {first}"
-        )
+        steps = np.flatnonzero(wrong.reshape(-1, values.shape[-1]).any(axis=0))
+        place = " to ".join(dict.fromkeys(map(str, steps[[0, -1]])))
+        return f"is NaN or infinite in {percent(float(wrong.mean()))} of its values, timestep {place}"
     return "" if values.any() or not values.size else "is exactly 0 everywhere"
 
 
@@ -129,7 +129,7 @@ def undrawn(*sources: Source) -> str:
     number = sum(int((~np.isfinite(values)).sum()) for values in every)
     if number:
         return f"{number} NaN or ∞ not drawn"
-    return "" if any(values.any() for values in every) else "exactly 0 everywhere"
+    return "" if not every or any(values.any() for values in every) else "exactly 0 everywhere"
 
 
 def change(first: float, last: float) -> str:
@@ -142,7 +142,7 @@ def change(first: float, last: float) -> str:
         return ""
     ratio = last / first
     if 0.8 <= ratio <= 1.25:
-        return "stays about the same"
+        return SAME
     return f"grows {number(ratio)}-fold" if ratio > 1 else f"falls to {percent(ratio)}"
 
 
@@ -154,14 +154,13 @@ def of_quantity(source: Source) -> str:
     shown = only_valid(source, 0.0)
     if "time" not in shown.dims or "step" in shown.dims:
         return ""
-    what = source.name.removesuffix("_norm").replace("_", " ")
     if found := broken(shown.transpose(..., "time").values):
-        return f"{subject(source.where, what.capitalize())} {found}"
+        return f"{subject(source.where, source.noun.capitalize())} {found}"
     if not source.is_gradient or "sample" not in shown.dims:
         return ""
     kept = [str(dim) for dim in shown.dims if dim not in ("direction", "gate")]
     found_in = [(name, within(_sizes(part))) for name, part in parts(shown, kept)]
-    return sentence(f"{percent(SHARE)} of the {subject(source.where, what)}", found_in)
+    return sentence(f"{percent(SHARE)} of the {subject(source.where, source.noun)}", found_in)
 
 
 def _sizes(values: xr.DataArray) -> Array:

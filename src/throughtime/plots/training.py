@@ -12,8 +12,9 @@ import xarray as xr
 from throughtime._errors import PictureError
 from throughtime._inputs import takes
 from throughtime._inputs.rules import optional, whole
-from throughtime._tree import evenly, state_gradients
+from throughtime._tree import evenly, has_state_gradients
 from throughtime.diagnostics.alarm import Alarm, alarms_of_run
+from throughtime.diagnostics.checks import why_refused
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
 from throughtime.picture._drawing.scale import Array, Scale
@@ -29,7 +30,8 @@ DEEPEST = 1e-30  # of the largest
 MOST_RECORDS = 24  # of a run that keeps vectors, whose ratios are measured here
 NOTE = (
     "The horizon is the last lag at which the gradient has 1 % of its size at lag 0; R(k) is its size at "
-    "lag k. A gate is saturated at either end of its range. Triangles are alarms."
+    "lag k. A gap is a record without a valid certificate. A gate is saturated at either end of its range. "
+    "Triangles are alarms."
 )
 _PANELS = {  # quantity -> label of its axis, whether it spans decades, the alarms that belong to it
     "loss": ("loss", True, ("nonfinite",)),
@@ -69,8 +71,8 @@ def training(run: xr.DataTree | xr.Dataset, *, lag: int | None = None, **look: U
     ------
     PictureError
         There is no dim `step`, or an argument is not as described above.
-    SchemaError
-        There is no layer.
+    SchemaError, DiagnosticError
+        There is no layer, or the certificate of every record of one is above its bar.
     StoreError
         The alarms of the run are damaged.
 
@@ -111,12 +113,15 @@ def _ratios(path: str, leaf: xr.Dataset) -> Iterator[tuple[str, Array, Array]]:
         for name, part in parts(stored, ["step", "lag"]):
             yield dotted(path, name), leaf["step"].values, part.transpose("step", "lag").values
         return
-    if not all(name in leaf for name in state_gradients(leaf)):
+    if not has_state_gradients(leaf):
         return
     places = evenly(int(leaf.sizes["step"]), MOST_RECORDS)
-    records = [profiles(sampled(leaf.isel(step=[place]).load())) for place in places]
+    gaps = np.array([bool(why_refused(leaf.isel(step=place))) for place in places])
+    shown = places if gaps.all() else np.array(places)[~gaps]
+    records = [profiles(sampled(leaf.isel(step=[place]).load())) for place in shown]
     for which, first in enumerate(records[0]):
-        rows = np.stack([record[which].middle for record in records])
+        rows = np.full((len(places), len(first.middle)), np.nan)
+        rows[~gaps] = [record[which].middle for record in records]
         yield dotted(path, first.direction), leaf["step"].values[places], rows
 
 
@@ -175,7 +180,7 @@ def _panel(curves: list[Trace], label: str, names: list[str], alarms: list[Alarm
         height = np.full(at.shape, 1.04)
         marks.append(Dots(at, height, ALARM, 6.0, "v", label=label_of, details=(("alarm", texts),)))
     ends = min(float(each.steps[0]) for each in curves), max(float(each.steps[-1]) for each in curves)
-    margin = 0.02 * (ends[1] - ends[0]) or 1.0
+    margin = round(0.02 * (ends[1] - ends[0])) + 0.5  # so that ticks are whole numbers
     across = Axis("training step", (ends[0] - margin, ends[1] + margin))
     return Panel(tuple(marks), x=across, y=Axis(scale.label(label), (-0.04, 1.1), scale.ticks()), grid=True)
 
@@ -199,9 +204,10 @@ def _found(ratios: list[tuple[str, Array, Array]], longest: int) -> str:
         if known.size < 2:
             continue
         first, last = int(known[0]), int(known[-1])
-        word = "grows" if last > first else "falls"
-        detail.append((name, f"{word} from {first} to {last}" if last != first else f"stays at {last}"))
-    if not detail:
+        word = "grows from" if last > first else "falls from"
+        same = "stays at" if (known == first).all() else "starts and ends at"
+        detail.append((name, f"{word} {first} to {last}" if last != first else f"{same} {last}"))
+    if not detail or not longest:
         return ""
     of = detail[0][0] if len(ratios) == 1 else ""
     return f"{sentence(subject(of, 'Memory horizon'), detail)} of {count(longest, 'step')}"

@@ -21,7 +21,7 @@ from throughtime.plots.colored import colors
 from throughtime.plots.curves import outline
 from throughtime.plots.data import Source, count, dotted, last_step, located, parts, subject, where
 from throughtime.plots.look import Look, checked, finished, in_columns
-from throughtime.plots.sentences import change
+from throughtime.plots.sentences import SAME, change
 
 GAP = 0.05  # between gates, in parts of one
 HEIGHTS = {"kernel": 0.8, "recurrent_kernel": 1.6, "bias": 0.3, "recurrent_bias": 0.3}
@@ -239,7 +239,8 @@ def _most_changed(norms: dict[str, xr.DataArray], where: str, what: str) -> str:
     if not ratios:
         return ""
     most = max(ratios, key=lambda name: ratios[name])
-    return f"{subject(where, what.capitalize())}: {most} {change(*ends[most])}"
+    norms_of, words = subject(where, what.capitalize()), change(*ends[most])
+    return f"{norms_of} stay about the same" if words == SAME else f"{norms_of}: {most} {words}"
 
 
 def _norm_panels(norms: dict[str, xr.DataArray], steps: np.ndarray, scale: Scale) -> list[Panel]:

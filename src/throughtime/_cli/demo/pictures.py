@@ -39,7 +39,7 @@ def draw_kinds(kinds: list[Trained], folder: Path) -> None:
     figure = plt.figure(figsize=(14, 6), dpi=100)
     parts: Any = figure.subfigures(1, len(kinds))
     for part, trained in zip(parts, kinds, strict=True):
-        title = f"∂L/∂out · {trained.name}\nlower layer · after {max(trained.captures)} iterations"
+        title = f"∂L/∂out · {trained.name}\nafter {max(trained.captures)} iterations · own colour scale"
         draw_image(gradients(trained.late).isel(sample=[0]), title, figure=part)
     figure.savefig(folder / "3_kinds.png")
 

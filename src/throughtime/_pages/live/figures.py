@@ -1,8 +1,4 @@
-"""Figures that grow: each takes new records and sends the browser only these.
-
-Records are streamed to, or patched into, what is drawn already. Where more come than a figure can hold, every
-second one goes, and only then a figure is sent anew.
-"""
+"""Figures of numbers against training steps, and the part of its axes that a figure of the page shows."""
 
 from __future__ import annotations
 
@@ -130,11 +126,9 @@ class Loss:
 
     def add(self, steps: Any, losses: Floats) -> None:
         """Add records."""
-        if len(self.source.data["x"]):
-            self.source.stream({"x": steps, "y": losses}, rollover=MOST_LOSSES)
-        else:  # Bokeh 3.10 skips an empty data in front of a stream
-            self.source.data = {"x": steps[-MOST_LOSSES:], "y": losses[-MOST_LOSSES:]}
-        x, y = (np.asarray(self.source.data[name], float) for name in "xy")
+        known, new = self.source.data, {"x": steps, "y": losses}
+        x, y = (np.r_[np.asarray(known[name], float), new[name]][-MOST_LOSSES:] for name in "xy")
+        self.source.data = {"x": x, "y": y}
         finite = y[np.isfinite(y)]
         if finite.size:
             low, high = float(finite.min()), float(finite.max())

@@ -22,9 +22,8 @@ from throughtime._pages.live import words
 from throughtime._pages.live.evolution import MOST_ROWS
 from throughtime._pages.live.figures import LAST, Curves, Loss
 from throughtime._pages.live.follower import Follower
-from throughtime._pages.live.kept import Kept
 from throughtime._pages.live.panels import LayerPanels, text
-from throughtime._pages.live.records import View, losses, of_training_loop, views
+from throughtime._pages.live.records import View, losses, of_training_loop, stride, views
 from throughtime.picture._drawing.theme import Theme
 from throughtime.picture._render.bokeh_text import template_text
 from throughtime.picture._render.page import inks, on_page, template
@@ -103,27 +102,24 @@ class Page:
             self._offer()
             self._start_over()
         elif len(steps) > self._count:
-            self._add(list(range(self._count, len(steps))))
+            self._add()
         self._write()
 
     def _start_over(self) -> None:
         """Draw the chosen views from the run's first record on."""
-        count = len(self._follower.steps)
-        for curves in (self._loss, self._loop):
-            curves.reset()
-        for panels in self._panels:
-            panels.reset(count)
+        for part in (self._loss, self._loop, *self._panels):
+            part.reset()
         self._count = 0
-        if count:
-            self._add(sorted({*Kept(MOST_ROWS, count).chosen(count), count - 1}))
+        if self._follower.steps:
+            self._add()
 
-    def _add(self, places: list[int]) -> None:
-        """Read some records, all those that are new or as many as are drawn, and show them."""
+    def _add(self) -> None:
+        """Read the records that are new, as many as are drawn, and show them."""
         tree, steps = self._follower.tree, self._follower.steps
         if tree is None:
             return
         found, loop = losses(tree, self._count), of_training_loop(tree, self._count)
-        read = [panels.read(tree, places, self._count) for panels in self._panels]
+        read = [panels.read(tree, self._count, len(steps)) for panels in self._panels]
         if not self._follower.is_same_folder():  # what was read may be of the run that took its place
             self._follower.forget()
             return
@@ -134,7 +130,7 @@ class Page:
         self._loss.add(fresh, found)
         self._loop.add(fresh, loop)
         for panels, each in zip(self._panels, read, strict=True):
-            panels.add(places, fresh, each)
+            panels.add(fresh, len(steps), each)
         self._count = len(steps)
         if self._panels[0].rows is not None:
             self._offer_lags(self._panels[0].rows.ratios.shape[-1])
@@ -158,9 +154,10 @@ class Page:
     def _write(self) -> None:
         follower = self._follower
         attributes = {} if follower.tree is None else follower.tree.attrs
-        stride = self._panels[0].evolution.stride
         doing = words.activity(time.time() - follower.committed_at, is_ended=follower.is_ended)
-        state = words.state(follower.path, attributes, follower.committed_at, stride, doing)
+        state = words.state(
+            follower.path, attributes, follower.committed_at, stride(self._count, MOST_ROWS), doing
+        )
         self._texts["state"].text = str(state)
         self._texts["loop_key"].text = str(words.key(self._loop.names))
         self._texts["alarms"].text = str(words.alarms(attributes))

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from bokeh.models import InlineStyleSheet
 from bokeh.models.widgets import Div
 
 from throughtime._common.text.printable import printable
 from throughtime._pages.live import words
-from throughtime._pages.live.evolution import Evolution
+from throughtime._pages.live.evolution import MOST_ROWS, Evolution
 from throughtime._pages.live.figures import Curves
-from throughtime._pages.live.profile import Profile
-from throughtime._pages.live.records import MIDDLE, Floats, Rows, View, read, saturation
-from throughtime.diagnosis.results import NOT_MEASURED
+from throughtime._pages.live.profile import MOST_LINES, Profile
+from throughtime._pages.live.records import MIDDLE, Floats, Rows, View, read, saturation, stride
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture._drawing.theme import Theme
 from throughtime.picture._render.bokeh_text import plain, template_text
 from throughtime.plots.data import norm_symbol
 
-Records = tuple[Rows, dict[str, Floats]]
+Records = tuple[list[int], Rows, dict[str, Floats]]  # places among all records, and what is there
 
 
 class LayerPanels:
@@ -33,11 +33,12 @@ class LayerPanels:
         self.rows: Rows | None = None
         self._norm = Profile(f"norm{suffix}", theme, "timestep", "norm over units")
         self._lag = Profile(f"lag{suffix}", theme, "lag, steps back", "share of lag 0", threshold=REACHES)
-        self.evolution = Evolution(theme, suffix)
+        self._evolution = Evolution(theme, suffix)
         self._saturation = Curves(f"saturation{suffix}", theme, "share of gate values at an end")
         self._numbers, self._key = text(f"numbers{suffix}"), text(f"saturation_key{suffix}")
-        self._first = (0, NOT_MEASURED)  # step of the first record, and its horizon
-        parts = (self._norm, self._lag, self.evolution, self._saturation)
+        # places, steps, losses, norms and ratios of the records in the image
+        self._drawn: list[npt.NDArray[Any]] = []
+        parts = (self._norm, self._lag, self._evolution, self._saturation)
         self.models: list[Any] = [*(part.figure for part in parts), self._numbers, self._key]
         for made in self.models[:4]:
             made.title.text = plain("layer")  # a figure makes no room for a title that comes later
@@ -49,46 +50,54 @@ class LayerPanels:
             return
         symbol = printable(norm_symbol(view.quantity))
         self._norm.figure.yaxis.axis_label = plain(f"{symbol}, norm over units")
-        self.evolution.relabel(plain(symbol))
+        self._evolution.bar.title = plain(symbol)
         for made in self.models[:4]:
             made.title.text = plain(view.name)
 
-    def reset(self, count: int) -> None:
-        """Forget all records; so many are there to be added."""
-        for part in (self._norm, self._lag, self.evolution):
-            part.reset(count)
+    def reset(self) -> None:
+        """Forget all records."""
+        for part in (self._norm, self._lag, self._evolution):
+            part.clear()
         self._saturation.reset()
-        self.rows, self._first = None, (0, NOT_MEASURED)
+        self.rows, self._drawn = None, []
         self._numbers.text = ""
 
-    def read(self, tree: xr.DataTree, places: Sequence[int], start: int) -> Records | None:
-        """Read some records of the run."""
+    def read(self, tree: xr.DataTree, start: int, count: int) -> Records | None:
+        """Read the records from a place on: those that an image of `count` records shows, and the last."""
         if self.view is None:
             return None
-        return read(tree, self.view, places), saturation(tree, self.view, start)
+        places = [each for each in range(0, count, stride(count, MOST_ROWS)) if each >= start]
+        places += [count - 1] if count - 1 not in places else []
+        return places, read(tree, self.view, places), saturation(tree, self.view, start)
 
     def is_longer(self, records: Records | None) -> bool:
         """Whether the sequences of these records have another length than those before."""
-        return bool(records and self.rows and self.rows.norms.shape[-1] != records[0].norms.shape[-1])
+        return bool(records and self.rows and self.rows.norms.shape[-1] != records[1].norms.shape[-1])
 
-    def add(self, places: Sequence[int], steps: Floats, records: Records | None) -> None:
-        """Draw what was read."""
+    def add(self, steps: Floats, count: int, records: Records | None) -> None:
+        """Draw what was read, the last of `count` records; `steps` are the training steps that are new."""
         if records is None:
             return
-        rows, gates = records
+        places, rows, gates = records
         self._saturation.add(steps, gates)
         self._key.text = str(words.key(self._saturation.names))
-        self._norm.add(places, rows.steps, rows.norms)
-        self._lag.add(places, rows.steps, rows.ratios)
-        self.evolution.add(places, rows.steps, rows.norms[:, MIDDLE], rows.loss)
-        if self.rows is None and len(rows.ratios):
-            self._first = int(rows.steps[0]), horizon_of(rows.ratios[0])
         self.rows = rows
+        new = [np.asarray(places), rows.steps, rows.loss, rows.norms[:, MIDDLE], rows.ratios]
+        both = zip(self._drawn, new, strict=True)
+        joined = [np.concatenate(each) for each in both] if self._drawn else new
+        self._drawn = [each[joined[0] % stride(count, MOST_ROWS) == 0] for each in joined]
+        numbers, drawn_steps, losses, norms, ratios = self._drawn
+        few = numbers % stride(count, MOST_LINES) == 0
+        self._norm.draw(drawn_steps[few], norms[few], rows.norms[-1])
+        self._lag.draw(drawn_steps[few], ratios[few], rows.ratios[-1])
+        self._evolution.draw(drawn_steps, norms, losses)
 
     def tabulate(self, recorded: int | None, lag: int) -> None:
         """Write the numbers of the last record."""
         if self.rows and self.view:
-            self._numbers.text = str(words.numbers(self.rows, recorded, self.view, lag, self._first))
+            _, steps, _, _, ratios = self._drawn
+            first = int(steps[0]), horizon_of(ratios[0])
+            self._numbers.text = str(words.numbers(self.rows, recorded, self.view, lag, first))
 
 
 def text(name: str) -> Div:

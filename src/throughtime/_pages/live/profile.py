@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -11,9 +9,8 @@ from bokeh.models import ColumnDataSource, HoverTool
 from bokeh.models.annotations import Span
 
 from throughtime._pages.live.figures import LAST, Window, empty_figure
-from throughtime._pages.live.kept import Kept
 from throughtime._pages.live.records import MIDDLE, Floats
-from throughtime.picture._drawing.scale import FLOOR
+from throughtime.picture._drawing.scale import FLOOR, largest_magnitude
 from throughtime.picture._drawing.theme import Theme
 from throughtime.picture._render.keys import runs
 
@@ -45,66 +42,38 @@ class Profile:
             made.add_layout(
                 Span(location=threshold, dimension="width", line_color="#555555", line_dash="dashed")
             )
-        self.reset()
+        self.clear()
 
-    def reset(self, count: int = 0) -> None:
-        """Forget all records; so many are there to be added."""
-        self._kept, self._shown = Kept(MOST_LINES, count), (np.inf, 0.0)
+    def clear(self) -> None:
+        """Draw nothing."""
         self.last.data = {"x": [], "y": []}
         self.earlier.data = {"xs": [], "ys": [], "step": [], "alpha": []}
         self.band.data = {"xs": [], "ys": [], "share": []}
 
-    def add(self, numbers: Sequence[int], steps: Any, curves: Floats) -> None:
-        """Add records: their numbers among all, their training steps, (record, [quantile,] place)."""
-        if not len(numbers) or not curves.shape[-1]:
+    def draw(self, steps: Any, curves: Floats, last: Floats) -> None:
+        """Draw records, (record, place), that fade with their age, and the last one, ([quantile,] place)."""
+        if not last.shape[-1]:
             return
-        middle = curves[:, MIDDLE] if curves.ndim == 3 else curves
-        x = np.arange(middle.shape[-1], dtype=float)
-        self._add_earlier(numbers, steps, x, middle)
-        drawn = _positive(middle[-1])
-        if len(self.last.data["x"]) == len(x):
-            self.last.patch({"y": [(slice(0, len(x)), drawn)]})
-        else:
-            self.last.data = {"x": x, "y": drawn}
-        if curves.ndim == 3:
-            self.band.data = _bands(x, curves[-1])
-        self._fit(middle, curves)
-
-    def _add_earlier(self, numbers: Sequence[int], steps: Any, x: Floats, middle: Floats) -> None:
-        before = list(self._kept.places)
-        fresh = [place for place, number in enumerate(numbers) if self._kept.add(number)]
-        known: dict[str, Any] = {
-            "xs": [x for _ in fresh],
-            "ys": [_positive(middle[place]) for place in fresh],
+        middle = last[MIDDLE] if last.ndim == 2 else last
+        x = np.arange(len(middle), dtype=float)
+        self.earlier.data = {
+            "xs": [x] * len(curves),
+            "ys": list(_positive(curves)),
+            "step": steps.tolist(),
+            "alpha": np.linspace(_OLDEST, _NEWEST, len(curves)).tolist(),
         }
-        known["step"] = [int(steps[place]) for place in fresh]
-        known["alpha"] = [_NEWEST] * len(fresh)
-        if before and self._kept.places[: len(before)] == before:
-            self.earlier.stream(known)
-        else:  # also after a reset: Bokeh 3.10 skips an empty data in front of a stream
-            staying = set(self._kept.places)
-            keep = [number in staying for number in [*before, *(numbers[place] for place in fresh)]]
-            self.earlier.data = {
-                name: [*compress([*self.earlier.data[name], *each], keep)] for name, each in known.items()
-            }
-        self._fade()
+        self.last.data = {"x": x, "y": _positive(middle)}
+        if last.ndim == 2:
+            self.band.data = _bands(x, last)
+        self._fit(np.vstack([curves, middle]), last)
 
-    def _fade(self) -> None:
-        """Let curves fade with their age."""
-        count = len(self.earlier.data["step"])
-        alphas = [float(each) for each in np.linspace(_OLDEST, _NEWEST, count)]
-        if alphas:
-            self.earlier.patch({"alpha": [(slice(0, count), alphas)]})
-
-    def _fit(self, middle: Floats, curves: Floats) -> None:
-        """Show all that was drawn, down to what a float32 sum still feels; a reader's zoom stays."""
-        sizes = middle[np.isfinite(middle) & (middle > 0)]
-        if not sizes.size:
-            return
-        largest = float(curves.max(initial=0.0, where=np.isfinite(curves)))
-        low, high = min(self._shown[0], float(sizes.min())), max(self._shown[1], largest)
-        self._shown = low, high
-        self._window.fit((0.0, max(1.0, curves.shape[-1] - 1.0)), (max(low / 1.6, high * FLOOR), high * 1.6))
+    def _fit(self, curves: Floats, last: Floats) -> None:
+        """Show all that is drawn, down to what a float32 sum still feels; a reader's zoom stays."""
+        sizes = curves[np.isfinite(curves) & (curves > 0)]
+        if sizes.size:
+            largest = max(largest_magnitude(curves), largest_magnitude(last))
+            low = max(float(sizes.min()) / 1.6, largest * FLOOR)
+            self._window.fit((0.0, max(1.0, curves.shape[-1] - 1.0)), (low, largest * 1.6))
 
 
 def _positive(values: Floats) -> Floats:

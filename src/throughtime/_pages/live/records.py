@@ -54,6 +54,15 @@ class Rows:
     ratios: Floats
 
 
+def stride(count: int, most: int) -> int:
+    """Return the least power of 2 such that one of so many records is drawn, and at most `most` of `count`.
+
+    >>> stride(4, most=4), stride(5, most=4), stride(10, most=4)
+    (1, 2, 4)
+    """
+    return 1 << (max(1, -(-count // most)) - 1).bit_length()
+
+
 def views(tree: xr.DataTree) -> dict[str, tuple[list[str], list[str]]]:
     """Directions and quantities of each layer that has something over time."""
     found = {}

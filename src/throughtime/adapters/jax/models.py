@@ -204,18 +204,19 @@ def _samples(model: Model, x: object, program: Program) -> tuple[Samples, Progra
     leaves = [leaf for leaf in jax.tree.leaves(x) if getattr(leaf, "shape", ())]
     if not leaves:
         return Samples(1, is_single=True), None
-    is_time_first = False
-    for axis in (0, 1):
-        if len(leaves[0].shape) <= axis:
-            break
-        samples = Samples(leaves[0].shape[axis], axis)
+    shape, steps = leaves[0].shape, set()
+    for axis in range(min(2, len(shape))):
+        samples = Samples(shape[axis], axis)
         other = _grown(model, x, samples)
         if other is None or [op.name for op in other.walk()] != [op.name for op in program.walk()]:
             continue
-        if _lengths(other) == _lengths(program):
+        if _lengths(other) == _lengths(program) and _returned(other) != _returned(program):
             return samples, other
-        is_time_first = True
-    return (Samples(1, is_single=True) if is_time_first else Samples(leaves[0].shape[0])), None
+        steps.add(axis)
+    if 0 not in steps:  # a model may fix the number of samples
+        return Samples(shape[0]), None
+    is_batch = 1 not in steps and any(len(one) > 1 and one[:1] == shape[1:2] for one in _returned(program))
+    return (Samples(shape[1], 1) if is_batch else Samples(1, is_single=True)), None
 
 
 def _grown(model: Model, x: object, samples: Samples) -> Program | None:
@@ -236,6 +237,13 @@ def _grown(model: Model, x: object, samples: Samples) -> Program | None:
 
 def _lengths(program: Program) -> list[int]:
     return [op.params["length"] for op in program.walk() if op.name == "scan"]
+
+
+def _returned(program: Program) -> list[tuple[int, ...]]:
+    """List the shapes of what the loops carry and the program returns."""
+    loops, shapes = (op for op in program.walk() if op.name == "scan"), _shapes(program)
+    carries = [shapes[key] for op in loops for key in op.outputs[: op.params["num_carry"]]]
+    return [tuple(one.shape) for one in [*carries, *map(program.shape_of, program.outputs)]]
 
 
 def _shapes(program: Program) -> dict[Value, ShapedArray]:

@@ -27,10 +27,14 @@ _LETTERS = {"lstm": ("i", "f", "g", "o"), "gru": ("z", "r", "n")}
 
 
 def oriented(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array] | None:
-    """Orient the weights of a cell, named as `dense_i.kernel`, or their gradients; None for others."""
+    """Orient the weights of a cell, named as `dense_i.kernel`, or their gradients; None for others.
+
+    Layers that a loop runs one after another may have theirs in one array, which stays as it is.
+    """
     plain = {_plain(name): array for name, array in arrays.items()}
     layout = _layout_of(kind, plain.keys())
-    return None if layout is None else layout(kind, plain)
+    is_stack = any(array.ndim > 2 for array in plain.values())
+    return None if layout is None or is_stack else layout(kind, plain)
 
 
 def is_cell(kind: str, names: Iterable[str]) -> bool:
@@ -40,6 +44,8 @@ def is_cell(kind: str, names: Iterable[str]) -> bool:
 
 def kind_of(arrays: Mapping[str, Array]) -> str:
     """Name the known cell whose weights these are, by their names and widths; empty for others."""
+    if any(array.ndim > 2 for array in arrays.values()):
+        return ""  # those of several cells
     for kind, gates in GATE_ORDER.items():
         joined = [array for name, array in arrays.items() if name in ("dense_h.kernel", "weight_hh")]
         if is_cell(kind, arrays) and all(max(one.shape) == min(one.shape) * len(gates) for one in joined):

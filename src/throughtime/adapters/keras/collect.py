@@ -201,8 +201,8 @@ class _Call:
             arrays["input"] = done.tensor(key, copy=True)
         elif "input" in self._wanted and self._entry.is_recurrent:
             self._missing["input"] = _SEVERAL_INPUTS
-        if "valid" in self._wanted and seen.has_mask:
-            arrays["valid"] = done.tensor(seen.key("mask")).astype(bool)
+        if (mask := seen.key("mask")) in tensors:
+            arrays["valid"] = done.tensor(mask).astype(bool)
         elif "valid" in self._wanted and (seen.input_shape or key in tensors):
             arrays["valid"] = np.ones((seen.input_shape or tensors[key].shape)[:2], bool)
         if "input_gradient" in self._wanted:

@@ -83,8 +83,9 @@ class Direction:
 
     def closed(self) -> DirectionRecord:
         """Bring what a kernel computed to input time."""
-        done, layer, count = self.done, self.layer, self.known.initial_states
+        done, layer = self.done, self.layer
         flip = slice(None, None, -1 if layer.go_backwards else 1)
+        given = filter(self.has, ("initial_0", "initial_1"))
         output_gradient = self.of_layer("output")
         if output_gradient is not None and output_gradient.ndim == 3:
             output_gradient = output_gradient[:, flip]
@@ -98,8 +99,8 @@ class Direction:
             valid=self.tensor("inside_mask").astype(bool) if self.has("inside_mask") else None,
             zero_output=zeroes_masked_output(done.keras, layer),
             runs_backward=bool(layer.go_backwards),
-            initial=tuple(self.tensor(f"initial_{k}", copy=True) for k in range(count)) or (None, None),
-            final_gradients=tuple(self.gradient(f"state_{k}") for k in range(max(2, count))),
+            initial=tuple(self.tensor(name, copy=True) for name in given) or (None, None),
+            final_gradients=(self.gradient("state_0"), self.gradient("state_1")),
         )
 
 

@@ -51,10 +51,6 @@ def run(
     record.inside.append(known)
     if is_half:
         bound.arguments[first] = with_first(given, direction.marked("inputs", "half_input", first_of(given)))
-    mask = first_of(bound.arguments.get("mask"))
-    known.has_mask = mask is not None
-    if known.has_mask and closed:
-        direction.keep("inside_mask", mask)
     watched = direction.closed if closed else direction.in_loop
     return direction.handed_back(*watched(original, bound.arguments))
 
@@ -88,8 +84,10 @@ class _Direction:
 
     def closed(self, original: Call, arguments: dict[str, object]) -> tuple[Tensor, Sequence[Tensor]]:
         """Run the layer with its whole sequence switched on, and return what it is set to return."""
-        keras, layer, known = self.keras, self.layer, self.known
-        returns_sequences = layer.return_sequences
+        keras, layer = self.keras, self.layer
+        returns_sequences, mask = layer.return_sequences, first_of(arguments.get("mask"))
+        if mask is not None:
+            self.keep("inside_mask", mask)
         given = arguments.get("initial_state")
         given = layer.states if given is None and layer.stateful else given
         initial = [] if given is None else keras.tree.flatten(given)
@@ -103,7 +101,7 @@ class _Direction:
         self.keep("sequence", sequence)
         # Without a mask the last output is the last hidden state, and a gradient with respect to the
         # state need not pass through the stacked sequence.
-        last = sequence[:, -1] if known.has_mask else states[0]
+        last = sequence[:, -1] if mask is not None else states[0]
         return (sequence if returns_sequences else last), states
 
     def in_loop(self, original: Call, arguments: dict[str, object]) -> tuple[Tensor, Sequence[Tensor]]:
@@ -132,7 +130,6 @@ class _Direction:
 
     def keep_initial(self, states: list[Tensor]) -> None:
         """Keep the states before the first step; none stand for zeros."""
-        self.known.initial_states = len(states)
         for position, state in enumerate(states):
             self.keep(f"initial_{position}", state)
 

@@ -42,8 +42,6 @@ class SeenInside:
     part: int  # which of the directions of its call
     layer: Held  # weak
     is_closed: bool  # it ran its own kernel, and `cells` solves it
-    has_mask: bool = False
-    initial_states: int = 0  # how many
     # as `every_step.EveryStep.dropout`, with keys in place of masks
     dropout: list[dict[str, list[str]]] = field(default_factory=list)
     kept: tuple[str, ...] = ()  # this and `handed_on` as `loop.Loop` has them
@@ -67,7 +65,6 @@ class SeenCall:
     output_dtype: str = ""  # empty where there is no such tensor
     input_dtype: str = ""
     input_shape: tuple[int, ...] = ()  # empty where it is not known before the pass
-    has_mask: bool = False
     logits: tuple[str, ...] = ()  # keys of the marked logits behind the output, of each step if several
     not_inside: str = ""  # why it was not looked into
     inside: list[SeenInside] = field(default_factory=list)

@@ -140,7 +140,6 @@ class _Watched:
     def _entered(self, record: SeenCall, given: object, mask: Tensor | None) -> object:
         """Mark the sequence among what a recurrent layer is given, and keep it with its mask."""
         recorder, tensor = self._recorder, first_of(given)
-        record.has_mask = mask is not None
         if mask is not None and "valid" in recorder.wanted:
             recorder.keep(record.key("mask"), mask)
         if not is_tensor(tensor):

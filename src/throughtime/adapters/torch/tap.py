@@ -187,8 +187,9 @@ class Recorder:
         return [pair for pair in self.named if id(pair[1]) not in inside]
 
     def edges(self, found: Sequence[Found]) -> list[GradientEdge]:
-        """List the places whose gradients leaves are made of, besides marks."""
-        edges = [edge for call in self.calls_of(found) for step in call.steps for edge in step.edges()]
+        """List the places whose gradients leaves are made of, besides marks; a single window has none."""
+        each = ((call, step) for call in self.calls_of(found) for step in call.steps)
+        edges = [edge for call, one in each if call.steps[1:] or not one.layers for edge in one.edges()]
         return edges + [one.edge for _, one in self.named_outside() if one.edge is not None]
 
     def _recurrent(

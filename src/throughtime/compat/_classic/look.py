@@ -123,11 +123,11 @@ def zero_note(features: Features) -> str:
 def shorten(value: float, digits: int = 2) -> str:
     """Format a number briefly, for a tick.
 
-    >>> shorten(0.0012), shorten(-25), shorten(0), shorten(1.25e-07)
-    ('1.2e-3', '-25', '0', '1.2e-7')
+    >>> shorten(0.0012), shorten(0.00999999), shorten(-25), shorten(0), shorten(1.25e-07)
+    ('1.2e-3', '0.01', '-25', '0', '1.2e-7')
     """
     text = f"{value:.{digits}g}"
-    if "e" not in text and value != 0 and abs(value) < 0.01:
+    if "e" not in text and value != 0 and abs(float(text)) < 0.01:
         text = f"{value:.{digits - 1}e}"
     if "e" not in text:
         return text

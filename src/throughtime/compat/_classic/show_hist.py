@@ -160,7 +160,8 @@ def draw_cells(
         y = floor + scale * bars.heights / (highest if share[1] else top(bars))
         outlines.append(np.stack([np.repeat(x, 2), np.concatenate([floor, np.repeat(y, 2), floor])], axis=1))
         marks += [((x[place] + x[place + 1]) / 2, y[place], bars.counts[place]) for place in bars.clipped]
-    ax.add_collection(PolyCollection(outlines, facecolors=[fills[0]], linewidths=0, label="counts"))
+    # The edges keep bars that are narrower than a pixel.
+    ax.add_collection(PolyCollection(outlines, color=fills[0], linewidths=0.4, label="counts"))
     for across, height, count in marks:
         ax.text(across, height, f" {shorten(count, 6)}", fontsize=6, color=ALARM, va="bottom")
     if marks:

@@ -99,16 +99,20 @@ class Scale:
         return (*down, (0.5, f"±{number(self.low)}"), *up)
 
     def _powers(self) -> Iterator[tuple[float, str]]:
-        """Yield whole powers of ten, as many as can be read, none at the low end."""
-        most = _MOST_TICKS if self.kind == "log10" else 4
-        first, last = int(np.ceil(np.log10(self.low))), int(np.floor(np.log10(self.high) + 1e-9))
+        """Yield powers of ten, over few decades with 2 and 5 times them, none at the low end."""
+        most, few = (_MOST_TICKS, 2.2) if self.kind == "log10" else (4, 1)
+        low, high = np.log10([self.low, self.high])
+        first, last = int(np.ceil(low)), int(np.floor(high + 1e-9))
         every = max(1, -(-(last - first + 1) // most))
-        if last < first:  # no whole power in between
-            yield 1.0, number(self.high)
-        for exponent in range(last, first - 1, -every):
-            at = (exponent - np.log10(self.low)) / self.decades
-            if at > 0.08:
-                yield float(at), power(exponent)
+        factors = (5, 2, 1) if self.decades < few else (1,)
+        ticks = [
+            (exponent + np.log10(each), number(each * 10.0**exponent) if factors[1:] else power(exponent))
+            for exponent in range(last, first - 2, -every)
+            for each in factors
+        ]
+        places = [(float((at - low) / self.decades), word) for at, word in ticks]
+        shown = [(at, word) for at, word in places if 0.08 < at < 1 + 1e-9]
+        yield from shown or [(1.0, number(self.high))]
 
     def _linear_ticks(self) -> Iterator[tuple[float, str]]:
         span = self.high - self.low

@@ -168,7 +168,7 @@ def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme) -> None:
         ax.grid(color=theme.faint, linewidth=0.5)
         ax.set_axisbelow(True)
     if any(getattr(mark, "label", "") for mark in panel.marks):
-        ax.legend(frameon=False, fontsize=0.85 * theme.size, **_place(ax, panel, theme))
+        ax.legend(edgecolor="none", fontsize=0.85 * theme.size, **_place(ax, panel, theme))
 
 
 def _place(ax: Any, panel: Panel, theme: Theme) -> dict[str, Any]:

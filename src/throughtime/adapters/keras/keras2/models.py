@@ -116,7 +116,7 @@ def computed_loss(
     model: Model, losses: object, labels: Labels, predictions: object, training: bool
 ) -> Tensor:
     """Evaluate the model's own `compute_loss`, which adds what layers add."""
-    is_kept = compiled_loss(model) is not None
+    is_kept = getattr(model, "compiled_loss", None) is not None
     with replaced(model, "compiled_loss", losses) if is_kept else nullcontext():
         return model.compute_loss(labels.x, labels.y, predictions, labels.sample_weight)
 
@@ -139,7 +139,7 @@ def _is_foreign(tensor: Tensor, graph: object) -> bool:
 
 def losses_to_call(model: Model, name: str | None) -> Call:
     """Make a container of losses, as `compile` makes one, that keeps no metrics."""
-    compiled = compiled_loss(model)
+    compiled = getattr(model, "compiled_loss", None)
     if name is None and compiled is not None:
         container = copy.copy(compiled)
     else:
@@ -162,11 +162,6 @@ def losses_to_call(model: Model, name: str | None) -> Call:
     silent = SimpleNamespace(update_state=lambda *_, **__: None, reset_state=lambda: None)
     container._total_loss_mean = container._loss_metric = silent  # in place of a metric that nobody reads
     return container
-
-
-def compiled_loss(model: Model) -> Any:
-    """Return the object `compile` made of the losses, None when there is none."""
-    return getattr(model, "compiled_loss", None)
 
 
 def batch(model: Model, *structures: object) -> tuple[object, ...]:

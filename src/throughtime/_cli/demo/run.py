@@ -1,9 +1,7 @@
-"""Starts the demo: `python -m throughtime._cli.demo [FOLDER] [--framework NAME] [--backend NAME]`."""
+"""Runs the demo: trains the networks, draws them, and prints what was measured."""
 
 from __future__ import annotations
 
-import argparse
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,18 +37,6 @@ MEANING = (
     "Guessing gives 10 % right answers."
 )
 ITERATIONS = {"LSTM": 1000, "GRU": 500, "SimpleRNN": 500, "Bidirectional GRU": 300}
-
-
-def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/demo", description="Train small networks and draw them.")
-    parser.add_argument("folder", nargs="?", default="demo", type=Path, help="folder of the plots")
-    parser.add_argument("--framework", choices=["keras", "torch", "tf_keras"], default="keras")
-    parser.add_argument("--backend", choices=["tensorflow", "jax", "torch"], help="of Keras 3")
-    parser.add_argument("--verbose", action="store_true", help="print the verdicts in full")
-    chosen = parser.parse_args()
-    if chosen.backend and chosen.framework != "keras":
-        parser.error(f"--backend is for Keras 3; {chosen.framework} has none to choose.")
-    return chosen
 
 
 def main(folder: Path, name: str, *, is_verbose: bool = False) -> None:
@@ -104,10 +90,3 @@ def horizon(tree: xr.DataTree) -> str:
     texts = [layer.horizon for layer in tt.diagnose(tree, dependency_length=HALF).layers.values()]
     known = [text for text in texts if text != NOT_MEASURED]
     return min(known, key=steps_of, default=NOT_MEASURED)
-
-
-if __name__ == "__main__":
-    asked = options()
-    if asked.backend:
-        os.environ["KERAS_BACKEND"] = asked.backend  # Keras reads it once, when it is imported
-    main(asked.folder, asked.framework, is_verbose=asked.verbose)
