@@ -67,12 +67,14 @@ def _terms(
     if "step_contribution" not in solved:
         return {}
     contribution = solved["step_contribution"]
+    if sizes is None:
+        return {"recurrent_kernel_gradient": float(contribution.sum())}
     if isinstance(direction, SolvedRecord):
         inputs, before = solved.get("input"), direction.hidden_before
     else:
         inputs = direction.inputs
         before = cells.states_before(direction.hidden, runs_backward=direction.runs_backward)
-    if inputs is None or before is None or sizes is None:
+    if inputs is None or before is None:
         return {"recurrent_kernel_gradient": float(contribution.sum())}
     return cells.summed_terms(sizes, contribution, before, inputs)
 
@@ -84,7 +86,8 @@ def certified(record: ModelRecord, warn: Warn) -> ModelRecord:
 
 def _certified(leaf: LayerRecord, warn: Warn) -> LayerRecord:
     parts = [leaf.arrays[name] for name in _vocabulary.CERTIFICATES if name in leaf.arrays]
-    worst = max((float(np.nan_to_num(part, posinf=np.inf).max()) for part in parts), default=0.0)
+    values = (value for part in parts for value in part.ravel().tolist())
+    worst = max((value for value in values if not np.isnan(value)), default=0.0)
     dtype = str(leaf.flags["dtype"]) if parts else "float32"
     if worst <= cells.bar(dtype):
         return leaf

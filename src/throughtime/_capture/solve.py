@@ -25,6 +25,7 @@ _NOT_RETURNED = "the cell does not return it while it is unrolled"
 _CARRYING = frozenset({"hidden_gradient", "cell_gradient", "gate_activation"})
 
 
+@np.errstate(over="ignore")  # what overflows is found as such
 def per_sample(leaf: LayerRecord, factor: float | None) -> LayerRecord:
     """Undo the factor of the loss on each sample, 1/B for a mean, in all gradients except those of weights.
 
@@ -51,8 +52,7 @@ class _Scaled:
             return None
         key = (array.__array_interface__["data"], array.shape, array.strides)
         if key not in self._done:
-            with np.errstate(over="ignore"):  # what overflows is found as such
-                self._done[key] = array * array.dtype.type(self._factor)
+            self._done[key] = array * array.dtype.type(self._factor)
         return self._done[key]
 
 

@@ -91,11 +91,12 @@ def _image(values: npt.NDArray[np.float32], length: int) -> dict[str, list[Any]]
 
 
 def _logs(curves: Floats, losses: Floats) -> Floats:
-    """Logarithms of records. What is missing of a record whose loss is a number was masked."""
+    """Logarithms of records. What was a number in no record before was masked if the loss is a number."""
     curves = pooled(curves, len(curves), MOST_COLUMNS)
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.where(curves > 0, np.log10(curves), _BELOW)
-    broken = np.where(np.isfinite(losses)[:, None], np.isinf(curves), ~np.isfinite(curves))
+    never = ~np.logical_or.accumulate(~np.isnan(curves), axis=0)
+    broken = ~np.isfinite(curves) & ~(never & np.isfinite(losses)[:, None])
     return np.where(broken, _BROKEN, np.where(np.isnan(curves), np.nan, logs))
 
 

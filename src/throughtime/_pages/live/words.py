@@ -75,7 +75,7 @@ def state(
 
 def numbers(rows: Rows, recorded: int | None, view: View, lag: int, first: tuple[int, str]) -> Markup:
     """Tabulate the last record, or its layer alone; `first` is step and horizon of the first record."""
-    norms, ratios = rows.norms[-1, MIDDLE], rows.ratios[-1]
+    norms, ratios = rows.norms[:, MIDDLE], rows.ratios[-1]
     symbol = printable(norm_symbol(view.quantity))
     shown = {}
     if len(ratios):
@@ -107,8 +107,8 @@ def _change(before: str, now: str, step: int) -> str:
 
 
 def _end(norms: Any, place: int) -> float:
-    """First or last step that is valid in some sample."""
-    valid = norms[~np.isnan(norms)]
+    """First or last step of the last record, of those that are a number in some record: not masked."""
+    valid = norms[-1, ~np.isnan(norms).all(axis=0)]
     return float(valid[place]) if len(valid) else float("nan")
 
 

@@ -105,11 +105,14 @@ def run(asked: Arguments, marks: Marks) -> tuple[tuple[InnerLayer, ...], tuple[t
     """Compute what the kernel would; returns the layers as they were seen, and what the kernel returns."""
     layers: list[InnerLayer] = []
     value = asked.data
-    for place in range(asked.count):
-        if place and asked.training and asked.dropout:
-            value = functional.dropout(value, asked.dropout, training=True)
-        layers.append(_layer(asked, place, value, marks))
-        value = layers[-1].output
+    with warnings.catch_warnings():
+        # cuDNN copies the weights of one layer together, and warns each time.
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+        for place in range(asked.count):
+            if place and asked.training and asked.dropout:
+                value = functional.dropout(value, asked.dropout, training=True)
+            layers.append(_layer(asked, place, value, marks))
+            value = layers[-1].output
     # The model gets copies: it may write on them.
     output = value.transpose(0, 1) if asked.batch_first else value
     output = output.clone(memory_format=torch.contiguous_format)
@@ -144,13 +147,10 @@ def _kernel(
     """Call the fused kernel for one layer in one direction; cuDNN differentiates only what trains."""
     states = initial if len(initial) > 1 else initial[0]
     settings = (asked.has_biases, 1, 0.0, True, False)
-    with warnings.catch_warnings():
-        # cuDNN copies the weights of one layer together, and warns each time.
-        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
-        if isinstance(asked.layout, Packed):
-            result = asked.kernel(data, asked.layout.batch_sizes, states, list(weights), *settings)
-        else:
-            result = asked.kernel(data, states, list(weights), *settings, False)
+    if isinstance(asked.layout, Packed):
+        result = asked.kernel(data, asked.layout.batch_sizes, states, list(weights), *settings)
+    else:
+        result = asked.kernel(data, states, list(weights), *settings, False)
     return tuple(result)
 
 
