@@ -15,16 +15,17 @@ def attributes_restorer(holder: object) -> Restorer:
     """Remember an object's attributes, and what the containers among them hold; the result puts them back."""
     attributes = vars(holder)
     before = dict(attributes)
-    held = {name: inside(value) for name, value in before.items()}
-    contents = {name: _copy(value) for name, value in held.items() if _is_builtin_container(value)}
+    contents = [
+        (held, _copy(held)) for held in map(inside, before.values()) if isinstance(held, (list, dict, set))
+    ]
 
     def restore() -> None:
         # Straight into the dictionary: setting attributes would pass through a framework's tracking.
         if attributes.keys() != before.keys() or any(attributes[name] is not before[name] for name in before):
             attributes.clear()
             attributes.update(before)
-        for name, content in contents.items():
-            _refill(held[name], content)
+        for held, content in contents:
+            _refill(held, content)
 
     return restore
 
@@ -51,10 +52,6 @@ class replaced:  # noqa: N801 - a context, called like a function
 def inside(value: object) -> object:
     """Give the attributes of a dataclass: its tensors are swapped and restored like those in a dict."""
     return vars(value) if is_dataclass(value) and type(getattr(value, "__dict__", None)) is dict else value
-
-
-def _is_builtin_container(value: object) -> bool:
-    return isinstance(value, (list, dict, set))
 
 
 def _copy(value: Any) -> Any:

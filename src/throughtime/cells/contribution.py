@@ -38,11 +38,12 @@ def on_recurrent_side(
     elif hidden_before.ndim < gate_gradient.ndim:
         hidden_before = hidden_before[..., None, :]
     if kind == "gru" and gates is not None:
-        reset = np.ones_like(gate_gradient)
-        reset[..., CANDIDATE, :] = gates[..., RESET, :]
         if reset_after:
-            gate_gradient = gate_gradient * reset
+            gate_gradient = gate_gradient.copy(order="K")
+            gate_gradient[..., CANDIDATE, :] *= gates[..., RESET, :]
         else:
+            reset = np.ones_like(gate_gradient)
+            reset[..., CANDIDATE, :] = gates[..., RESET, :]
             hidden_before = hidden_before * reset
     return hidden_before, gate_gradient
 
@@ -65,11 +66,14 @@ def sums_along(
     gate_gradient = solved["gate_gradient"]
     own, shape = gate_gradient.reshape(recurrent.shape), (-1, *gate_gradient.shape[2:])
     entering = along_directions(kernel).reshape(-1, gate_gradient[0, 0].size).T
+    bias = own.sum((0, 1))
     return {
         "kernel_gradient": _sum(solved["input"][:, :, None], own).reshape(shape),
         "recurrent_kernel_gradient": _sum(hidden_before, recurrent).reshape(shape),
-        "bias_gradient": own.sum((0, 1)).reshape(shape[1:]),
-        "recurrent_bias_gradient": recurrent.sum((0, 1)).reshape(shape[1:]),
+        "bias_gradient": bias.reshape(shape[1:]),
+        "recurrent_bias_gradient": (bias if recurrent is gate_gradient else recurrent.sum((0, 1))).reshape(
+            shape[1:]
+        ),
         "input_gradient": (_by_time(gate_gradient) @ entering).swapaxes(0, 1),
     }
 

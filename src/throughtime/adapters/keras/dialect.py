@@ -138,11 +138,8 @@ class Dialect(Protocol):
     BACKEND: str  # the framework that computes
     RUNS_WITHOUT_XLA: bool  # whatever a model was compiled for
 
-    def traced(self, model: Model, computation: Computation, inputs: Data, /, *, any_batch: bool) -> Traced:
-        """Trace a computation with a model, which it holds weakly, for inputs of these shapes.
-
-        With `any_batch` the number of samples may be left open.
-        """
+    def traced(self, model: Model, computation: Computation, inputs: Data, /) -> Traced:
+        """Trace a computation with a model, which it holds weakly, for inputs of these shapes."""
 
     def differentiated(
         self, model: Model, step: Step[T], variables: Mapping[str, Variable], /

@@ -193,10 +193,12 @@ class _Cell:
         arrays = {}
         for position, name in enumerate(self.states, self.first):
             if name in values:
-                zeros = np.zeros_like(values[name])
                 tap, initial = self._tap(name), self.direction.gradient(f"initial_{position}")
-                arrays[f"{name}_gradient"] = zeros if tap is None else tap
-                arrays[f"initial_{name}_gradient"] = zeros[:, 0] if initial is None else initial
+                total = np.zeros_like(values[name]) if tap is None else tap
+                arrays[f"{name}_gradient"] = total
+                arrays[f"initial_{name}_gradient"] = (
+                    np.zeros_like(total[:, 0]) if initial is None else initial
+                )
         return arrays
 
     def _gate_gradient(self, values: Mapping[str, Array]) -> dict[str, Array]:
@@ -214,8 +216,9 @@ class _Cell:
     def _warn_of_flat_activations(self, gates: Mapping[str, Array], values: Mapping[str, Array]) -> None:
         """Warn where a gradient arrives at the state and none passes an activation."""
         for attribute, places in cells.gates_by_activation(self.cell).items():
-            arrives = np.nan_to_num(values["hidden_gradient"], posinf=0.0, neginf=0.0).any()
-            if arrives and not any(gates[gate].any() for gate in places):
+            if any(sample.any() for gate in places for sample in gates[gate]):
+                continue
+            if np.nan_to_num(values["hidden_gradient"], posinf=0.0, neginf=0.0).any():
                 name = self.keras.activation_name(self.cell, getattr(self.cell, attribute))
                 warn(
                     f"No gradient passes {name}, the {attribute} of {self.direction.layer.name}: dL/dz is 0 "

@@ -60,10 +60,11 @@ def _gru(keras: Dialect, cell: Layer, x: Tensor, hidden: Tensor, kept: Kept) -> 
     inner = ops.matmul(hidden, kernel if cell.reset_after else kernel[:, : 2 * units])
     if cell.use_bias and cell.reset_after:
         inner = inner + cell.bias[1]
-    z = cell.recurrent_activation(x_z + inner[:, :units])
-    r = cell.recurrent_activation(x_r + inner[:, units : 2 * units])
-    last = slice(2 * units, None)
-    inner_h = r * inner[:, last] if cell.reset_after else ops.matmul(r * hidden, kernel[:, last])
-    candidate = cell.activation(x_h + inner_h)
+    # The gradient of a split is one array, that of each slice an array with zeros around it.
+    inner_z, inner_r, *inner_h = ops.split(inner, 3 if cell.reset_after else 2, axis=1)
+    z = cell.recurrent_activation(x_z + inner_z)
+    r = cell.recurrent_activation(x_r + inner_r)
+    product = r * inner_h[0] if cell.reset_after else ops.matmul(r * hidden, kernel[:, 2 * units :])
+    candidate = cell.activation(x_h + product)
     new = kept("hidden", z * hidden + (1 - z) * candidate, hidden)
     return cells.Stepped(new, [new], [z, r, candidate])

@@ -103,7 +103,7 @@ class Program:
         def run_at(scale: Array | None) -> Result:
             inputs = (*data, scale)
             if self._traced is None:
-                self._traced = self.keras.traced(self.model, self, inputs, any_batch=True)
+                self._traced = self.keras.traced(self.model, self, inputs)
             return self._traced(inputs)
 
         if self.has_loss and self._is_scaled:

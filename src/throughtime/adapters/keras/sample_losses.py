@@ -35,7 +35,7 @@ def losses(keras: Dialect, model: Model, *batch: object, loss: object, training:
         def alone(inputs: Data) -> Result:
             return Result(_alone(Loss(keras, held(), passed()), keras, inputs, training), {})
 
-        return keras.traced(model, alone, data, any_batch=False)
+        return keras.traced(model, alone, data)
 
     keras.check_model(model)
     own = Loss(keras, model, loss)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from throughtime.adapters.keras.contracts import Call, Data, Held, Model, T, Tensor, Variable
@@ -24,37 +23,32 @@ BACKEND = "tensorflow"
 RUNS_WITHOUT_XLA = True
 
 
-def traced(model: Model, computation: Computation, inputs: Data, *, any_batch: bool) -> Traced:
+def traced(model: Model, computation: Computation, inputs: Data) -> Traced:
     """Trace a computation for inputs of these shapes; variables that it assigns are restored."""
     if belongs_to_a_graph(model):
         return graph.trace(model, computation, inputs)
-    is_stateful = any(getattr(layer, "stateful", False) for layer in every_layer(model))
     held: Held = weakref.ref(model)
-    any_batch = any_batch and not is_stateful
 
     def run(inputs: Data) -> Result:
         with autograph_enabled():
             return computation(inputs)
 
     if not execution(model)[0]:
-        specs = tf.nest.map_structure(lambda array: _spec(array, any_batch), inputs)
+        specs = tf.nest.map_structure(_spec, inputs)
         run = tf.function(run, autograph=False).get_concrete_function(specs)
 
     def run_again(inputs: Data) -> Result:
         tensors = tf.nest.map_structure(_tensor, inputs)
         with values_restored(all_variables(held())):
-            found: Result = tf.nest.map_structure(np.asarray, run(tensors))
+            found: Result = tf.nest.map_structure(tf.convert_to_tensor, run(tensors))
         return found
 
     return run_again
 
 
-def _spec(array: Tensor, any_batch: bool) -> object:
-    """Describe an array, with the number of samples left open as `fit` does."""
-    if array is None:
-        return None
-    shape = list(array.shape)
-    return tf.TensorSpec([None, *shape[1:]] if any_batch and shape else shape, tf.as_dtype(array.dtype))
+def _spec(array: Tensor) -> object:
+    """Describe an array; an open number of samples would make TensorFlow compute shapes at every step."""
+    return None if array is None else tf.TensorSpec(array.shape, tf.as_dtype(array.dtype))
 
 
 def differentiated(

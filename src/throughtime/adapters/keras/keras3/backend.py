@@ -34,7 +34,7 @@ def _values_of(model: Model) -> list[Tensor]:
     return [_OF_BACKEND.value_of(variable) for variable in all_variables(model)]
 
 
-def traced(model: Model, computation: Computation, inputs: Data, *, any_batch: bool) -> Traced:
+def traced(model: Model, computation: Computation, inputs: Data) -> Traced:
     """Trace a computation for inputs of these shapes."""
     is_eager, with_xla = execution(model)
     held: Held = weakref.ref(model)

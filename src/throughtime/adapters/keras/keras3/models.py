@@ -67,7 +67,8 @@ def untouched(model: Model) -> Restored:
 
 def compute_dtype(layer: Any) -> str:
     """Name the precision a layer computes in: JAX takes float64 for float32 by default."""
-    return dtype_of(keras.ops.zeros((), layer.compute_dtype))
+    name = str(layer.compute_dtype)
+    return dtype_of(keras.ops.zeros((), name)) if name == "float64" else name
 
 
 def of_framework(model: Model) -> dict[str, Attribute]:
