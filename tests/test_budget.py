@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import psutil
 import pytest
 
 import throughtime as tt
+from throughtime._capture.label import Captured
 from throughtime._common.memory import free
 from throughtime._common.memory.budget import Amount, Budget, ExceededError, Need, allowed, too_large
 
@@ -74,8 +78,8 @@ def test_free_memory_is_known(monkeypatch):
 
 
 def test_a_control_group_that_leaves_less_counts(monkeypatch, tmp_path):
-    (tmp_path / "memory.max").write_text("3000")
-    (tmp_path / "memory.current").write_text("1000")
+    (tmp_path / "free.max").write_text("3000")
+    (tmp_path / "free.current").write_text("1000")
     monkeypatch.setattr(free, "_groups", lambda membership: [tmp_path, tmp_path / "absent"])
     free._available.cache_clear()
     assert free.available() == 2000
@@ -84,29 +88,46 @@ def test_a_control_group_that_leaves_less_counts(monkeypatch, tmp_path):
 
 def test_a_control_group_leaves_its_limit_less_what_cannot_be_dropped(tmp_path):
     files = {
-        "memory.max": "1000\n",
-        "memory.current": "700\n",
-        "memory.stat": "anon 500\ninactive_file 150\n",
+        "free.max": "1000\n",
+        "free.current": "700\n",
+        "free.stat": "anon 500\ninactive_file 150\n",
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert free._of_group(tmp_path) == 450
-    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "free.max").write_text("max\n")
     assert free._of_group(tmp_path) is None
 
 
 def test_an_older_control_group_is_read_as_well(tmp_path):
-    (tmp_path / "memory.limit_in_bytes").write_text("1000\n")
-    (tmp_path / "memory.usage_in_bytes").write_text("1200\n")
+    (tmp_path / "free.limit_in_bytes").write_text("1000\n")
+    (tmp_path / "free.usage_in_bytes").write_text("1200\n")
     assert free._of_group(tmp_path) == 0
 
 
 def test_every_group_above_counts(monkeypatch, tmp_path):
     inner = tmp_path / "job" / "step"
     inner.mkdir(parents=True)
-    (tmp_path / "job" / "memory.max").write_text("500")
-    (tmp_path / "job" / "memory.current").write_text("100")
+    (tmp_path / "job" / "free.max").write_text("500")
+    (tmp_path / "job" / "free.current").write_text("100")
     (tmp_path / "membership").write_text("0::/job/step\n")
     monkeypatch.setattr(free, "_GROUPS", tmp_path)
     found = [free._of_group(folder) for folder in free._groups(tmp_path / "membership")]
     assert found == [None, 400, None]
+
+
+def test_trees_that_nobody_holds_are_freed_before_the_collector_would(monkeypatch):
+    def new_tree():
+        return Captured.of(tt.testing.perfect_memory(steps=4)).tree()
+
+    monkeypatch.setattr(free, "trees", free.Trees())
+    gc.disable()
+    try:
+        dropped = weakref.ref(new_tree())
+        held = new_tree()
+        assert dropped() is not None  # a tree refers to itself
+        free.trees.add(free._MOST_BYTES + 1)
+        assert dropped() is None
+    finally:
+        gc.enable()
+    assert held.leaves

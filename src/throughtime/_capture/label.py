@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from throughtime._common.memory.free import trees
 from throughtime._common.text.printable import printable
 from throughtime._errors import SchemaError
 from throughtime._tree import Tree
@@ -99,6 +100,7 @@ class Captured:
     attributes: dict[str, Any]
 
     def tree(self) -> xr.DataTree:
+        trees.add(sum(each.values.nbytes for leaf in self.leaves.values() for each in leaf.arrays.values()))
         tree = _node({path.strip("/"): leaf for path, leaf in self.leaves.items()})
         tree.attrs.update(self.attributes)
         return tree

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import time
 from functools import lru_cache
@@ -19,6 +20,7 @@ _LIMITS = (  # limit, use, and the part of the use that can be dropped; control 
 )
 _GROUPS = Path("/sys/fs/cgroup")
 _SECONDS = 0.5
+_MOST_BYTES = 2**29  # of trees between two searches for those that nobody holds
 
 
 def available() -> int:
@@ -34,6 +36,27 @@ def available() -> int:
 def _available(moment: int) -> int:
     limits = [_of_group(folder) for folder in _groups(Path("/proc/self/cgroup"))]
     return min([int(psutil.virtual_memory().available), *(limit for limit in limits if limit is not None)])
+
+
+class Trees:
+    """Frees trees that nobody holds, each time that the new ones may be large.
+
+    A tree refers to itself, so only Python's garbage collector frees it, and that counts objects, not bytes:
+    it may not have run after twenty captures. Memory that is used again also saves the time of new memory.
+    """
+
+    def __init__(self) -> None:
+        self._size = 0
+
+    def add(self, size: int) -> None:
+        """Count the bytes of a new tree."""
+        self._size += size
+        if self._size > _MOST_BYTES:
+            gc.collect()
+            self._size = size
+
+
+trees = Trees()
 
 
 def release() -> None:
