@@ -78,8 +78,8 @@ def test_free_memory_is_known(monkeypatch):
 
 
 def test_a_control_group_that_leaves_less_counts(monkeypatch, tmp_path):
-    (tmp_path / "free.max").write_text("3000")
-    (tmp_path / "free.current").write_text("1000")
+    (tmp_path / "memory.max").write_text("3000")
+    (tmp_path / "memory.current").write_text("1000")
     monkeypatch.setattr(free, "_groups", lambda membership: [tmp_path, tmp_path / "absent"])
     free._available.cache_clear()
     assert free.available() == 2000
@@ -88,28 +88,28 @@ def test_a_control_group_that_leaves_less_counts(monkeypatch, tmp_path):
 
 def test_a_control_group_leaves_its_limit_less_what_cannot_be_dropped(tmp_path):
     files = {
-        "free.max": "1000\n",
-        "free.current": "700\n",
-        "free.stat": "anon 500\ninactive_file 150\n",
+        "memory.max": "1000\n",
+        "memory.current": "700\n",
+        "memory.stat": "anon 500\ninactive_file 150\n",
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert free._of_group(tmp_path) == 450
-    (tmp_path / "free.max").write_text("max\n")
+    (tmp_path / "memory.max").write_text("max\n")
     assert free._of_group(tmp_path) is None
 
 
 def test_an_older_control_group_is_read_as_well(tmp_path):
-    (tmp_path / "free.limit_in_bytes").write_text("1000\n")
-    (tmp_path / "free.usage_in_bytes").write_text("1200\n")
+    (tmp_path / "memory.limit_in_bytes").write_text("1000\n")
+    (tmp_path / "memory.usage_in_bytes").write_text("1200\n")
     assert free._of_group(tmp_path) == 0
 
 
 def test_every_group_above_counts(monkeypatch, tmp_path):
     inner = tmp_path / "job" / "step"
     inner.mkdir(parents=True)
-    (tmp_path / "job" / "free.max").write_text("500")
-    (tmp_path / "job" / "free.current").write_text("100")
+    (tmp_path / "job" / "memory.max").write_text("500")
+    (tmp_path / "job" / "memory.current").write_text("100")
     (tmp_path / "membership").write_text("0::/job/step\n")
     monkeypatch.setattr(free, "_GROUPS", tmp_path)
     found = [free._of_group(folder) for folder in free._groups(tmp_path / "membership")]
