@@ -160,7 +160,7 @@ def optimizer():
 
 
 def hasty():
-    return type("Optimizer", (), {"learning_rate": 1.0, "epsilon": 1e-9})()
+    return type("Adam", (), {"learning_rate": 1.0, "epsilon": 1e-9})()
 
 
 def mixing(monkeypatch):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import throughtime as tt
+from throughtime.adapters.optimizer import optimizer_step
 from throughtime.diagnosis import Verdict
 from throughtime.diagnosis.actions import actions
 
@@ -346,6 +347,19 @@ def test_each_direction_is_judged_for_itself():
     assert "rnn[backward]" in told(found)
 
 
+@pytest.mark.parametrize(
+    "kind", [torch.optim.Adam, torch.optim.Adamax, torch.optim.Adadelta, torch.optim.SGD]
+)
+def test_the_rate_bounds_the_steps_of_some_optimizers(kind):
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer = kind([weight], lr=0.1)
+    for _ in range(20):
+        before, weight.grad = weight.item(), torch.full((1,), 100.0)
+        optimizer.step()
+    moved = abs(weight.item() - before) / 0.1
+    assert optimizer_step(optimizer).is_bounded == (0.5 < moved < 1.5)
+
+
 class EveryStep(nn.Module):
     def __init__(self, decay):
         super().__init__()
@@ -392,6 +406,28 @@ def test_the_last_step_of_a_reversed_sequence_is_its_first_input(decay):
     found = diagnose(model, x, y, dependency_length=15)
     assert answers(found, "inner/rnn") == (("yes", "yes") if decay > 0.9 else ("no", "no"))
     assert found.layers["inner/rnn"].reach.value == pytest.approx(decay**15, rel=1e-5)
+
+
+class FromFirst(nn.Module):
+    """Reads differences to the first input, which so enters every step but the first."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(2 + x - x[:, :1])  # relu leaves what is positive
+
+
+def test_differences_to_the_first_input_do_not_reverse_time():
+    model, x = FromFirst(linear_rnn(0.5 * np.eye(1))).double(), positive(64)
+    with torch.no_grad():
+        y = model(x) + 0.1 * torch.randn(64, 1, generator=generator(1)).double()
+    found = diagnose(model, x, y, dependency_length=12)
+    assert answers(found, "inner/rnn") == ("yes", "no")  # the first input is used, beside the layer's states
+    # Shares of the output's variance: the first input has factor 2, the others 0.5^lag.
+    assert found.layers["inner/rnn"].use.value == pytest.approx(4 / (4 + 4 / 3), abs=0.1)
+    assert found.layers["inner/rnn"].reach.value == pytest.approx(0.5**12, rel=1e-5)
 
 
 @pytest.mark.parametrize(("decay", "reach"), [(0.5, "no"), (0.95, "yes")])

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Weights whose gradients keep their size move by the rate in a step: that of others, as Adadelta, says less.
+_BOUNDED = frozenset({"Adam", "AdamW", "Adamax", "NAdam", "Nadam", "RAdam", "RMSprop", "Adagrad", "Lion"})
 _PLAIN = frozenset({"SGD", "ASGD", "GradientDescentOptimizer", "MomentumOptimizer"})
 
 
@@ -19,7 +21,8 @@ class OptimizerStep:
 
     The default `rate` is that of plain gradient descent, which is assumed where no optimizer `is_known`. A
     gradient is clipped by its norm, and each of its elements by its value. An optimizer that `rescales` takes
-    steps as long for large gradients as for small ones, as Adam does; it adds `epsilon` to the divisor.
+    steps as long for large gradients as for small ones, as Adam does; it adds `epsilon` to the divisor. If it
+    `is_bounded`, its rate is about the longest step of a weight.
     """
 
     rate: float = 0.01
@@ -28,6 +31,7 @@ class OptimizerStep:
     rescales: bool = False
     epsilon: float | None = None
     is_known: bool = False
+    is_bounded: bool = False
 
     @property
     def clips(self) -> bool:
@@ -54,13 +58,15 @@ def optimizer_step(optimizer: object) -> OptimizerStep:
     if given is None:
         return OptimizerStep()
     rate = _number(given)
+    names = {each.__name__ for each in type(inner).__mro__}
     limits = [_number(getattr(inner, name, None)) for name in ("clipnorm", "global_clipnorm")]
     value_limit = _number(getattr(inner, "clipvalue", None))
     return OptimizerStep(
         rate=OptimizerStep.rate if rate is None else rate,
         norm_limit=min([limit for limit in limits if limit], default=math.inf),
         value_limit=value_limit or math.inf,
-        rescales=_PLAIN.isdisjoint(each.__name__ for each in type(inner).__mro__),
+        rescales=_PLAIN.isdisjoint(names),
+        is_bounded=not _BOUNDED.isdisjoint(names),
         epsilon=_number(group.get("eps", getattr(inner, "epsilon", None))),
         is_known=True,
     )

@@ -136,7 +136,7 @@ def _optimizer(layer: xr.Dataset, optimizer: OptimizerStep) -> Iterator[Evidence
         text = phrase("floor", share=f"{below:.0%}", epsilon=number(epsilon))
         yield from [Evidence("optimizer_floor", below, text)] if below >= _WORTH_NAMING else []
     step = optimizer.rate * math.sqrt(layer.sizes.get("unit", 0))  # of weights with a gradient of any size
-    if optimizer.rescales and step >= _LONG:
+    if optimizer.is_bounded and step >= _LONG:
         yield Evidence("rate", step, phrase("rate", rate=number(optimizer.rate), step=number(step)))
 
 

@@ -144,9 +144,9 @@ def reading_of(leaves: Mapping[str, xr.Dataset], batch: Batch, *, by_step: bool,
 def mirrored(
     capture: Callable[..., xr.DataTree], leaves: Mapping[str, xr.Dataset], batch: Batch
 ) -> dict[str, xr.Dataset]:
-    """Mirror layers whose last step the first input of the model enters: they read time backwards.
+    """Mirror layers that the first input of the model enters at the last step, and not in the first half.
 
-    Layers with a mask remain, because inputs of another sample may change it.
+    They read time backwards. Layers with a mask remain, because inputs of another sample may change it.
     """
     found, known = dict(leaves), [*map(structures.to_numpy, arrays(batch.x))]
     for path, leaf in leaves.items():
@@ -158,7 +158,7 @@ def mirrored(
             after = recurrent_layers(capture(x, batch.y, sample_weight=batch.sample_weight))
             changes = after[path]["input"] != leaf["input"]
             enters = changes.any([dim for dim in changes.dims if dim != "time"]).values
-            if enters[-1] and not enters[0]:
+            if enters[-1] and not enters[: (len(enters) + 1) // 2].any():
                 backward = 1 - int(leaf.attrs.get("go_backwards", 0))
                 found[path] = leaf.isel(time=slice(None, None, -1)).assign_attrs(go_backwards=backward)
                 continue
