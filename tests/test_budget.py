@@ -121,7 +121,8 @@ def test_trees_that_nobody_holds_are_freed_before_the_collector_would(monkeypatc
         return Captured.of(tt.testing.perfect_memory(steps=4)).tree()
 
     monkeypatch.setattr(free, "trees", free.Trees())
-    gc.disable()
+    thresholds = gc.get_threshold()
+    gc.set_threshold(0)  # the collector does not start by itself
     try:
         dropped = weakref.ref(new_tree())
         held = new_tree()
@@ -129,5 +130,5 @@ def test_trees_that_nobody_holds_are_freed_before_the_collector_would(monkeypatc
         free.trees.add(free._MOST_BYTES + 1)
         assert dropped() is None
     finally:
-        gc.enable()
+        gc.set_threshold(*thresholds)
     assert held.leaves

@@ -56,6 +56,15 @@ def test_what_a_share_raises_is_raised(monkeypatch):
         parallel.over_rows(task, ROWS, 10**9)
 
 
+def test_shares_treat_overflow_as_their_caller_does(monkeypatch):
+    monkeypatch.setattr(parallel, "_cores", lambda: 4)
+    seen = []
+    with np.errstate(over="raise", under="ignore"):
+        parallel.over_rows(lambda share: seen.append(np.geterr()), ROWS, 10**9)
+        here = np.geterr()
+    assert seen == [here] * 4
+
+
 def _blas_threads():
     return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 

@@ -171,6 +171,41 @@ def test_a_program_that_fixes_its_batch_or_steps_shows_samples(
     certified(leaf)
 
 
+def fast_weights(x: Any) -> Any:
+    """One series (time, feature); the state is a matrix (feature, feature)."""
+
+    def step(state: Any, now: Any) -> Any:
+        after = 0.9 * state + jnp.outer(now, now)
+        return after, jnp.tanh(after @ now).sum()
+
+    return jax.lax.scan(step, jnp.zeros((X.shape[2], X.shape[2])), x)[1].sum(keepdims=True)
+
+
+def as_many_steps_as_features(x: Any) -> Any:
+    """One series, as long as wide; the state is a vector."""
+
+    def step(hidden: Any, now: Any) -> Any:
+        after = jnp.tanh(now @ W + hidden @ U)
+        return after, after
+
+    return jax.lax.scan(step, jnp.zeros(UNITS), x[:, : W.shape[0]])[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [
+        (fast_weights, X[0]),
+        (as_many_steps_as_features, np.resize(X[0], (UNITS, UNITS))),
+        (lambda x: bare(x[None] * jnp.ones(W.shape[0]))[0], X[0][:, :1]),
+    ],
+    ids=["matrix", "square", "one feature"],
+)
+def test_features_of_one_series_are_no_samples(model: Any, x: Any) -> None:
+    leaf = only(tt.capture(model, x, loss=lambda output: (output**2).sum()))
+    assert leaf.sizes["sample"] == 1
+    assert leaf.sizes["time"] == len(x)
+
+
 CELLS = [nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.GRUCell, nnx.SimpleCell]
 
 

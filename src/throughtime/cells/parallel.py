@@ -34,8 +34,14 @@ def over_rows(task: Callable[[slice], object], rows: int, operations: int) -> No
     count = max(1, min(_cores(), MOST_THREADS, rows, operations // WORTH_A_THREAD))
     bounds = [rows * place // count for place in range(count + 1)]
     first, *others = map(slice, bounds, bounds[1:])
+    settings = np.geterr()  # of this thread: what to do about overflow
+
+    def alike(share: slice) -> None:
+        with np.errstate(**settings):
+            task(share)
+
     with one_thread():
-        running = [_pool().submit(task, share) for share in others]
+        running = [_pool().submit(alike, share) for share in others]
         task(first)
         for one in running:
             one.result()

@@ -51,7 +51,7 @@ class Trees:
     def add(self, size: int) -> None:
         """Count the bytes of a new tree."""
         self._size += size
-        if self._size > _MOST_BYTES:
+        if self._size > min(_MOST_BYTES, available() // 8) and gc.isenabled():
             gc.collect()
             self._size = size
 

@@ -14,13 +14,14 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from throughtime._errors import UnsupportedModelError
 
-from .program import Program, Value, flat
+from .program import Program, Value, flat, places_of_carries
 from .samples import Samples
 
 if TYPE_CHECKING:
@@ -210,13 +211,19 @@ def _samples(model: Model, x: object, program: Program) -> tuple[Samples, Progra
         other = _grown(model, x, samples)
         if other is None or [op.name for op in other.walk()] != [op.name for op in program.walk()]:
             continue
-        if _lengths(other) == _lengths(program) and _returned(other) != _returned(program):
+        if _lengths(other) == _lengths(program) and _results(other) != _results(program):
             return samples, other
         steps.add(axis)
     if 0 not in steps:  # a model may fix the number of samples
         return Samples(shape[0]), None
-    is_batch = 1 not in steps and any(len(one) > 1 and one[:1] == shape[1:2] for one in _returned(program))
-    return (Samples(shape[1], 1) if is_batch else Samples(1, is_single=True)), None
+    has_features = len(shape) > 2 or not jnp.issubdtype(leaves[0].dtype, jnp.inexact)  # or tokens
+    if (
+        1 not in steps
+        and has_features
+        and any(len(one) > 1 and one[0] == shape[1] for one in _carried(program))
+    ):
+        return Samples(shape[1], 1), None
+    return Samples(1, is_single=True), None
 
 
 def _grown(model: Model, x: object, samples: Samples) -> Program | None:
@@ -239,11 +246,19 @@ def _lengths(program: Program) -> list[int]:
     return [op.params["length"] for op in program.walk() if op.name == "scan"]
 
 
-def _returned(program: Program) -> list[tuple[int, ...]]:
+def _carried(program: Program) -> list[tuple[int, ...]]:
+    """List the shapes of what the loops carry."""
+    found, shapes = [], _shapes(program)
+    for op in program.walk():
+        if op.name == "scan":
+            first, end = places_of_carries(op.params)
+            found += [tuple(shapes[key].shape) for key in op.outputs[: end - first]]
+    return found
+
+
+def _results(program: Program) -> list[tuple[int, ...]]:
     """List the shapes of what the loops carry and the program returns."""
-    loops, shapes = (op for op in program.walk() if op.name == "scan"), _shapes(program)
-    carries = [shapes[key] for op in loops for key in op.outputs[: op.params["num_carry"]]]
-    return [tuple(one.shape) for one in [*carries, *map(program.shape_of, program.outputs)]]
+    return [*_carried(program), *(tuple(program.shape_of(key).shape) for key in program.outputs)]
 
 
 def _shapes(program: Program) -> dict[Value, ShapedArray]:

@@ -65,10 +65,7 @@ def scan(step: LoopStep, carry: Any, sequences: Any) -> Scanned:
         values = [tf.ensure_shape(value, one.shape[1:]) for (_, value), one in zip(taken, flat, strict=True)]
         after, outputs = step(pack(carry, carried), pack(sequences, values))
         left = list(map(lists.tensor_list_push_back, left, tf.nest.flatten(outputs)))
-        after = tf.nest.flatten(after)
-        for new, old in zip(after, carried, strict=True):
-            new.set_shape(old.shape)  # as Keras does, of a cell that computes the shape
-        return [rest for rest, _ in taken], left, after
+        return [rest for rest, _ in taken], left, tf.nest.flatten(_shaped(after, carried))
 
     start = coming, left, tf.nest.flatten(carry)
     _, left, final = tf.while_loop(lambda *_: True, advance, start, maximum_iterations=steps)
@@ -80,8 +77,20 @@ def scan(step: LoopStep, carry: Any, sequences: Any) -> Scanned:
     return pack(carry, final), pack(like, outputs)
 
 
+def _shaped(after: Any, before: Any) -> Any:
+    """Give states the shapes that they had, as Keras does: a cell may compute them."""
+    for new, old in zip(tf.nest.flatten(after), tf.nest.flatten(before), strict=True):
+        new.set_shape(old.shape)
+    return after
+
+
 def _scan_in_loops_of_tensorflow_1(step: LoopStep, carry: Any, sequences: Any, like: Any) -> Scanned:
     """Do what `scan` does where a loop has no gradient by a list; `like` has the outputs of one step."""
+
+    def advance(before: Any, values: Any) -> Any:
+        after, outputs = step(before[0], values)
+        return _shaped(after, before[0]), outputs
+
     start = carry, tf.nest.map_structure(tf.zeros_like, like)
-    carried, outputs = tf.scan(lambda before, values: step(before[0], values), sequences, start)
+    carried, outputs = tf.scan(advance, sequences, start)
     return tf.nest.map_structure(lambda every: every[-1], carried), outputs

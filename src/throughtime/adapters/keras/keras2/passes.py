@@ -40,10 +40,15 @@ def traced(model: Model, computation: Computation, inputs: Data) -> Traced:
     def run_again(inputs: Data) -> Result:
         tensors = tf.nest.map_structure(_tensor, inputs)
         with values_restored(all_variables(held())):
-            found: Result = tf.nest.map_structure(tf.convert_to_tensor, run(tensors))
+            found: Result = tf.nest.map_structure(_read, run(tensors))
         return found
 
     return run_again
+
+
+def _read(value: Tensor) -> Tensor:
+    """Read a variable now: its value is restored after the pass."""
+    return tf.convert_to_tensor(value) if isinstance(value, tf.Variable) else value
 
 
 def _spec(array: Tensor) -> object:
