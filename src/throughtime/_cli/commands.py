@@ -278,6 +278,8 @@ def demo(
     """Train small networks on digits and draw them."""
     if framework not in ("keras", "torch", "tf_keras") or (backend and framework != "keras"):
         raise typer.BadParameter("--framework is keras, torch or tf_keras; --backend is for keras alone.")
+    if backend not in (None, "tensorflow", "jax", "torch"):
+        raise typer.BadParameter("--backend is tensorflow, jax or torch.")
     if backend:
         os.environ["KERAS_BACKEND"] = backend  # Keras reads it once, when it is imported
     import_module("throughtime._cli.demo.run").main(folder, framework, is_verbose=verbose)

@@ -206,7 +206,7 @@ class Run:
 
     def _create(self, tree: xr.DataTree, variables: Mapping[str, Labelled]) -> None:
         """Create groups and empty arrays, and write labels."""
-        self._document["attributes"].update(plain_attributes(tree.attrs))
+        self._document["attributes"] |= {**plain_attributes(tree.attrs), SUMS: []}
         metadata = new_nodes(self.path, tree, {STEP: xr.Variable((), np.int64(0)), **variables})
         self._document["consolidated_metadata"]["metadata"] = metadata
         self._take_arrays()

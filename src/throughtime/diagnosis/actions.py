@@ -120,8 +120,12 @@ def _conditional_remedies(found: Results) -> Iterator[Remedy]:
 def _remedies_of(found: Results, layer: LayerDiagnosis) -> Iterator[Remedy]:
     if layer.verdict is Verdict.UNSTABLE:
         yield from causes.of_kernel(layer)
-    elif layer.reach.answer == NO or layer.reach.value < FAINT or _AT_ANY_LAG & {*layer.evidence}:
-        yield from causes.remedies(layer, Verdict.NO_EVIDENCE, found.lag, OptimizerStep())
+        return
+    every = causes.remedies(layer, Verdict.NO_EVIDENCE, found.lag, OptimizerStep())
+    if layer.reach.answer == NO or layer.reach.value < FAINT or _AT_ANY_LAG & {*layer.evidence}:
+        # What learns, as a model of weak signal does, does not learn too fast.
+        learns = found.verdict not in (Verdict.NO_EVIDENCE, Verdict.UNUSED)
+        yield from (each for each in every if not (learns and each.name == "rate"))
 
 
 def _action(found: Results, remedy: Remedy, condition: str = "") -> Action:

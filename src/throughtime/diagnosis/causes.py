@@ -194,16 +194,16 @@ def remedies(
             reasons = [known[name].text for name in ("step", "clip_norm") if name in known]
             yield remedy("remedy_clipping", "; ".join(reasons) or known["growth"].text)
         yield from of_kernel(layer)
-    if lag is not None and "rate" in known and verdict in (Verdict.NO_EVIDENCE, Verdict.UNUSED):
-        yield remedy("remedy_rate", known["rate"].text)
-        return
-    if lag is None or verdict not in (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL):
+    is_fast = "rate" in known and "frozen" not in known and verdict in (Verdict.NO_EVIDENCE, Verdict.UNUSED)
+    if lag is None or not (is_fast or verdict in (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL)):
         return
     cut, dead = known.get("cut"), known.get("dead")
     if "frozen" in known:
         yield remedy("remedy_frozen", known["frozen"].text)
     elif cut is not None and cut.value <= lag:
         yield remedy("remedy_window", cut.text, lag=lag, s="s")
+    elif is_fast:
+        yield remedy("remedy_rate", known["rate"].text)
     elif dead is not None:
         yield remedy("remedy_dead", dead.text)
     else:

@@ -23,7 +23,7 @@ from throughtime.adapters.optimizer import optimizer_step
 from . import integrity, measure
 from .diagnosis import Diagnosis
 from .judge import judge, note_few_samples
-from .layers import anchors, has_loss_per_step, join, mirrored, reading_of, recurrent_layers, why_not_swapped
+from .layers import Mirror, anchors, has_loss_per_step, join, reading_of, recurrent_layers, why_not_swapped
 from .progress import Passes
 from .results import UNCLEAR, Asked
 from .swap import Reading, Swapped, losses_with_shared_inputs, passes, predicts_at_steps, prefix_swap
@@ -85,8 +85,8 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        Computing it takes a capture and about 40 forward passes. A loss at every step also needs the lag
-        matrix, and four to eight times as many passes. If that takes long, a progress bar is shown.
+        Computing it takes one or two captures and about 40 forward passes. A loss at every step also needs
+        the lag matrix, and four to eight times as many passes. Slow diagnoses show a progress bar.
 
     Raises
     ------
@@ -182,11 +182,12 @@ class _Run:
     def capture(self, batches: Sequence[Batch]) -> dict[str, xr.Dataset]:
         """Capture all batches, and their lag matrices if the loss has a value at every step."""
         self._probe = Probe(self.model, loss=self.loss, layers=self.layers)
+        mirror = Mirror(self._probe)
         for batch in batches:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="The certificate of")  # part of the verdict
                 tree = self._probe(batch.x, batch.y, sample_weight=batch.sample_weight)
-                leaves = mirrored(self._probe, recurrent_layers(tree), batch)
+                leaves = mirror(recurrent_layers(tree), batch)
             self.framework, self._axes = str(tree.attrs.get("framework", "")), tree.attrs.get("output_axes")
             self._why_not = why_not_swapped(tree.attrs, leaves)
             if hasattr(batch.y, "shape") and self._has_loss_per_step(leaves, batch):
@@ -221,8 +222,7 @@ class _Run:
         if self._why_not or batches[0].y is None:
             reason = self._why_not or phrase("no_losses", reason="there are no labels")
             return dict.fromkeys(self._captures[0], Swapped(reason=reason))
-        found: dict[str, Swapped] = {}
-        leaves = self._captures[0].items()
+        found, leaves = dict[str, Swapped](), self._captures[0].items()
         times = {path: (leaf.sizes.get("time"), measure.UNTIL_READ in leaf.attrs) for path, leaf in leaves}
         for time in dict.fromkeys(times.values()):
             paths = [path for path in times if times[path] == time]

@@ -91,8 +91,10 @@ def samples_as_steps(leaves: Mapping[str, xr.Dataset], labels: tuple[int, ...]) 
 def far_labels(batches: Sequence[Batch], loss: float) -> str:
     """Describe labels far from 0, if the loss exceeds by far that of their mean; empty otherwise."""
     labels = structures.to_numpy(batches[0].y) if hasattr(batches[0].y, "shape") else np.zeros(1)
+    if labels.dtype.kind != "f" or ((labels >= 0) & (labels <= 1)).all():  # classes, or their probabilities
+        return ""
     mean, spread = float(labels.mean()), float(labels.std())
-    is_far = labels.dtype.kind == "f" and 0 < _FAR * spread < min(abs(mean), loss / max(spread, 1))
+    is_far = 0 < _FAR * spread < min(abs(mean), loss / max(spread, 1))
     values = {"mean": number(mean), "spread": number(spread), "loss": number(loss)}
     return phrase("far_labels", **values) if is_far else ""
 

@@ -6,7 +6,7 @@ the norms of vectors. A summary contains medians over samples and their interval
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -141,29 +141,56 @@ def reading_of(leaves: Mapping[str, xr.Dataset], batch: Batch, *, by_step: bool,
     return replace(reading, anchors=anchors(reading, _ANCHORS, lag or 0))
 
 
-def mirrored(
-    capture: Callable[..., xr.DataTree], leaves: Mapping[str, xr.Dataset], batch: Batch
-) -> dict[str, xr.Dataset]:
-    """Mirror layers that the first input of the model enters at the last step, and not in the first half.
+class Mirror:
+    """Mirrors layers that read time backwards, because the model reverses it: those of the first batch.
 
-    They read time backwards. Layers with a mask remain, because inputs of another sample may change it.
+    The first inputs of the model enter such a layer at the last step, and not in the first half. Layers with
+    a mask are left as they are, because inputs of another sample may change it.
     """
-    found, known = dict(leaves), [*map(structures.to_numpy, arrays(batch.x))]
-    for path, leaf in leaves.items():
-        valid = np.asarray(valid_steps(leaf))
-        inputs = Leaves(batch.x, valid.shape)
-        is_plain = inputs.has_time and valid.all() and not {"direction", "call"} & {*leaf.dims, *leaf.coords}
-        if is_plain and "input" in leaf and not any(np.array_equal(leaf["input"], each) for each in known):
-            x = inputs.exchange(np.roll(np.arange(len(valid)), 1), valid & (np.arange(valid.shape[1]) == 0))
-            after = recurrent_layers(capture(x, batch.y, sample_weight=batch.sample_weight))
-            changes = after[path]["input"] != leaf["input"]
-            enters = changes.any([dim for dim in changes.dims if dim != "time"]).values
-            if enters[-1] and not enters[: (len(enters) + 1) // 2].any():
-                backward = 1 - int(leaf.attrs.get("go_backwards", 0))
-                found[path] = leaf.isel(time=slice(None, None, -1)).assign_attrs(go_backwards=backward)
-                continue
-        known += [leaf["output"].values] if "output" in leaf else []  # what the next layer may read
-    return found
+
+    def __init__(self, capture: Callable[..., xr.DataTree]) -> None:
+        self._capture = capture
+        self._paths: set[str] | None = None
+
+    def __call__(self, leaves: Mapping[str, xr.Dataset], batch: Batch) -> dict[str, xr.Dataset]:
+        """Return the layers of a batch, with their time in the order of the model's input."""
+        if self._paths is None:
+            self._paths = set(self._reversed(leaves, batch))
+        return {path: _mirrored(leaf) if path in self._paths else leaf for path, leaf in leaves.items()}
+
+    def _reversed(self, leaves: Mapping[str, xr.Dataset], batch: Batch) -> Iterator[str]:
+        known = [*map(structures.to_numpy, arrays(batch.x))]
+        after: dict[str, xr.Dataset] = {}
+        for path, leaf in leaves.items():
+            valid = np.asarray(valid_steps(leaf))
+            is_whole = (
+                len(valid) > 1 and valid.all() and not {"direction", "call"} & {*leaf.dims, *leaf.coords}
+            )
+            inputs = Leaves(batch.x, valid.shape)
+            if is_whole and inputs.has_time and "input" in leaf and not _is_any(leaf["input"], known):
+                after = after or self._exchanged(inputs, batch)
+                changes = after[path]["input"].fillna(0) != leaf["input"].fillna(0)
+                enters = changes.any([dim for dim in changes.dims if dim != "time"]).values
+                if enters[-1] and not enters[: (len(enters) + 1) // 2].any():
+                    yield path
+                    continue
+            known += [leaf["output"].values] if "output" in leaf else []  # what the next layer may read
+
+    def _exchanged(self, inputs: Leaves, batch: Batch) -> dict[str, xr.Dataset]:
+        """Capture again, with the first quarter of each sample's inputs from another one."""
+        samples, steps = inputs.sizes
+        first = np.broadcast_to(np.arange(steps) < max(steps // 4, 1), inputs.sizes)
+        x = inputs.exchange(np.roll(np.arange(samples), 1), first)
+        return recurrent_layers(self._capture(x, batch.y, sample_weight=batch.sample_weight))
+
+
+def _mirrored(leaf: xr.Dataset) -> xr.Dataset:
+    backward = 1 - int(leaf.attrs.get("go_backwards", 0))
+    return leaf.isel(time=slice(None, None, -1)).assign_attrs(go_backwards=backward)
+
+
+def _is_any(array: xr.DataArray, known: Sequence[Any]) -> bool:
+    return any(np.array_equal(array, each) for each in known)
 
 
 def why_not_swapped(attributes: Mapping[Any, Any], leaves: Mapping[str, xr.Dataset]) -> str:

@@ -100,7 +100,10 @@ def prefix_swap(
         return Swapped(reason=phrase("single" if len(alone) == 1 else "no_partner"))
     if not any(leaves.differ(partner, ages(reading, None) >= 0) for partner in partners):
         return Swapped(reason=phrase("equal_inputs"))
-    if _mixes(losing, batch, leaves, partners[0], reading):
+    is_mixed = _mixes(losing, batch, leaves, partners[0], reading)
+    advance()
+    advance()
+    if is_mixed:
         return Swapped(reason=phrase("mixed"))
     changes, before = [], []
     for anchor in reading.anchors or (None,):
@@ -256,11 +259,11 @@ class Leaves:
     """The arrays of a batch's inputs, of which some have the samples and steps of the layers, `sizes`."""
 
     def __init__(self, x: Any, sizes: tuple[int, ...]) -> None:
-        self._x, self._sizes = x, tuple(sizes)
+        self._x, self.sizes = x, tuple(sizes)
         shapes = [tuple(np.shape(leaf))[:2] for leaf in arrays(x)]
         # Steps first, as torch modules may take them, only if no array has its samples first.
-        self._time_first = self._sizes not in shapes and self._sizes[::-1] in shapes
-        wanted = self._sizes[::-1] if self._time_first else self._sizes
+        self._time_first = self.sizes not in shapes and self.sizes[::-1] in shapes
+        wanted = self.sizes[::-1] if self._time_first else self.sizes
         self._wanted = wanted
         self.has_time = wanted in shapes
         self.are_all = {*shapes} == {wanted}

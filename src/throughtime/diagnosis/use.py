@@ -22,10 +22,10 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
     """Whether inputs a lag or more steps back are used.
 
     U is the rise of the mean loss if they come from another sample, divided by its rise if all inputs do. If
-    that rise is not surely 1 % of the loss, the model gains almost nothing from its inputs, as before
-    training, and the answer can only be "no" or "unclear". It is "no" if the rise at the lag is surely below
-    1 % of the loss. It is also "no" if the loss is surely higher than with the same inputs for all samples,
-    and exchanging all inputs does not surely raise it.
+    that rise is not surely 1 % of the loss, or its standard deviation over samples, the model gains almost
+    nothing from its inputs, as before training, and the answer can only be "no" or "unclear". It is "no" if
+    the rise at the lag is surely below 1 % of the loss. It is also "no" if the loss is surely higher than
+    with the same inputs for all samples, and exchanging all inputs does not surely raise it.
     """
     if swapped.reason:
         return Answer(NOT_MEASURED, threshold=USED, reason=swapped.reason)

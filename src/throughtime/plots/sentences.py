@@ -113,13 +113,13 @@ def broken(values: Array) -> str:
     """Count values that are not finite, or find that all are 0; time is the last axis.
 
     >>> broken(np.array([[1.0, np.nan]])), broken(np.zeros(3)), broken(np.ones(3))
-    ('is NaN or infinite in 50 % of its values, timestep 1', 'is exactly 0 everywhere', '')
+    ('is NaN or infinite in 50 % of its values, at timestep 1', 'is exactly 0 everywhere', '')
     """
     wrong = ~np.isfinite(values)
     if wrong.any():
         steps = np.flatnonzero(wrong.reshape(-1, values.shape[-1]).any(axis=0))
-        place = " to ".join(dict.fromkeys(map(str, steps[[0, -1]])))
-        return f"is NaN or infinite in {percent(float(wrong.mean()))} of its values, timestep {place}"
+        place = ", last at ".join(dict.fromkeys(map(str, steps[[0, -1]])))
+        return f"is NaN or infinite in {percent(float(wrong.mean()))} of its values, at timestep {place}"
     return "" if values.any() or not values.size else "is exactly 0 everywhere"
 
 
