@@ -149,19 +149,6 @@ def test_alarms_of_the_run_are_told(tmp_path):
     )
 
 
-def test_a_summary_of_before_has_no_intervals_and_names_the_level(tmp_path):
-    tree = reduce_tree(captured(0.7), "summary")
-    kept = [name for name in tree["rnn"].data_vars if not name.startswith("lag_ratio_")]
-    older = xr.DataTree.from_dict({"/rnn": tree["rnn"].to_dataset()[kept]})
-    with Run(tmp_path / "run.zarr") as run:
-        run.append(older, 0)
-        run.append(older, 5)
-    found = tt.diagnose(tt.open_run(tmp_path / "run.zarr"), dependency_length=LAG)
-    reach = found.layers["rnn"].reach
-    assert (reach.answer, reach.n, "quantities='timestep'" in reach.reason) == ("unclear", 0, True)
-    assert "These medians have no intervals" in str(found)
-
-
 def test_many_records_are_looked_at_evenly():
     leaf = reduce_tree(captured(0.8), "summary")["rnn"].to_dataset()
     steps = xr.DataArray(np.arange(400), dims="step", name="step")
