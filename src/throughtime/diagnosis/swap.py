@@ -100,10 +100,7 @@ def prefix_swap(
         return Swapped(reason=phrase("single" if len(alone) == 1 else "no_partner"))
     if not any(leaves.differ(partner, ages(reading, None) >= 0) for partner in partners):
         return Swapped(reason=phrase("equal_inputs"))
-    is_mixed = _mixes(losing, batch, leaves, partners[0], reading)
-    advance()
-    advance()
-    if is_mixed:
+    if _mixes(losing, batch, partners[0], reading, advance):
         return Swapped(reason=phrase("mixed"))
     changes, before = [], []
     for anchor in reading.anchors or (None,):
@@ -124,11 +121,16 @@ def prefix_swap(
     return Swapped(lags, _mean(changes), _mean(before), without_partner=alone[reading.valid.any(1)].sum())
 
 
-def _mixes(losing: Losing, batch: Batch, leaves: Leaves, partner: Whole, reading: Reading) -> bool:
+def _mixes(
+    losing: Losing, batch: Batch, partner: Whole, reading: Reading, advance: Callable[[], None]
+) -> bool:
     """Whether the inputs of every second sample change the losses of the others."""
     even, anchor = np.arange(len(partner)) % 2 == 0, next(iter(reading.anchors), None)
-    given = batch.x, leaves.exchange(partner, reading.valid & even[:, None])
-    own, after = (np.nan_to_num(_losses(losing, batch, x, anchor)) for x in given)
+    found, leaves = [], Leaves(batch.x, reading.valid.shape)
+    for x in (batch.x, leaves.exchange(partner, reading.valid & even[:, None])):
+        found.append(np.nan_to_num(_losses(losing, batch, x, anchor)))
+        advance()
+    own, after = found
     moved, rounding = np.abs(after - own), _ROUNDING * np.abs(own).sum()
     return bool(moved[~even].sum() > moved[even].sum() / 100 + rounding)
 
