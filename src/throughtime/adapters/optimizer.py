@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Weights whose gradients keep their size move by the rate in a step: that of others, as Adadelta, says less.
+# In a step they move a weight whose gradient keeps its size by the rate; Adadelta, for one, does not.
 _BOUNDED = frozenset({"Adam", "AdamW", "Adamax", "NAdam", "Nadam", "RAdam", "RMSprop", "Adagrad", "Lion"})
 _PLAIN = frozenset({"SGD", "ASGD", "GradientDescentOptimizer", "MomentumOptimizer"})
 
