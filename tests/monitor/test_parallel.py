@@ -66,7 +66,8 @@ def test_the_run_is_that_of_one_process(folder: Path, case: str) -> None:
         assert set(mine.data_vars) == set(node.data_vars)
         for name, array in node.data_vars.items():
             assert (mine[name].dims, mine[name].dtype) == (array.dims, array.dtype), name
-            near = {"atol": 1e-6 if "certificate" in str(name) else 0, "err_msg": str(name)}
+            # A certificate is rounding itself: both are below the bar of float32.
+            near = {"atol": 1e-5 if "certificate" in str(name) else 0, "err_msg": str(name)}
             np.testing.assert_allclose(mine[name][0], array[0], rtol=1e-6, **near)
             # Later weights differ already: two processes round otherwise when they add up gradients.
             np.testing.assert_allclose(mine[name], array, rtol=1e-5, **near)

@@ -123,7 +123,7 @@ def _remedies_of(found: Results, layer: LayerDiagnosis) -> Iterator[Remedy]:
         return
     every = causes.remedies(layer, Verdict.NO_EVIDENCE, found.lag, OptimizerStep())
     if layer.reach.answer == NO or layer.reach.value < FAINT or _AT_ANY_LAG & {*layer.evidence}:
-        # What learns, as a model of weak signal does, does not learn too fast.
+        # A model of weak signal learns, so its rate is not too large.
         learns = found.verdict not in (Verdict.NO_EVIDENCE, Verdict.UNUSED)
         yield from (each for each in every if not (learns and each.name == "rate"))
 
