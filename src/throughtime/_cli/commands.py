@@ -270,16 +270,16 @@ def doctor(as_json: AsJson = False) -> None:
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Folder of the plots.")] = Path("demo"),
+    folder: Annotated[Path, typer.Argument(help="Folder for the plots.")] = Path("demo"),
     framework: Annotated[str, typer.Option(help="keras, torch or tf_keras.")] = "keras",
     backend: Annotated[str | None, typer.Option(help="Backend of Keras 3: tensorflow, jax or torch.")] = None,
     verbose: Verbose = False,
 ) -> None:
     """Train small networks on digits and draw them."""
     if framework not in ("keras", "torch", "tf_keras") or (backend and framework != "keras"):
-        raise typer.BadParameter("--framework is keras, torch or tf_keras; --backend is for keras alone.")
+        raise typer.BadParameter("--framework must be keras, torch or tf_keras; only keras takes --backend.")
     if backend not in (None, "tensorflow", "jax", "torch"):
-        raise typer.BadParameter("--backend is tensorflow, jax or torch.")
+        raise typer.BadParameter("--backend must be tensorflow, jax or torch.")
     if backend:
         os.environ["KERAS_BACKEND"] = backend  # Keras reads it once, when it is imported
     import_module("throughtime._cli.demo.run").main(folder, framework, is_verbose=verbose)

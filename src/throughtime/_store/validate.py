@@ -184,7 +184,7 @@ def _check_sums(sums: Any, arrays: Mapping[str, ArrayLayout]) -> None:
     keys = sums if isinstance(sums, list) else [None]
     summed = {key for key in keys if isinstance(key, str) and key in arrays and arrays[key].has_sums}
     if len(summed) < len(keys):
-        raise DamageError(f"{SUMS} are no list of variables, or list one twice")
+        raise DamageError(f"{SUMS} is not a list of recorded variables, or lists one of them twice")
 
 
 def _check_claims(array: ArrayLayout, files: Files) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# In a step they move a weight whose gradient keeps its size by the rate; Adadelta, for one, does not.
+# If a weight's gradient keeps its size, one step moves the weight by about the rate; not so in Adadelta.
 _BOUNDED = frozenset({"Adam", "AdamW", "Adamax", "NAdam", "Nadam", "RAdam", "RMSprop", "Adagrad", "Lion"})
 _PLAIN = frozenset({"SGD", "ASGD", "GradientDescentOptimizer", "MomentumOptimizer"})
 
@@ -22,7 +22,7 @@ class OptimizerStep:
     The default `rate` is that of plain gradient descent, which is assumed where no optimizer `is_known`. A
     gradient is clipped by its norm, and each of its elements by its value. An optimizer that `rescales` takes
     steps as long for large gradients as for small ones, as Adam does; it adds `epsilon` to the divisor. If it
-    `is_bounded`, its rate is about the longest step of a weight.
+    `is_bounded`, a step moves no weight by much more than the rate.
     """
 
     rate: float = 0.01

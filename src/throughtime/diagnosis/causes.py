@@ -26,7 +26,7 @@ from .words import SOURCES, number, phrase, with_interval
 _FLOOR = 10  # times the optimizer's epsilon
 _KEEPS_LENGTH = 0.95  # share of a signal left by a step, from which a kernel keeps it
 _STILL = 1e-3  # largest difference between samples, of states between two limits
-_LONG = 0.5  # step of an optimizer relative to an orthogonal kernel, which leaves little of it
+_LONG = 0.5  # a step this long, relative to an orthogonal kernel, leaves little of the kernel
 _WORTH_NAMING = 0.1  # share of the weights below it
 
 
@@ -128,7 +128,7 @@ def _spectrum(layer: xr.Dataset) -> Iterator[Evidence]:
 
 
 def _optimizer(layer: xr.Dataset, optimizer: OptimizerStep) -> Iterator[Evidence]:
-    """Report an epsilon that is large beside gradients, and a rate that is beside an orthogonal kernel."""
+    """Report an epsilon large beside the gradients, and a rate large beside an orthogonal kernel."""
     if (epsilon := optimizer.epsilon) is None:
         return
     if "recurrent_kernel_gradient" in layer:

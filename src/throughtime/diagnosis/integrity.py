@@ -20,7 +20,7 @@ from . import measure
 from .results import Asked, Verdict
 from .words import join_words, number, phrase
 
-_FAR = 10  # standard deviations of the labels, or their size
+_FAR = 10  # standard deviations of the labels from 0 that count as far
 _BACKWARD = ("gradient", "contribution", "lag_matrix")
 
 
@@ -89,7 +89,7 @@ def samples_as_steps(leaves: Mapping[str, xr.Dataset], labels: tuple[int, ...]) 
 
 
 def far_labels(batches: Sequence[Batch], loss: float) -> str:
-    """Describe labels far from 0, if the loss exceeds by far that of their mean; empty otherwise."""
+    """Describe labels far from 0 if the loss is far above that of predicting their mean; empty otherwise."""
     labels = structures.to_numpy(batches[0].y) if hasattr(batches[0].y, "shape") else np.zeros(1)
     if labels.dtype.kind != "f" or ((labels >= 0) & (labels <= 1)).all():  # classes, or their probabilities
         return ""

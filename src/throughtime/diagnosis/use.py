@@ -22,10 +22,11 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
     """Whether inputs a lag or more steps back are used.
 
     U is the rise of the mean loss if they come from another sample, divided by its rise if all inputs do. If
-    that rise is not surely 1 % of the loss, or its standard deviation over samples, the model gains almost
-    nothing from its inputs, as before training, and the answer can only be "no" or "unclear". It is "no" if
-    the rise at the lag is surely below 1 % of the loss. It is also "no" if the loss is surely higher than
-    with the same inputs for all samples, and exchanging all inputs does not surely raise it.
+    that rise does not surely exceed 1 % of the loss, or its standard deviation over samples if that is less,
+    the model gains almost nothing from its inputs, as before training, and the answer can only be "no" or
+    "unclear". It is "no" if the rise at the lag is surely below 1 % of the loss. It is also "no" if the loss
+    is surely higher than with the same inputs for all samples, and exchanging all inputs does not surely
+    raise it.
     """
     if swapped.reason:
         return Answer(NOT_MEASURED, threshold=USED, reason=swapped.reason)
@@ -54,7 +55,7 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
 
 
 def pays(swapped: Swapped, *, seed: int) -> bool:
-    """Whether all inputs surely lower the loss by 1 % of its size, or by its spread, free of constants."""
+    """Whether all inputs surely lower the loss by 1 %, or by its standard deviation (constants cancel)."""
     usable = np.isfinite(swapped.changes[:, 0])
     full, before = swapped.changes[usable, 0], swapped.before[usable]
     low, _ = interval(np.mean, full, seed=seed)

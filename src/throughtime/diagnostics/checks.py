@@ -85,7 +85,9 @@ def why_refused(layer: xr.Dataset) -> str:
                 for name, each in layer.data_vars.items()
                 if name not in CERTIFICATES
             ):
-                return f"Values of {of} are not finite. tt.diagnostics.first_nonfinite names the first one."
+                return (
+                    f"Some values of {of} are not finite. tt.diagnostics.first_nonfinite names the first one."
+                )
             return (
                 f"The gradients of {of} do not agree with the "
                 f"framework's own: {name} is {worst:.3g}, {dtype} allows {cells.bar(dtype):.0e}, and beyond "

@@ -30,8 +30,8 @@ DEEPEST = 1e-30  # of the largest
 MOST_RECORDS = 24  # of a run that keeps vectors, whose ratios are measured here
 NOTE = (
     "The horizon is the last lag at which the gradient has 1 % of its size at lag 0; R(k) is its size at "
-    "lag k. A gap is a record without a valid certificate. A gate is saturated at either end of its range. "
-    "Triangles are alarms."
+    "lag k. A gap marks a record without a valid certificate. A gate is saturated near either end of its "
+    "range. Triangles mark alarms."
 )
 _PANELS = {  # quantity -> label of its axis, whether it spans decades, the alarms that belong to it
     "loss": ("loss", True, ("nonfinite",)),
@@ -72,7 +72,7 @@ def training(run: xr.DataTree | xr.Dataset, *, lag: int | None = None, **look: U
     PictureError
         There is no dim `step`, or an argument is not as described above.
     SchemaError, DiagnosticError
-        There is no layer, or the certificate of every record of one is above its bar.
+        There is no layer, or every record of one has a certificate above the limit.
     StoreError
         The alarms of the run are damaged.
 

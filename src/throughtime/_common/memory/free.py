@@ -39,10 +39,10 @@ def _available(moment: int) -> int:
 
 
 class Trees:
-    """Frees trees that nobody holds, each time that the new ones may be large.
+    """Frees trees to which nothing refers any more, whenever the new ones may take much memory.
 
     A tree refers to itself, so only Python's garbage collector frees it, and that counts objects, not bytes:
-    it may not have run after twenty captures. Memory that is used again also saves the time of new memory.
+    it may not have run after twenty captures. Reusing memory is also faster than requesting new memory.
     """
 
     def __init__(self) -> None:
