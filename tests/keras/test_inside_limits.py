@@ -130,7 +130,7 @@ def test_a_broken_weight_is_captured_and_located() -> None:
     found = first_nonfinite(without_weights)
     assert found is not None
     assert (found.variable, found.where["time"], found.where["gate"]) == ("gate_activation", 0, "forget")
-    with pytest.raises(DiagnosticError, match=r"lstm are not finite.*first_nonfinite"):
+    with pytest.raises(DiagnosticError, match=r"lstm is infinite.*first_nonfinite"):
         lag_profile(tree["lstm"])
 
 

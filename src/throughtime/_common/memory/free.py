@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import sys
 import time
 from functools import lru_cache
@@ -51,7 +52,7 @@ class Trees:
     def add(self, size: int) -> None:
         """Count the bytes of a new tree."""
         self._size += size
-        if self._size > min(_MOST_BYTES, available() // 8) and gc.isenabled():
+        if self._size > min(_MOST_BYTES, (available() or math.inf) / 8) and gc.isenabled():
             gc.collect()
             self._size = size
 
