@@ -81,8 +81,8 @@ def why_refused(layer: xr.Dataset) -> str:
             of = layer.attrs.get("layer", "this layer")
             if worst == float("inf"):
                 return (
-                    f"{name} of {of} is infinite. tt.diagnostics.first_nonfinite names the first value that is "
-                    "not finite; if there is none, please report the model as a bug."
+                    f"{name} of {of} is infinite. tt.diagnostics.first_nonfinite names the first value that "
+                    "is not finite; if there is none, please report the model as a bug."
                 )
             return f"Some values of {of} are not finite. tt.diagnostics.first_nonfinite names the first one."
             return (
