@@ -84,7 +84,6 @@ def why_refused(layer: xr.Dataset) -> str:
                     f"{name} of {of} is infinite. tt.diagnostics.first_nonfinite names the first value that "
                     "is not finite; if there is none, please report the model as a bug."
                 )
-            return f"Some values of {of} are not finite. tt.diagnostics.first_nonfinite names the first one."
             return (
                 f"The gradients of {of} do not agree with the "
                 f"framework's own: {name} is {worst:.3g}, {dtype} allows {cells.bar(dtype):.0e}, and beyond "
