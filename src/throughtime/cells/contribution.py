@@ -67,13 +67,12 @@ def sums_along(
     own, shape = gate_gradient.reshape(recurrent.shape), (-1, *gate_gradient.shape[2:])
     entering = along_directions(kernel).reshape(-1, gate_gradient[0, 0].size).T
     bias = own.sum((0, 1))
+    recurrent_bias = bias if recurrent is gate_gradient else recurrent.sum((0, 1))
     return {
         "kernel_gradient": _sum(solved["input"][:, :, None], own).reshape(shape),
         "recurrent_kernel_gradient": _sum(hidden_before, recurrent).reshape(shape),
         "bias_gradient": bias.reshape(shape[1:]),
-        "recurrent_bias_gradient": (bias if recurrent is gate_gradient else recurrent.sum((0, 1))).reshape(
-            shape[1:]
-        ),
+        "recurrent_bias_gradient": recurrent_bias.reshape(shape[1:]),
         "input_gradient": (_by_time(gate_gradient) @ entering).swapaxes(0, 1),
     }
 

@@ -91,7 +91,7 @@ def _image(values: npt.NDArray[np.float32], length: int) -> dict[str, list[Any]]
 
 
 def _logs(curves: Floats, losses: Floats) -> Floats:
-    """Logarithms of records. What was a number in no record before was masked if the loss is a number."""
+    """Return logarithms of records; a step that was NaN in all so far is masked if the loss is finite."""
     curves = pooled(curves, len(curves), MOST_COLUMNS)
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.where(curves > 0, np.log10(curves), _BELOW)

@@ -107,7 +107,7 @@ def _change(before: str, now: str, step: int) -> str:
 
 
 def _end(norms: Any, place: int) -> float:
-    """First or last step of the last record, of those that are a number in some record: not masked."""
+    """Return the last record at its first or last unmasked step: one that is a number in some record."""
     valid = norms[-1, ~np.isnan(norms).all(axis=0)]
     return float(valid[place]) if len(valid) else float("nan")
 
