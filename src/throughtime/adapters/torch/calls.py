@@ -7,7 +7,7 @@ the result itself is total.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ Function = Callable[..., Any]  # a forward, a kernel
 _RESHAPES = frozenset(
     {"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0", "AliasBackward0"}
 )
+_OF_PYTHON = torch._C._FunctionBase
 _OF_MODULES = frozenset({"_parameters", "_buffers", "_modules"})  # in a dataclass that is a module
 Key = tuple[str, ...]  # the name of an argument, and places within it
 
@@ -35,17 +36,18 @@ def edge_of(tensor: torch.Tensor) -> GradientEdge | None:
     """Name the place of the graph where a tensor's gradient arrives; None where it has none."""
     node = tensor.grad_fn
     # A leaf has no node, and a node of a Python function is not kept.
-    if node is None or isinstance(node, torch._C._FunctionBase):
+    if node is None or isinstance(node, _OF_PYTHON):
         return get_gradient_edge(tensor) if tensor.requires_grad else None
     return GradientEdge(node, tensor.output_nr)
 
 
 def copied(tensor: torch.Tensor) -> tuple[torch.Tensor, GradientEdge | None]:
     """Copy a tensor for one use of it, and name the place where the gradient of that use arrives."""
-    if torch.is_grad_enabled() and not tensor.requires_grad:
+    if not tensor.requires_grad and torch.is_grad_enabled():
         tensor = tensor.detach().requires_grad_()
     copy = tensor.clone()
-    return copy, edge_of(copy)
+    node = copy.grad_fn
+    return copy, None if node is None else GradientEdge(node, 0)
 
 
 @dataclass(eq=False, slots=True)
@@ -91,12 +93,25 @@ class Step:
     layers: tuple[InnerLayer, ...] = ()
     layout: Layout | None = None
 
-    def edges(self) -> Iterator[GradientEdge]:
-        """Give every place whose gradient is of interest."""
-        places = [one.mark for one in self.entering.values()]
+    def edges(self, arguments: Collection[Key] | None) -> Iterator[GradientEdge]:
+        """Give every place whose gradient is of interest; of what enters only these, None for all."""
+        places = [one.mark for key, one in self.entering.items() if arguments is None or key in arguments]
         places += [one.edge for one in self.named.values()]
         places += [edge for one in self.leaving.values() for edge in (one.edge, one.copy)]
         return (one for one in places if one is not None)
+
+    def has_handed_out(self, states: Sequence[torch.Tensor]) -> bool:
+        """Whether these are all its results, as they were handed out, of the same samples."""
+        if self.rows is not None or len(states) != len(self.leaving):
+            return False
+        pairs = zip(states, self.leaving.values(), strict=True)
+        return all(one.copy is not None and state.grad_fn is one.copy.node for state, one in pairs)
+
+    def take(self, key: Key, given: torch.Tensor, plain: torch.Tensor, source: int) -> torch.Tensor:
+        """Note a result that was handed out for a call that only reads it: no memory of its own."""
+        read = plain.view_as(plain)
+        self.entering[key] = Entering(given, edge_of(read), plain, source)
+        return read
 
     @property
     def first_node(self) -> int:
@@ -131,7 +146,9 @@ class Calls:
             swaps.copies.append((given, copy))
             return copy
 
-        names = (*self.names, *(f"argument_{place}" for place in range(len(self.names), len(arguments))))
+        names = self.names
+        if len(arguments) > len(names):
+            names = (*names, *(f"argument_{place}" for place in range(len(names), len(arguments))))
         try:
             pairs = zip(names, arguments, strict=False)
             arguments = [swaps.swapped(one, (name,), entering) for name, one in pairs]
@@ -169,10 +186,11 @@ class Calls:
         same = (one.edge for one in step.leaving.values() if one.plain is made)  # one tensor at two places
         edge = next(same, None) or (made.grad_fn and self.copies.get(made.grad_fn)) or edge_of(made)
         copy, place = made.clone(), len(step.leaving)
-        step.leaving[place] = leaving = Leaving(made, edge, edge_of(copy))
-        if leaving.copy is not None and edge is not None:
-            self.handed_out[leaving.copy.node] = len(self.steps) - 1, place
-            self.copies[leaving.copy.node] = edge
+        node = copy.grad_fn
+        step.leaving[place] = Leaving(made, edge, None if node is None else GradientEdge(node, 0))
+        if node is not None and edge is not None:
+            self.handed_out[node] = len(self.steps) - 1, place
+            self.copies[node] = edge
             self.plain.add(edge.node)
         return copy
 

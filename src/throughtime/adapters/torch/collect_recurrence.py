@@ -138,10 +138,9 @@ class Leaf:
 
     def _inputs(self) -> Iterator[Key]:
         """Name the arguments that are no states, and of one shape at every call."""
-        carried = {state.argument for state in self.states}
         for key in self.steps[0].entering:
             given = (getattr(step.entering.get(key), "given", None) for step in self.steps)
-            if key not in carried and self.recurrence.is_series(given):
+            if key not in self.recurrence.carried and self.recurrence.is_series(given):
                 yield key
 
     def _gradient(self, name: str, edges: Edges, like: Array, less: Parts = ()) -> dict[str, Array]:
@@ -179,8 +178,9 @@ class Leaf:
         self.missing |= {name: _SHOWS for name in other if not any(one in name for one in known)}
         if "state_jacobian" in self.done.wanted:
             arrays |= self._jacobian()
+        is_certified = self.done.has_labels and "certificate" in self.done.wanted
         ours, theirs = (
-            graph.transported(self.recurrence, self.done.gradients) if self.done.has_labels else (None, None)
+            graph.transported(self.recurrence, self.done.gradients) if is_certified else (None, None)
         )
         yield SolvedRecord(
             arrays={**arrays, **marked.arrays, **({} if ours is None else {"input_gradient": ours})},

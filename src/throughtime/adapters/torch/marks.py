@@ -49,6 +49,10 @@ class Marks:
             self._marks.append(mark)
         return mark
 
+    def has(self, kind: str) -> bool:
+        """Whether gradients of a kind are needed."""
+        return kind in self._kinds
+
     def differentiate(
         self,
         loss: torch.Tensor | None,

@@ -91,7 +91,7 @@ class Probe:
         recorder.close()
         found = self._found(recurrences, has_marks=bool(recorder.named))
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
-        keep = any(len(call.steps) > 1 for call in recorder.calls)
+        keep = any(map(_is_asked_later, recorder.calls))
         gradients = recorder.marks.differentiate(loss, weights, recorder.edges(found), keep=keep)
         if has_labels:
             reduced = tried_factor(self.loss, data, recorder.sizes)
@@ -175,6 +175,14 @@ class Probe:
                 self._samples = structure.Samples(meter.budget.samples, recorder.time_major)
             raise
         return output
+
+
+def _is_asked_later(call: Call) -> bool:
+    """Whether gradients are taken back once more: through a module, or a change between calls."""
+    loop = call.recurrence
+    if loop is None or len(loop.steps) < 2:
+        return False
+    return call.kind == "rnn" or bool(loop.steps[0].layers) or not loop.hands_on
 
 
 def _detached(leaf: object) -> object:

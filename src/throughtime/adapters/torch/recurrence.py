@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from heapq import heappop, heappush
+from itertools import pairwise
 
 import torch
 from torch.autograd.graph import GradientEdge, Node
@@ -48,6 +49,20 @@ class Recurrence:
         has_left = any(step.rows is not None for step in self.steps)
         return [whole if step.rows is None else step.rows for step in self.steps] if has_left else []
 
+    @cached_property
+    def carried(self) -> frozenset[Key]:
+        """The arguments that take a state."""
+        return frozenset(state.argument for state in self.states)
+
+    @property
+    def hands_on(self) -> bool:
+        """Whether every state enters a call as the one before has handed it out."""
+        return all(
+            after.entering[state.argument].taken is before.leaving[state.place].plain
+            for before, after in pairwise(self.steps)
+            for state in self.states
+        )
+
     @property
     def samples(self) -> int:
         """Number of samples; 1 where the module knows no batch."""
@@ -56,10 +71,9 @@ class Recurrence:
     @cached_property
     def _batch(self) -> int | None:
         """Length of the axis of samples; None where there is none."""
-        carried = {state.argument for state in self.states}
         entering = self.steps[-1].entering.items()
         # An input has its samples first, a state may have its layers first.
-        ordered = sorted(entering, key=lambda pair: pair[0] in carried)
+        ordered = sorted(entering, key=lambda pair: pair[0] in self.carried)
         shapes = [tuple(one.given.shape) for _, one in ordered if one.given.ndim > 1]
         indices = [one for one in (self.steps[-1].indices,) if one]
         every = [*shapes, *indices]
@@ -104,14 +118,17 @@ class Recurrence:
         return ordered.new_zeros(len(self.rows[0]), *ordered.shape[1:]).index_copy(0, rows, ordered)
 
     def series(self, tensors: Iterable[torch.Tensor | None]) -> torch.Tensor:
-        """Stack a tensor of each call, (sample, call, …): None is 0, a sample that has left `blank`."""
+        """Stack a tensor of each call, (sample, call, …): None is 0, a sample that has left `blank`.
+
+        In memory calls come first.
+        """
         each = list(tensors)
         first = next(one for one in each if one is not None)
         with torch.no_grad():
             if self.rows or self.by_sample(first) is not first:
                 each = [None if one is None else self.whole(one, number) for number, one in enumerate(each)]
             zeros = torch.zeros_like(next(one for one in each if one is not None))
-            found = torch.stack([zeros if one is None else one for one in each], 1)
+            found = torch.stack([zeros if one is None else one for one in each]).transpose(0, 1)
         if self.rows and found.is_floating_point():
             found[~self.valid.to(found.device)] = self.blank
         return found
@@ -190,18 +207,23 @@ def links_of(
     calls: Calls, step: Step, ends: Collection[Node], number: int, *, by_values: bool = True
 ) -> list[Link]:
     """Find where call `number` gets its arguments from: by the graph, else by values of the call before."""
-    pairs, oldest = step.entering.items(), calls.first_node
-    each = [link for key, one in pairs for link in _reached(calls, key, one, ends, oldest)]
+    each = [link for key, one in step.entering.items() for link in _reached(calls, key, one, ends)]
     return each if each or not by_values else list(_alike(step, number - 1, calls.steps[number - 1]))
 
 
-def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Node], oldest: int) -> Iterator[Link]:
+def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Node]) -> Iterator[Link]:
     """Walk the graph back to what the module handed out, latest first and no further than its latest call.
 
     Nodes are numbered as they are made, so that nothing made before the first call is visited.
     """
-    waiting: list[tuple[int, int, Node | None, int]] = [(0, 0, one.given.grad_fn, 0)]
-    seen = {one.given.grad_fn}
+    first = one.given.grad_fn
+    if first is None or first in ends:
+        return
+    if first in calls.handed_out and first not in calls.plain:  # the usual case
+        yield Link(calls.handed_out[first][0], key, calls.handed_out[first][1], 0)
+        return
+    waiting: list[tuple[int, int, Node | None, int]] = [(0, 0, first, 0)]
+    seen, oldest = {first}, calls.first_node
     while waiting:
         *_, node, distance = heappop(waiting)
         if node is None or node in ends or node in calls.plain or node._sequence_nr() < oldest:

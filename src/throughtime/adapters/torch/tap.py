@@ -24,7 +24,7 @@ from . import calls, kernels, layout, recurrence, structure
 from .calls import Function
 from .find import Found, class_name, is_recurrent
 from .layout import Meter
-from .marks import OUTPUT, Marks
+from .marks import INPUT, OUTPUT, Marks
 from .passes import Call
 
 
@@ -152,7 +152,8 @@ class Recorder:
             if is_plain or not self._is_open:  # a checkpoint has to save what it saved before
                 return calls.Calls(names).run(forward, arguments, keywords, 0)
             self._count_of_calls += 1
-            noted = self._watched.setdefault(path, calls.Calls(names, copies=self._copies))
+            noted = self._watched.get(path) or calls.Calls(names, copies=self._copies)
+            self._watched[path] = noted
             self._open_calls.append({})
             try:
                 result = noted.run(forward, arguments, keywords, self._count_of_calls)
@@ -188,8 +189,14 @@ class Recorder:
 
     def edges(self, found: Sequence[Found]) -> list[GradientEdge]:
         """List the places whose gradients leaves are made of, besides marks; a single window has none."""
-        each = ((call, step) for call in self.calls_of(found) for step in call.steps)
-        edges = [edge for call, one in each if call.steps[1:] or not one.layers for edge in one.edges()]
+        loops = (call.recurrence for call in self.calls_of(found) if call.recurrence is not None)
+        edges = [
+            edge
+            for loop in loops
+            for step in loop.steps
+            if len(loop.steps) > 1 or not step.layers
+            for edge in step.edges(None if self.marks.has(INPUT) else loop.carried)
+        ]
         return edges + [one.edge for _, one in self.named_outside() if one.edge is not None]
 
     def _recurrent(
@@ -203,8 +210,9 @@ class Recorder:
                 self._count(module, given, is_watched=entry is not None)
             if entry is None:
                 return forward(*arguments, **keywords)
-            if not keywords and (kernel := kernels.of_cell(forward, arguments)) is not None:
-                weights = module.weight_ih, module.weight_hh, module.bias_ih, module.bias_hh
+            if not keywords and (kernel := kernels.of_cell(module, forward, arguments)) is not None:
+                own = module._parameters  # torch's own search takes longer
+                weights = (own[one] if one in own else getattr(module, one) for one in kernels.WEIGHTS)
                 return self.run(entry, kernel, (*arguments, *weights))
             with _Kernels(self, entry, getattr(given, "unsorted_indices", None)):
                 return forward(*arguments, **keywords)
