@@ -46,8 +46,7 @@ def copied(tensor: torch.Tensor) -> tuple[torch.Tensor, GradientEdge | None]:
     if not tensor.requires_grad and torch.is_grad_enabled():
         tensor = tensor.detach().requires_grad_()
     copy = tensor.clone()
-    node = copy.grad_fn
-    return copy, None if node is None else GradientEdge(node, 0)
+    return copy, edge_of(copy)
 
 
 @dataclass(eq=False, slots=True)
@@ -186,11 +185,10 @@ class Calls:
         same = (one.edge for one in step.leaving.values() if one.plain is made)  # one tensor at two places
         edge = next(same, None) or (made.grad_fn and self.copies.get(made.grad_fn)) or edge_of(made)
         copy, place = made.clone(), len(step.leaving)
-        node = copy.grad_fn
-        step.leaving[place] = Leaving(made, edge, None if node is None else GradientEdge(node, 0))
-        if node is not None and edge is not None:
-            self.handed_out[node] = len(self.steps) - 1, place
-            self.copies[node] = edge
+        step.leaving[place] = leaving = Leaving(made, edge, edge_of(copy))
+        if leaving.copy is not None and edge is not None:
+            self.handed_out[leaving.copy.node] = len(self.steps) - 1, place
+            self.copies[leaving.copy.node] = edge
             self.plain.add(edge.node)
         return copy
 

@@ -138,9 +138,10 @@ class Leaf:
 
     def _inputs(self) -> Iterator[Key]:
         """Name the arguments that are no states, and of one shape at every call."""
+        carried = {state.argument for state in self.states}
         for key in self.steps[0].entering:
             given = (getattr(step.entering.get(key), "given", None) for step in self.steps)
-            if key not in self.recurrence.carried and self.recurrence.is_series(given):
+            if key not in carried and self.recurrence.is_series(given):
                 yield key
 
     def _gradient(self, name: str, edges: Edges, like: Array, less: Parts = ()) -> dict[str, Array]:

@@ -18,8 +18,10 @@ from .structure import numpy
 
 Summand = TypeVar("Summand", torch.Tensor, Array)
 INPUT, OUTPUT, STATE, WEIGHT = "input", "output", "state", "weight"
+TAKEN = "taken"  # whatever a call of a loop is given, beside its states
 _NEEDED_FOR = {
     INPUT: frozenset({"input_gradient", "certificate"}),
+    TAKEN: INSIDE_GRADIENTS | {"input_gradient", "certificate"},
     OUTPUT: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient"},
     STATE: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient"},
     WEIGHT: frozenset({"certificate", "weight_gradients"}),

@@ -17,7 +17,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from heapq import heappop, heappush
-from itertools import pairwise
 
 import torch
 from torch.autograd.graph import GradientEdge, Node
@@ -49,20 +48,6 @@ class Recurrence:
         has_left = any(step.rows is not None for step in self.steps)
         return [whole if step.rows is None else step.rows for step in self.steps] if has_left else []
 
-    @cached_property
-    def carried(self) -> frozenset[Key]:
-        """The arguments that take a state."""
-        return frozenset(state.argument for state in self.states)
-
-    @property
-    def hands_on(self) -> bool:
-        """Whether every state enters a call as the one before has handed it out."""
-        return all(
-            after.entering[state.argument].taken is before.leaving[state.place].plain
-            for before, after in pairwise(self.steps)
-            for state in self.states
-        )
-
     @property
     def samples(self) -> int:
         """Number of samples; 1 where the module knows no batch."""
@@ -71,9 +56,10 @@ class Recurrence:
     @cached_property
     def _batch(self) -> int | None:
         """Length of the axis of samples; None where there is none."""
+        carried = {state.argument for state in self.states}
         entering = self.steps[-1].entering.items()
         # An input has its samples first, a state may have its layers first.
-        ordered = sorted(entering, key=lambda pair: pair[0] in self.carried)
+        ordered = sorted(entering, key=lambda pair: pair[0] in carried)
         shapes = [tuple(one.given.shape) for _, one in ordered if one.given.ndim > 1]
         indices = [one for one in (self.steps[-1].indices,) if one]
         every = [*shapes, *indices]
@@ -118,10 +104,7 @@ class Recurrence:
         return ordered.new_zeros(len(self.rows[0]), *ordered.shape[1:]).index_copy(0, rows, ordered)
 
     def series(self, tensors: Iterable[torch.Tensor | None]) -> torch.Tensor:
-        """Stack a tensor of each call, (sample, call, …): None is 0, a sample that has left `blank`.
-
-        In memory calls come first.
-        """
+        """Stack a tensor of each call, (sample, call, …): None is 0, a sample that has left `blank`."""
         each = list(tensors)
         first = next(one for one in each if one is not None)
         with torch.no_grad():
@@ -216,14 +199,8 @@ def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Node]) -> I
 
     Nodes are numbered as they are made, so that nothing made before the first call is visited.
     """
-    first = one.given.grad_fn
-    if first is None or first in ends:
-        return
-    if first in calls.handed_out and first not in calls.plain:  # the usual case
-        yield Link(calls.handed_out[first][0], key, calls.handed_out[first][1], 0)
-        return
-    waiting: list[tuple[int, int, Node | None, int]] = [(0, 0, first, 0)]
-    seen, oldest = {first}, calls.first_node
+    waiting: list[tuple[int, int, Node | None, int]] = [(0, 0, one.given.grad_fn, 0)]
+    seen, oldest = {one.given.grad_fn}, 0 if one.given.grad_fn is None else calls.first_node
     while waiting:
         *_, node, distance = heappop(waiting)
         if node is None or node in ends or node in calls.plain or node._sequence_nr() < oldest:

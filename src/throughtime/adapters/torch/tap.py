@@ -24,7 +24,7 @@ from . import calls, kernels, layout, recurrence, structure
 from .calls import Function
 from .find import Found, class_name, is_recurrent
 from .layout import Meter
-from .marks import INPUT, OUTPUT, Marks
+from .marks import OUTPUT, TAKEN, Marks
 from .passes import Call
 
 
@@ -189,14 +189,11 @@ class Recorder:
 
     def edges(self, found: Sequence[Found]) -> list[GradientEdge]:
         """List the places whose gradients leaves are made of, besides marks; a single window has none."""
-        loops = (call.recurrence for call in self.calls_of(found) if call.recurrence is not None)
-        edges = [
-            edge
-            for loop in loops
-            for step in loop.steps
-            if len(loop.steps) > 1 or not step.layers
-            for edge in step.edges(None if self.marks.has(INPUT) else loop.carried)
-        ]
+        has_inputs, edges = self.marks.has(TAKEN), []
+        for loop in (call.recurrence for call in self.calls_of(found) if call.recurrence is not None):
+            arguments = None if has_inputs else {state.argument for state in loop.states}
+            steps = (one for one in loop.steps if loop.steps[1:] or not one.layers)
+            edges += [edge for one in steps for edge in one.edges(arguments)]
         return edges + [one.edge for _, one in self.named_outside() if one.edge is not None]
 
     def _recurrent(
