@@ -228,6 +228,7 @@ def _place_legend(made: Any, theme: Theme) -> None:
     _style_legend(legend, theme)
     longest = max(len(item.label.value) for item in legend.items)
     legend.ncols = max(1, min(len(legend.items), int(made.width / (7 * longest + 40))))
+    made.height += 20 * (-(-len(legend.items) // legend.ncols) - 1)  # pixels of each further row
     legend.click_policy = "hide"
 
 
