@@ -192,18 +192,17 @@ def phone() -> Iterator[Callable[[Any, Path], None]]:
 def pages(folder: Path) -> None:
     """Photograph the top of the demo's report, and the live page of its run."""
     report = (folder / "report.html").absolute().as_uri()
-    with chdir(folder):
+    with chdir(folder), sync_playwright() as playwright:
         server = Server("demo_run.zarr", 0)
-    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name, address, width, height in (("report", report, 1200, 860), ("live", server.url, 1280, 1100)):
             tab = browser.new_page(viewport={"width": width, "height": height})
             tab.goto(address)
             tab.wait_for_function(DRAWN)
             tab.wait_for_timeout(3000)
-            tab.screenshot(path=folder / f"{name}.png")
+            tab.screenshot(path=f"{name}.png")
         browser.close()
-    server.close()
+        server.close()
     save(Image.open(folder / "report.png"), folder / "small_report.png", (320, 240))
 
 

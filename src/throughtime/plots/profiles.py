@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from throughtime.plots.recorded import is_summary
 from throughtime.plots.sentences import reach
 
 MOST_LABELLED = 8  # curves
+LONGEST = 32  # letters of a name beside others
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,34 @@ def levels(ends: Array, scale: Scale, threshold: float) -> list[Mark]:
     ]
 
 
+def legend(names: Sequence[str]) -> list[str]:
+    """Return the label of each curve; of many, whose colours follow their order, only the ends have one.
+
+    >>> legend(["a", "b"]), legend("abcdefghi")
+    (['a', 'b'], ['a', '', '', '', '', '', '', '', 'i'])
+    """
+    ends = (0, len(names) - 1)
+    return [
+        shortened(name) if len(names) <= MOST_LABELLED or at in ends else "" for at, name in enumerate(names)
+    ]
+
+
+def shortened(name: str) -> str:
+    """Return the end of a long name.
+
+    >>> shortened("rnn"), shortened("encoder/" * 9 + "rnn")
+    ('rnn', '…der/encoder/encoder/encoder/rnn')
+    """
+    return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
+
+
 def reach_panel(curves: Mapping[str, LagCurve], title: str = "", lag: int | None = None) -> Panel:
     """Draw R(k) of several layers in one panel, with the threshold and, if it is given, a lag."""
     scale = fitted([end for each in curves.values() for end in (each.middle, each.low, each.high)], REACHES)
     longest = max(1.0, *(float(curve.lags[-1]) for curve in curves.values()))
     marks: list[Mark] = []
-    for color, (name, curve) in zip(hues(len(curves)), curves.items(), strict=True):
-        marks += curve_marks(curve, scale, color, name if len(curves) <= MOST_LABELLED else "")
+    for color, label, curve in zip(hues(len(curves)), legend([*curves]), curves.values(), strict=True):
+        marks += curve_marks(curve, scale, color, label)
     marks += levels(np.array([0.0, longest]), scale, REACHES)
     if lag is not None and lag <= longest:
         line = np.full(2, float(lag)), np.array([0.0, 1.0])
