@@ -113,11 +113,7 @@ def levels(ends: Array, scale: Scale, threshold: float) -> list[Mark]:
 
 
 def legend(names: Sequence[str]) -> list[str]:
-    """Return the label of each curve; of many, whose colours follow their order, only the ends have one.
-
-    >>> legend(["a", "b"]), legend("abcdefghi")
-    (['a', 'b'], ['a', '', '', '', '', '', '', '', 'i'])
-    """
+    """Return the label of each curve; of many, whose colours follow their order, only the ends have one."""
     ends = (0, len(names) - 1)
     return [
         shortened(name) if len(names) <= MOST_LABELLED or at in ends else "" for at, name in enumerate(names)
@@ -125,11 +121,7 @@ def legend(names: Sequence[str]) -> list[str]:
 
 
 def shortened(name: str) -> str:
-    """Return the end of a long name.
-
-    >>> shortened("rnn"), shortened("encoder/" * 9 + "rnn")
-    ('rnn', '…der/encoder/encoder/encoder/rnn')
-    """
+    """Return the end of a long name."""
     return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
 
 

@@ -124,11 +124,7 @@ def script_sources(scripts: Iterable[str]) -> Markup:
 
 
 def isolated(text: str) -> Markup:
-    """Escape a sentence, and keep its order around names that are written from right to left.
-
-    >>> print(isolated("< 1 % in שכבה/0"))
-    &lt; 1 % in <bdi>שכבה/0</bdi>
-    """
+    """Escape a sentence, and keep its order around names that are written from right to left."""
     return Markup(_RIGHT_TO_LEFT.sub(r"<bdi>\g<0></bdi>", str(escape(printable(text)))))
 
 
