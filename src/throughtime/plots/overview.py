@@ -116,7 +116,8 @@ def _teaching(found: Named) -> Iterator[Panel]:
         marks.append(Line(lags, share, color, 1.8, label=label, details=(("share", share),)))
     if marks:
         longest = max(1.0, *(len(share) - 1.0 for _, share in shares))
-        marks.append(Line(np.array([0.0, longest]), np.full(2, 0.9), "#c0447a", 1.0, dashed=True, label="90 %"))
+        ends, level = np.array([0.0, longest]), np.full(2, 0.9)
+        marks.append(Line(ends, level, "#c0447a", 1.0, dashed=True, label="90 %"))
         x, y = (
             Axis("lag k, steps back", (-0.5, longest + 0.5)),
             Axis("share from the last k steps", (0.0, 1.03)),
