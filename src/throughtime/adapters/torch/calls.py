@@ -107,7 +107,7 @@ class Step:
         return all(one.copy is not None and state.grad_fn is one.copy.node for state, one in pairs)
 
     def take(self, key: Key, given: torch.Tensor, plain: torch.Tensor, source: int) -> torch.Tensor:
-        """Note a result that was handed out for a call that only reads it: no memory of its own."""
+        """Note a result that was handed out for a call that only reads it, in the same memory."""
         read = plain.view_as(plain)
         self.entering[key] = Entering(given, edge_of(read), plain, source)
         return read
