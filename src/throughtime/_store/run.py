@@ -15,7 +15,8 @@ import zarr
 from throughtime._common.atomic import put
 from throughtime._errors import StoreError
 from throughtime._store.checksums import Sums
-from throughtime._store.files import DamageError, Folder
+from throughtime._store.codecs import DamageError
+from throughtime._store.files import Folder
 from throughtime._store.layout import (
     Attributes,
     Commit,

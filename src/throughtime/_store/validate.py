@@ -12,8 +12,8 @@ from math import prod
 from typing import Any, NamedTuple
 
 from throughtime._errors import StoreError
-from throughtime._store.codecs import RATIOS, checksum, is_text
-from throughtime._store.files import DamageError, Files
+from throughtime._store.codecs import RATIOS, DamageError, checksum, is_text
+from throughtime._store.files import Files
 from throughtime._store.schema import (
     ARRAY,
     COMMIT,
