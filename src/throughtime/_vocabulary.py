@@ -3,8 +3,6 @@
 All code after the adapters uses only these names; `VARIABLES` has the meaning of each name in a tree.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any

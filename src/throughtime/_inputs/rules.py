@@ -3,8 +3,6 @@
 They import only NumPy; `takes` applies them at the public border.
 """
 
-from __future__ import annotations
-
 import math
 import operator
 import os

@@ -3,8 +3,6 @@
 The tests are those of `diagnostics.rules`, which verdicts use as well.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 The new folder is written beside the old one and replaces it in two moves.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Mapping

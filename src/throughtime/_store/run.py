@@ -1,7 +1,5 @@
 """Writes a run: the chunks of a step first, then the one file that records what is committed."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from contextlib import suppress

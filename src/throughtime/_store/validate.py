@@ -4,8 +4,6 @@ A run may come from anyone. Names become paths, shapes become memory, codecs bec
 or continues a run takes the record from `read_commit`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from math import prod

@@ -4,8 +4,6 @@ It computes in the precision of the capture. The module of each cell defines its
 effect of masks and directions.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from functools import partial

@@ -1,7 +1,5 @@
 """`Diagnosis`: the results as text, as data, in a terminal and in a notebook."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass

@@ -1,7 +1,5 @@
 """`judge`: the diagnosis from captured layers and swapped losses, as a pure function."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 They take numbers and return an answer; other modules measure the numbers and use the answer.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

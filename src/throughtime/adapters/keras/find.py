@@ -3,8 +3,6 @@
 A layer's name is the user's, else the attribute's, else the class's.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

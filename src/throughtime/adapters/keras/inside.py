@@ -5,8 +5,6 @@ and slow: there a cell whose adjoint `cells` knows keeps its kernel, which runs 
 states switched on, and the model is handed what the layer was set to return.
 """
 
-from __future__ import annotations
-
 import inspect
 import weakref
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Adds up what the recurrent layers of a pass take, and stops the pass where that is too much."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any

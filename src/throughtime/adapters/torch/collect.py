@@ -1,7 +1,5 @@
 """Collects the arrays of a finished pass into records: one per layer call, in input time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -3,8 +3,6 @@
 Positions are fractions of a cell (0 left or bottom, 1 right or top).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Shrinks an image to the available pixels without losing a spike."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

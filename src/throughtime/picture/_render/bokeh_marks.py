@@ -1,7 +1,5 @@
 """Draws each mark on a Bokeh figure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

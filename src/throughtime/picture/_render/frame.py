@@ -1,7 +1,5 @@
 """A plot as a frame in a notebook, which contains the drawing library once for all frames."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 from uuid import uuid4

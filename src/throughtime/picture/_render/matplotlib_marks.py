@@ -1,7 +1,5 @@
 """Draws each mark on matplotlib axes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any

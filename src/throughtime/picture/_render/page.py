@@ -5,8 +5,6 @@ template, by their hashes, and thus no script or handler in a name. Bokeh compil
 sliders with `new Function`, which needs 'unsafe-eval'; that code is fixed, and data are its arguments.
 """
 
-from __future__ import annotations
-
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping

@@ -5,8 +5,6 @@ at each step, in a graph that nothing leaves but what a step hands out: `Drawn` 
 out the masks as well. A layer with `unroll=True` draws once for all steps.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

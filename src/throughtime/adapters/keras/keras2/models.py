@@ -3,8 +3,6 @@
 Losses are evaluated as Keras' training would, without its metrics, which hold variables.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """Operations on a whole model of Keras 3: its batch, variables and losses, and restoring it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
