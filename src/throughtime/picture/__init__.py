@@ -34,18 +34,9 @@ Kind = TypeVar("Kind")
 Mark = Image | Line | Band | Rectangles | Dots | Text
 
 __all__ = [
-    "Axis",
-    "Band",
-    "Dots",
-    "Image",
-    "Interactive",
-    "Line",
-    "Panel",
-    "Picture",
-    "Rectangles",
-    "Slider",
+    "Axis", "Band", "Dots", "Image", "Interactive", "Line", "Panel", "Picture", "Rectangles", "Slider",
     "Text",
-]
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:

@@ -91,14 +91,7 @@ def _entry(path: str, layer: Layer, outer: Layer | None) -> Found:
         outer = layer
     kind, is_container = type(layer).__name__, _is_container(layer)
     return Found(
-        path,
-        str(layer.name),
-        own,
-        kind,
-        is_container,
-        is_recurrent(own),
-        stands_for=layer,
-        outer=outer,
+        path, str(layer.name), own, kind, is_container, is_recurrent(own), stands_for=layer, outer=outer
     )
 
 

@@ -25,12 +25,7 @@ from .recorder import Recorder, SeenCall, SeenInside, first_of, lies_within_step
 
 
 def run(
-    recorder: Recorder,
-    layer: Layer,
-    original: Call,
-    bound: inspect.BoundArguments,
-    *,
-    is_half: bool = False,
+    recorder: Recorder, layer: Layer, original: Call, bound: inspect.BoundArguments, *, is_half: bool = False
 ) -> object:
     """Run a recurrent layer so that its states are recorded.
 

@@ -7,13 +7,7 @@ from torch import nn
 
 from throughtime._errors import LayerNotFoundError
 from throughtime.adapters import marking
-from throughtime.adapters.records import (
-    UNREACHED,
-    Array,
-    LayerRecord,
-    ModelRecord,
-    to_snake_case,
-)
+from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRecord, to_snake_case
 
 from . import collect_kernels, description
 from .passes import Call, Pass

@@ -15,15 +15,7 @@ import tensorflow as tf
 
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.cell import inner_cells
-from throughtime.adapters.keras.contracts import (
-    INPUT,
-    RECURRENT,
-    Call,
-    Layer,
-    LoopResult,
-    Masks,
-    Tensor,
-)
+from throughtime.adapters.keras.contracts import INPUT, RECURRENT, Call, Layer, LoopResult, Masks, Tensor
 from throughtime.adapters.keras.library import every_layer, internal, is_a, is_own
 from throughtime.adapters.keras.loop import Loop, in_processing_order
 

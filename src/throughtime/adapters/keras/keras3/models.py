@@ -71,11 +71,7 @@ def compute_dtype(layer: Any) -> str:
 
 def of_framework(model: Model) -> dict[str, Attribute]:
     """Name Keras, its version and its backend."""
-    return {
-        "framework": "keras",
-        "framework_version": keras.__version__,
-        "backend": keras.backend.backend(),
-    }
+    return {"framework": "keras", "framework_version": keras.__version__, "backend": keras.backend.backend()}
 
 
 def regularised(model: Any) -> list[str]:
