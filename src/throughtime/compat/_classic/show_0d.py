@@ -14,7 +14,7 @@ from throughtime._inputs.rules import number
 from throughtime.compat._classic import look
 from throughtime.compat._classic.colors import RGBA, colors
 from throughtime.compat._classic.data import Features, Values, points
-from throughtime.compat._classic.frame import FRAME, FigureAndAxes, FigureOptions, entitle, panels
+from throughtime.compat._classic.frame import FRAME, FigureAndAxes, entitle, panels
 from throughtime.picture._render.keys import NONFINITE
 
 SPREAD = 0.7  # of the distance between samples, so that the units of one do not hide each other
@@ -77,18 +77,17 @@ def show_features_0D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     >>> ax.get_xlabel()
     'sample'
     """
-    frame = FigureOptions.of(locals())
     features = points(data, channel_axis)
     style = {"shape": marker, "size": markersize, "width": markerwidth}
     unit_colors = colors(color, features.values.shape[2], cmap)
-    with panels(1, frame, size=(2.0 + 0.06 * features.values.size, 3.4)) as canvas:
+    with panels(1, locals(), size=(2.0 + 0.06 * features.values.size, 3.4)) as canvas:
         ax = canvas.panels[0]
         if show_y_zero:
             ax.axhline(0, color=look.QUIET, linewidth=1, zorder=1, label="zero")
         draw(ax, features, unit_colors, **style)
-        look.dress(ax, frame)
+        look.dress(ax, canvas.frame)
         title = look.title_parts(features, look.zero_note(features), channel="unit")
-        shown = entitle(canvas, frame, title, ("sample", features.value_name))
+        shown = entitle(canvas, title, ("sample", features.value_name))
     return shown._replace(axes=ax)
 
 

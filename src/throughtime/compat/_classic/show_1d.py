@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
 from throughtime._errors import FeatureError
 from throughtime._inputs import takes
@@ -17,9 +16,9 @@ from throughtime.compat._classic import look
 from throughtime.compat._classic.cells import cell_x, cell_y, dress_cells, join_cells
 from throughtime.compat._classic.colors import RGBA, colors
 from throughtime.compat._classic.data import Features, Values, nonfinite_note, sequences
-from throughtime.compat._classic.frame import FRAME, Canvas, FigureAndAxes, FigureOptions, entitle, panels
+from throughtime.compat._classic.frame import FRAME, Canvas, FigureAndAxes, entitle, panels
 from throughtime.picture._drawing.theme import DISTINCT
-from throughtime.picture._render.keys import NONFINITE
+from throughtime.picture._render.keys import NONFINITE, lone
 
 
 @takes(FeatureError, **FRAME)
@@ -94,24 +93,23 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - an established name and 
     >>> axes.shape
     (2, 3)
     """
-    frame = FigureOptions.of(locals())
     features = sequences(data, channel_axis, max_timesteps)
     samples, _, channels = features.values.shape
     line_colors = colors(color, samples)
     parts = [features.values] * channels if equate_axes else np.moveaxis(features.values, 2, 0)
     limits = np.array([look.value_limits(part) for part in parts])  # (channel, 2)
-    with panels(channels, frame, share_y=equate_axes) as canvas:
+    with panels(channels, locals(), share_y=equate_axes) as canvas:
         if canvas.is_cells:
-            dress_cells(canvas, frame, features.channels if label_channels else ())
+            dress_cells(canvas, features.channels if label_channels else ())
             draw_cells(canvas.panels[0], canvas, features, line_colors, limits)
             names = (cell_scale(features, limits, equate=equate_axes), "channel")
         else:
             draw_panels(canvas, features, line_colors, limits)
-            dress_panels(canvas, frame, features, equate=equate_axes, label=label_channels)
+            dress_panels(canvas, features, equate=equate_axes, label=label_channels)
             names = ("timestep", features.value_name)
-            if 1 < samples <= len(DISTINCT) and frame.is_new:
+            if 1 < samples <= len(DISTINCT) and canvas.frame.is_new:
                 _name_samples(canvas, features, line_colors)
-        return entitle(canvas, frame, look.title_parts(features, look.zero_note(features)), names)
+        return entitle(canvas, look.title_parts(features, look.zero_note(features)), names)
 
 
 def draw_panels(canvas: Canvas, features: Features, line_colors: Sequence[RGBA], limits: Values) -> None:
@@ -125,14 +123,12 @@ def draw_panels(canvas: Canvas, features: Features, line_colors: Sequence[RGBA],
         ax.set(xlim=(times[0] - margin, times[-1] + margin), ylim=(low, high))
 
 
-def dress_panels(
-    canvas: Canvas, frame: FigureOptions, features: Features, *, equate: bool, label: bool
-) -> None:
+def dress_panels(canvas: Canvas, features: Features, *, equate: bool, label: bool) -> None:
     """Write ticks, the name of each channel, and how many of its values are not finite."""
     size = canvas.font_size
     for channel, ax in enumerate(canvas.panels):
         left = not equate or canvas.is_left(channel)
-        look.dress(ax, frame, bottom=canvas.is_bottom(channel), left=left, size=size)
+        look.dress(ax, canvas.frame, bottom=canvas.is_bottom(channel), left=left, size=size)
         look.value_ticks(ax.yaxis)
         look.index_ticks(ax.xaxis, 3 if canvas.columns > 4 else 5)
         look.corner_label(ax, features.channels[channel] if label else "", size=size)
@@ -163,15 +159,8 @@ def _draw_lines(
     for row, name, color in zip(y, names, line_colors, strict=True):
         # The default round joins take a fifth more time and are invisible at this width.
         ax.plot(x, row, color=color, label=f"sample {name}", linewidth=width, solid_joinstyle="bevel")
-        alone = is_alone(row)
-        if alone.any():
+        if (alone := lone(row)).size:
             ax.scatter(x[alone], row[alone], s=12 * scale**2, color=[color], linewidths=0, zorder=3)
-
-
-def is_alone(values: Values) -> NDArray[np.bool_]:
-    """Whether a finite value has no finite neighbour along the last axis, so that a line does not show it."""
-    finite = np.pad(np.isfinite(values), [(0, 0)] * (values.ndim - 1) + [(1, 1)])
-    return np.asarray(finite[..., 1:-1] & ~finite[..., :-2] & ~finite[..., 2:])
 
 
 def _mark(ax: Axes, values: Values, x: Values, height: Callable[[float], Any], size: float = 26) -> None:

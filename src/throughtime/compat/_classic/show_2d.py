@@ -20,7 +20,7 @@ from throughtime.compat._classic import look
 from throughtime.compat._classic.cells import dress_cells
 from throughtime.compat._classic.colors import NORM, PanelNorms, clipped_note, colormap, norms, range_of
 from throughtime.compat._classic.data import Features, Values, nonfinite_note, sequences
-from throughtime.compat._classic.frame import FRAME, Canvas, FigureAndAxes, FigureOptions, entitle, panels
+from throughtime.compat._classic.frame import FRAME, Canvas, FigureAndAxes, entitle, panels
 from throughtime.picture._drawing.colors import SPECIALS
 from throughtime.picture._drawing.pooling import pooled
 from throughtime.picture._render.keys import NONFINITE, marks
@@ -91,7 +91,6 @@ def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     >>> axes[0, 0].images[0].get_array().shape
     (6, 100)
     """
-    frame = FigureOptions.of(locals())
     features = sequences(data, channel_axis, max_timesteps)
     if reflect_half:
         features = reflect(features)
@@ -101,13 +100,13 @@ def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
         bad=(0, 0, 0, 0), under=SPECIALS["clipped_low"], over=SPECIALS["above"]
     )
     # Images are drawn with channels on y; without `timesteps_xaxis` they are turned.
-    with panels(len(features.values), frame, size=(3.0, height)) as canvas:
+    with panels(len(features.values), locals(), size=(3.0, height)) as canvas:
         draw = draw_cells if canvas.is_cells else draw_panels
-        images, names = draw(canvas, features, frame, chosen, colors, time_on_x=timesteps_xaxis)
+        images, names = draw(canvas, features, chosen, colors, time_on_x=timesteps_xaxis)
         if show_colorbar:
             add_colorbars(canvas, images, chosen, features.value_name)
         notes = [chosen.words, clipped_note(features, chosen)]
-        return entitle(canvas, frame, look.title_parts(features, *notes), names)
+        return entitle(canvas, look.title_parts(features, *notes), names)
 
 
 def reflect(features: Features) -> Features:
@@ -150,13 +149,7 @@ def add_colorbars(canvas: Canvas, images: list[AxesImage], chosen: PanelNorms, n
 
 
 def draw_panels(
-    canvas: Canvas,
-    features: Features,
-    frame: FigureOptions,
-    chosen: PanelNorms,
-    colors: Colormap,
-    *,
-    time_on_x: bool,
+    canvas: Canvas, features: Features, chosen: PanelNorms, colors: Colormap, *, time_on_x: bool
 ) -> tuple[list[AxesImage], tuple[str, str]]:
     """Draw one sample into each panel; return the images and the names of x and y."""
     size, times = canvas.font_size, features.times
@@ -170,7 +163,8 @@ def draw_panels(
         sheet = pooled(values.T if time_on_x else values, int(box.height), int(box.width))
         images.append(_draw(ax, sheet, extent, colors, chosen.of(values)))
         _draw_blocks(ax, features.blocks, time_on_x=time_on_x)
-        look.dress(ax, frame, bottom=canvas.is_bottom(sample), left=canvas.is_left(sample), size=size)
+        bottom, left = canvas.is_bottom(sample), canvas.is_left(sample)
+        look.dress(ax, canvas.frame, bottom=bottom, left=left, size=size)
         look.index_ticks(ax.xaxis, 3 if canvas.columns > 4 else 5)
         look.index_ticks(ax.yaxis, 4)
         _name_blocks(ax, features.blocks, time_on_x=time_on_x)
@@ -222,17 +216,11 @@ def _name_blocks(ax: Axes, blocks: Sequence[str], *, time_on_x: bool) -> None:
 
 
 def draw_cells(
-    canvas: Canvas,
-    features: Features,
-    frame: FigureOptions,
-    chosen: PanelNorms,
-    colors: Colormap,
-    *,
-    time_on_x: bool,
+    canvas: Canvas, features: Features, chosen: PanelNorms, colors: Colormap, *, time_on_x: bool
 ) -> tuple[list[AxesImage], tuple[str, str]]:
     """Draw one image of all samples, separated by gutters; return it and the names of x and y."""
     ax = canvas.panels[0]
-    dress_cells(canvas, frame, features.samples)
+    dress_cells(canvas, features.samples)
     box = ax.get_window_extent()
     most = (int(box.height / canvas.rows), int(box.width / canvas.columns))
     own = chosen.shared is None
