@@ -16,10 +16,23 @@ from throughtime.picture import Axis, Panel, Picture
 from throughtime.picture._drawing.colors import Colors
 from throughtime.picture._drawing.scale import Array
 from throughtime.picture._drawing.theme import DISTINCT
-from throughtime.plots import data
 from throughtime.plots.axes import ticks_along, time_axis
 from throughtime.plots.colored import colors
 from throughtime.plots.curves import median_band, whole_image
+from throughtime.plots.data import (
+    Source,
+    count,
+    dotted,
+    located,
+    norm_symbol,
+    only_valid,
+    parts,
+    read,
+    required,
+    subject,
+    valid_for,
+    where,
+)
 from throughtime.plots.look import Look, checked, finished
 from throughtime.plots.recorded import band, is_summary, sampled
 from throughtime.plots.sentences import SHARE, percent, sentence, undrawn, within
@@ -66,20 +79,18 @@ def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
     layer = sampled(certified(captured))
     if is_summary(layer) and f"{QUANTITY}_norm" in layer:
         return _of_summary(captured, layer, look)
-    data.required(layer, QUANTITY)
-    source = data.read(layer, QUANTITY)
-    fit = colors(source, data.only_valid(source).values, look)
+    required(layer, QUANTITY)
+    source = read(layer, QUANTITY)
+    fit = colors(source, only_valid(source).values, look)
     panels: list[Panel] = []
     found: list[tuple[str, str]] = []
-    for name, part in data.parts(source.values, ["sample", "time"]):
-        valid = data.only_valid(source.with_values(part)).transpose("sample", "time")
+    for name, part in parts(source.values, ["sample", "time"]):
+        valid = only_valid(source.with_values(part)).transpose("sample", "time")
         found.append((name, within(np.asarray(valid.values, np.float64))))
         panels += [_image(source.with_values(part), name, fit), _shares(source.with_values(part), name)]
-    samples = data.count(int(source.values.sizes["sample"]), "sample")
-    noun = data.dotted(
-        f"step contributions {source.symbol}", data.located(captured, layer), samples, undrawn(source)
-    )
-    taught = f"{percent(SHARE)} of the {data.subject(data.where(captured), 'step contribution')}"
+    samples = count(int(source.values.sizes["sample"]), "sample")
+    noun = dotted(f"step contributions {source.symbol}", located(captured, layer), samples, undrawn(source))
+    taught = f"{percent(SHARE)} of the {subject(where(captured), 'step contribution')}"
     picture = Picture(tuple(panels), note=NOTE, linked="x")
     return finished(picture, look, (sentence(taught, found), noun), (9.0, 0.8 + 2.3 * len(panels)))
 
@@ -88,11 +99,9 @@ def _of_summary(captured: Layer, layer: xr.Dataset, look: Look) -> Picture:
     """Draw the quantiles over samples that a summary keeps, with a panel for each direction."""
     norms = layer[f"{QUANTITY}_norm"]
     words = ("5 % to 95 %", "norm of the contribution", "norm")
-    panels = [
-        _spread(part, band(part), name, words) for name, part in data.parts(norms, ["quantile", "time"])
-    ]
-    symbol = data.read(layer, f"{QUANTITY}_norm").with_values(norms, data.norm_symbol(QUANTITY)).symbol
-    noun = data.dotted(f"step contributions {symbol}", data.located(captured, layer), "median over samples")
+    panels = [_spread(part, band(part), name, words) for name, part in parts(norms, ["quantile", "time"])]
+    symbol = read(layer, f"{QUANTITY}_norm").with_values(norms, norm_symbol(QUANTITY)).symbol
+    noun = dotted(f"step contributions {symbol}", located(captured, layer), "median over samples")
     picture = Picture(tuple(panels), note=NOTE_OF_SUMMARY, linked="x")
     return finished(picture, look, ("", noun), (9.0, 0.8 + 2.6 * len(panels)))
 
@@ -110,15 +119,15 @@ def _spread(
     return Panel(tuple(marks), title=title, x=x, y=Axis(label, (0.0, 1.08 * top)), grid=True)
 
 
-def _image(source: data.Source, name: str, fit: Colors) -> Panel:
+def _image(source: Source, name: str, fit: Colors) -> Panel:
     values = source.values.transpose("sample", "time").values
-    image = whole_image(values, fit, data.valid_for(source, ("sample", "time")))
+    image = whole_image(values, fit, valid_for(source, ("sample", "time")))
     down = Axis("sample", image.y, ticks_along(source.values, "sample"), reversed=True)
     return Panel((image,), title=name, x=time_axis(source.values, values.shape[1]), y=down)
 
 
-def _shares(source: data.Source, name: str) -> Panel:
-    values = data.only_valid(source).transpose("sample", "time").values.astype(np.float64)
+def _shares(source: Source, name: str) -> Panel:
+    values = only_valid(source).transpose("sample", "time").values.astype(np.float64)
     totals = np.where(np.isfinite(values), values, 0.0).sum(axis=1, keepdims=True)
     low, middle, high = quantiles(values / np.where(totals > 0, totals, np.nan), (0.1, 0.5, 0.9))
     words = ("10 % to 90 %", "share of the total", "share")

@@ -16,10 +16,21 @@ from throughtime.diagnostics.statistics import quantiles
 from throughtime.picture import Axis, Panel, Picture
 from throughtime.picture._drawing.colors import Colors
 from throughtime.picture._drawing.scale import FLOOR
-from throughtime.plots import data
 from throughtime.plots.axes import labels, thinned, time_axis
 from throughtime.plots.colored import colors, own_scale
 from throughtime.plots.curves import norms, whole_image
+from throughtime.plots.data import (
+    Captured,
+    Source,
+    count,
+    norm_symbol,
+    only_valid,
+    parts,
+    read,
+    subject,
+    title,
+    unit_dim,
+)
 from throughtime.plots.look import Look, checked, in_columns
 from throughtime.plots.sentences import change, sentence
 
@@ -34,7 +45,7 @@ _COLUMN = {"time": "a timestep of the input", "lag": "a number of steps back"}
 
 
 @takes(PictureError)
-def evolution(run: data.Captured, quantity: str = "hidden_gradient", **look: Unpack[Look]) -> Picture:
+def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[Look]) -> Picture:
     """Draw time × training step of a stored run: the norm over units, the median over samples.
 
     Parameters
@@ -75,23 +86,23 @@ def evolution(run: data.Captured, quantity: str = "hidden_gradient", **look: Unp
     shown = _median(source)
     if look.get("share") is False:
         shown = shown.copy(data=own_scale(shown.values, (shown.get_axis_num(along),)))
-    symbol = source.norm if data.unit_dim(source.values) else source.symbol
-    summed = data.Source(shown, None, source.name, symbol, source.where)
+    symbol = source.norm if unit_dim(source.values) else source.symbol
+    summed = Source(shown, None, source.name, symbol, source.where)
     fit = colors(summed, shown.values, look)
-    panels = tuple(_panel(part, name, fit) for name, part in data.parts(shown, ["step", along]))
-    detail = [data.count(int(shown.sizes["step"]), "training step")]
+    panels = tuple(_panel(part, name, fit) for name, part in parts(shown, ["step", along]))
+    detail = [count(int(shown.sizes["step"]), "training step")]
     if "sample" in source.values.dims:
-        detail.append(f"median over {data.count(int(source.values.sizes['sample']), 'sample')}")
+        detail.append(f"median over {count(int(source.values.sizes['sample']), 'sample')}")
     elif "quantile" in source.values.dims or source.name == _LAGS:
         detail.append("median over samples")
     picture = Picture(panels, note=NOTE.format(column=_COLUMN[along]), linked="xy")
-    return in_columns(picture, look, (_changed(shown, summed, along), data.title(summed, *detail)), 4.4)
+    return in_columns(picture, look, (_changed(shown, summed, along), title(summed, *detail)), 4.4)
 
 
-def _changed(shown: xr.DataArray, source: data.Source, along: str) -> str:
+def _changed(shown: xr.DataArray, source: Source, along: str) -> str:
     """Compare the first and the last record at the far end of time or of the lags."""
     found = []
-    for direction, part in data.parts(shown, ["step", along]):
+    for direction, part in parts(shown, ["step", along]):
         rows, steps = part.transpose("step", along).values, labels(part, "step")
         lost = (np.isfinite(rows[0]) & ~np.isfinite(rows)).any(axis=1)
         if lost.any():
@@ -110,22 +121,22 @@ def _changed(shown: xr.DataArray, source: data.Source, along: str) -> str:
             words += f", with its peak at training step {steps[peak]}"
         found.append((direction, words))
     what = "Gradient" if source.name == _LAGS else source.noun.capitalize()
-    return sentence(data.subject(source.where, what), found)
+    return sentence(subject(source.where, what), found)
 
 
-def _source(run: data.Captured, quantity: str) -> data.Source:
+def _source(run: Captured, quantity: str) -> Source:
     """Read a quantity, or its norm if the run keeps only that."""
     if isinstance(run, xr.DataArray):
-        return data.read(run)
+        return read(run)
     leaf, norms = one_layer(run), f"{quantity}_norm"
     if quantity == _LAGS:
-        return replace(data.read(run, quantity), symbol=_OF_LAGS)
+        return replace(read(run, quantity), symbol=_OF_LAGS)
     if quantity in leaf or norms not in leaf:
-        return data.read(run, quantity)
-    return replace(data.read(run, norms), symbol=data.norm_symbol(quantity, states(leaf)))
+        return read(run, quantity)
+    return replace(read(run, norms), symbol=norm_symbol(quantity, states(leaf)))
 
 
-def _median(source: data.Source) -> xr.DataArray:
+def _median(source: Source) -> xr.DataArray:
     """Return the median over samples of the norm over units; from disk a few steps at a time."""
     if source.values.chunks is None:
         return _median_of(source)
@@ -135,17 +146,17 @@ def _median(source: data.Source) -> xr.DataArray:
     return xr.concat([_median_of(_loaded(source.at(step=each))) for each in places], "step")
 
 
-def _loaded(source: data.Source) -> data.Source:
+def _loaded(source: Source) -> Source:
     valid = None if source.valid is None else source.valid.load()
     return replace(source, values=source.values.load(), valid=valid)
 
 
-def _median_of(source: data.Source) -> xr.DataArray:
+def _median_of(source: Source) -> xr.DataArray:
     """Return the median over samples of the norm over units; masked steps do not count."""
     if "quantile" in source.values.dims:
         return source.values.sel(quantile=0.5, drop=True).astype(np.float64)
-    values = data.only_valid(source).astype(np.float64)
-    if unit := data.unit_dim(values):
+    values = only_valid(source).astype(np.float64)
+    if unit := unit_dim(values):
         values = norms(values, [str(dim) for dim in values.dims if dim != unit])
     if "sample" not in values.dims:
         return values

@@ -18,10 +18,21 @@ from throughtime.picture import Axis, Mark, Panel, Picture
 from throughtime.picture._drawing.colors import Colors
 from throughtime.picture._drawing.scale import Array
 from throughtime.picture._drawing.theme import DISTINCT
-from throughtime.plots import data
 from throughtime.plots.axes import time_axis
 from throughtime.plots.colored import colors
 from throughtime.plots.curves import median_band, whole_image
+from throughtime.plots.data import (
+    Source,
+    count,
+    dotted,
+    last_step,
+    located,
+    only_valid,
+    parts,
+    read,
+    unit_dim,
+    valid_for,
+)
 from throughtime.plots.look import Look, checked, finished
 from throughtime.plots.sentences import percent
 
@@ -65,27 +76,27 @@ def gates(
     array([1., 1., 0., 0.])
     """
     look = checked(look, without=("share", "cmap"))
-    dataset = data.last_step(one_layer(captured))
+    dataset = last_step(one_layer(captured))
     activation = _read(_chosen(dataset, sample), "gate_activation")
     gradient = _read(_chosen(dataset, sample), "gate_gradient") if "gate_gradient" in dataset else None
     start, end = ends(dataset)
-    position = (data.only_valid(activation) - start) / (end - start)
+    position = (only_valid(activation) - start) / (end - start)
     columns = [list(_activations(activation)), list(_saturations(position, low, high))]
     if gradient is not None:
         columns.append(list(_gradients(gradient, look)))
     panels = tuple(panel for row in zip(*columns, strict=True) for panel in row)
-    samples = data.count(int(dataset.sizes.get("sample", 1)), "sample")
+    samples = count(int(dataset.sizes.get("sample", 1)), "sample")
     detail = f"sample {sample}" if sample is not None else f"mean over {samples}"
-    noun = data.dotted("gates", data.located(captured, dataset), detail)
+    noun = dotted("gates", located(captured, dataset), detail)
     picture = Picture(panels, columns=len(columns), note=NOTE, linked="x")
     size = 4.6 * len(columns), 1.1 + 2.2 * len(columns[0])
     return finished(picture, look, (_saturated(position, low, high), noun), size)
 
 
-def _read(dataset: xr.Dataset, name: str) -> data.Source:
+def _read(dataset: xr.Dataset, name: str) -> Source:
     """Read a variable of the gates; with a projection they are as wide as the cell."""
-    source = data.read(dataset, name)
-    unit = data.unit_dim(source.values) or "unit"
+    source = read(dataset, name)
+    unit = unit_dim(source.values) or "unit"
     return source.with_values(source.values.rename({unit: "unit"}))
 
 
@@ -98,38 +109,38 @@ def _chosen(dataset: xr.Dataset, sample: int | None) -> xr.Dataset:
     return dataset.isel(sample=[sample])
 
 
-def _activations(source: data.Source) -> Iterator[Panel]:
-    mean = data.only_valid(source).mean("sample", skipna=True)
-    for name, part in data.parts(mean, ["unit", "time"]):
+def _activations(source: Source) -> Iterator[Panel]:
+    mean = only_valid(source).mean("sample", skipna=True)
+    for name, part in parts(mean, ["unit", "time"]):
         own = source.with_values(part, name.rpartition(" ")[2])
         yield _image(source, part, colors(own, part.values, Look()), name)
 
 
-def _gradients(source: data.Source, look: Look) -> Iterator[Panel]:
-    mean = (data.only_valid(source).astype(np.float64) ** 2).mean("sample", skipna=True) ** 0.5
+def _gradients(source: Source, look: Look) -> Iterator[Panel]:
+    mean = (only_valid(source).astype(np.float64) ** 2).mean("sample", skipna=True) ** 0.5
     shown = source.with_values(mean, f"rms {source.symbol}")
     fit = colors(shown, mean.values, look)
-    for name, part in data.parts(mean, ["unit", "time"]):
+    for name, part in parts(mean, ["unit", "time"]):
         yield _image(source, part, fit, f"{name} · gradient")
 
 
-def _image(source: data.Source, part: xr.DataArray, fit: Colors, name: str) -> Panel:
+def _image(source: Source, part: xr.DataArray, fit: Colors, name: str) -> Panel:
     values = part.transpose("unit", "time").values
     image = whole_image(values, fit, _any_valid(source, values.shape))
     x, y = time_axis(part, values.shape[1]), Axis("unit", image.y, reversed=True)
     return Panel((image,), title=name, x=x, y=y)
 
 
-def _any_valid(source: data.Source, shape: tuple[int, ...]) -> Array | None:
+def _any_valid(source: Source, shape: tuple[int, ...]) -> Array | None:
     """Flag the steps at which any sample is valid."""
-    valid = data.valid_for(source, ("sample", "time"))
+    valid = valid_for(source, ("sample", "time"))
     return None if valid is None or valid.any(0).all() else np.broadcast_to(valid.any(0), shape)
 
 
 def _saturations(position: xr.DataArray, low: float, high: float) -> Iterator[Panel]:
     shares = {
         name: (_share(part < low, part), _share(part > high, part))
-        for name, part in data.parts(position, ["sample", "unit", "time"])
+        for name, part in parts(position, ["sample", "unit", "time"])
     }
     top = min(1.05, max(0.1, 1.15 * float(np.nan_to_num([*shares.values()]).max(initial=0.0))))
     words = (f"below {low:g}", f"above {high:g}")
@@ -149,7 +160,7 @@ def _saturations(position: xr.DataArray, low: float, high: float) -> Iterator[Pa
 def _saturated(position: xr.DataArray, low: float, high: float) -> str:
     """Name the gate that is most often at an end of its range, and that end."""
     shares = {}
-    for name, part in data.parts(position, ["sample", "unit", "time"]):
+    for name, part in parts(position, ["sample", "unit", "time"]):
         values = part.values[np.isfinite(part.values)]
         if values.size:
             shares[name] = float((values < low).mean()), float((values > high).mean())
