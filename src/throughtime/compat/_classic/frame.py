@@ -4,13 +4,11 @@
 `MOST_SUBPLOTS` panels matplotlib takes seconds, so one Axes then holds all of them as cells.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -51,7 +49,7 @@ class FigureOptions:
     savepath: Any
 
     @classmethod
-    def of(cls, arguments: Mapping[str, Any]) -> FigureOptions:
+    def of(cls, arguments: Mapping[str, Any]) -> Self:
         """Select these from all arguments of a call."""
         names = [field.name for field in fields(cls)]
         return cls(**{name: arguments[name] for name in names if name in arguments})
