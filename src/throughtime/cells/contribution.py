@@ -1,5 +1,7 @@
 """The share of each step in the gradient of the recurrent kernel, a sum of outer products."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 import numpy as np

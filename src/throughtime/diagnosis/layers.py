@@ -4,6 +4,8 @@ A run that stores norms of each sample at each timestep is sufficient: reach, sh
 the norms of vectors. A summary contains medians over samples and their intervals.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any

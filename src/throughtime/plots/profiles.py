@@ -1,5 +1,7 @@
 """Curves R(k) of a layer, one for each direction, for `lag_profile`, `overview` and `training`."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
