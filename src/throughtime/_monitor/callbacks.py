@@ -1,7 +1,5 @@
 """Callbacks for the frameworks' training loops: each is a thin class that calls a `Monitor`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from copy import copy
 from importlib import import_module

@@ -1,7 +1,5 @@
 """Records one model into one open run: reduces each capture, commits it, logs it, looks for alarms."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Mapping

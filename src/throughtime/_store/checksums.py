@@ -5,8 +5,6 @@ are one array with a row for each step and a column for each variable, in the fo
 does not read it. A variable that appears late has 0 in earlier rows.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Encodes and decodes chunks with the few codecs of runs; content is checked before it is unpacked."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from typing import Any

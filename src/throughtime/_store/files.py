@@ -1,7 +1,5 @@
 """The files of a run, in a folder or a zip. Only regular files inside of it are read."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 The lock lies beside the folder, because thinning replaces the folder.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

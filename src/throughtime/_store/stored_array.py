@@ -6,8 +6,6 @@ moved into place. Small steps share an uncompressed chunk, and are written to a 
 yet.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

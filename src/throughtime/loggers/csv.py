@@ -1,7 +1,5 @@
 """A CSV table: one line per recorded step, one column per number."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

@@ -3,8 +3,6 @@
 A page reads the run by itself, so that several can be open on different layers.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from pathlib import Path
