@@ -127,3 +127,10 @@ class TestFirstSample:
         tree = labelled()
         label_axes(tree, {"sample": [np.nan, 0.25, 1.5]}, "sample_loss")
         assert plots.heatmap(tree, sliders=["sample"]).shown == 2
+
+
+def test_a_subscript_stands_at_the_end_of_a_name():
+    values = xr.DataArray(np.ones((2, 5, 3)), dims=("sample", "time", "unit"))
+    assert plots.heatmap(values.rename("input_times_slow")).subtitle.startswith("|input_times_slow|")
+    assert plots.heatmap(values.rename("x_t")).subtitle.startswith("|xₜ|")
+    assert plots.heatmap(testing.decaying()).subtitle.startswith("|dL/dhₜ|")

@@ -1,7 +1,5 @@
 """Collects the calls of torch's kernels, fused ones and cells: records in input time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

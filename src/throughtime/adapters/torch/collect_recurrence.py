@@ -1,7 +1,5 @@
 """Collects a recurrence: a record whose time is the order of the module's calls."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 

@@ -4,8 +4,6 @@ Changes of states between two calls: which samples are reset, what goes back. Th
 The certificate of the loop.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property

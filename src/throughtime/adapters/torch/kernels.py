@@ -1,7 +1,5 @@
 """Runs torch's recurrent kernels with marks: a layer part by part, or through a loop of calls."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -3,8 +3,6 @@
 Inside the adapter sequences are time-major, (time, sample, …) or packed; records are sample-major.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property

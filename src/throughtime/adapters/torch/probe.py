@@ -1,7 +1,5 @@
 """Runs a torch module once on a batch and returns what was asked for; nothing is kept between batches."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial

@@ -11,8 +11,6 @@ A module is one if
 4. no module around it is one: the outermost is the layer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property

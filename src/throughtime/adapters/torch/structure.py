@@ -1,7 +1,5 @@
 """Structures of tensors, as models take and return them, and where the samples stand in a batch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard, TypeVar, cast

@@ -4,8 +4,6 @@ Within the forward of a recurrent layer the call of torch's kernel is taken over
 around it: packing, states, a subclass's own forward.
 """
 
-from __future__ import annotations
-
 import functools
 from collections import defaultdict
 from collections.abc import Sequence
