@@ -179,6 +179,13 @@ def far_away():
     return printed(model, y=1000 + np.random.default_rng(2).normal(size=SAMPLES), dependency_length=8)
 
 
+def padded():
+    """Samples of different lengths, filled up with one number."""
+    model = Model(decaying())
+    x = np.where(np.arange(STEPS) < STEPS - 2 - np.arange(SAMPLES)[:, None], model.x, 9.0)
+    return printed(model, x, dependency_length=20)
+
+
 def vanished(tree, **options):
     """No use, no reach, a length and a loss above `solved`."""
     return printed(Model(tree, **options), dependency_length=20, solved=-1.0)
@@ -410,6 +417,8 @@ PRODUCED = {
     "remedy_rate": lambda _: vanished(decaying(), optimizer=hasty()),
     "far_labels": lambda _: far_away(),
     "remedy_far_labels": lambda _: far_away(),
+    "padding": lambda _: padded(),
+    "remedy_padding": lambda _: padded(),
     "remedy_epsilon": lambda _: vanished(decaying(), optimizer=optimizer()),
 }
 

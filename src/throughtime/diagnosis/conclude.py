@@ -60,6 +60,8 @@ def with_remedies(found: Diagnosis, asked: Asked, misread: Collection[str] = ())
         sentences = (*sentences, phrase("solved", loss=number(found.loss), solved=solved))
     elif found.largest_use.answer == NO and (far := asked.far_labels(found.loss)):
         proposed.append(causes.remedy("remedy_far_labels", far))
+    elif found.largest_use.answer in (NO, UNCLEAR) and (padding := asked.padding()):
+        proposed.append(causes.remedy("remedy_padding", padding))
     else:
         lag = found.dependency_length if asked.solved is not None else None
         for layer in _measured_layers(found.layers).values():
