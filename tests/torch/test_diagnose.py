@@ -471,6 +471,34 @@ def test_a_loss_at_every_step_is_judged_by_the_lag_matrix(decay, reach):
     assert "lag matrix" in told(found)
 
 
+def test_the_largest_lag_is_measured_if_the_draw_has_not_its_loss():
+    model, x = EveryStep(0.95).double(), positive(32)
+    seed = next(s for s in range(9) if 39 not in np.random.default_rng(s).choice(STEPS, 32, replace=False))
+    found = tt.diagnose(model, x, torch.zeros(32, STEPS), loss=squares, dependency_length=39, seed=seed)
+    assert next(iter(found.layers.values())).reach.value == pytest.approx(0.95**39, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e4])
+def test_inputs_far_from_scaled_are_named(size):
+    torch.manual_seed(0)
+    model, x = Last(nn.LSTM(1, 8, batch_first=True), nn.Linear(8, 1)), torch.randn(64, STEPS, 1)
+    found = tt.diagnose(model, size * x, x[:, 0], loss=nn.MSELoss(), dependency_length=LAG)
+    assert any("scale the layer's inputs" in each.text for each in actions(found)) == (size > 1)
+
+
+def test_a_loss_of_zero_shows_use():
+    model, x = linear_rnn(np.eye(1)), positive(64) / 1000
+    x[:, 0] = 2 * (x[:, 0] > x[:, 0].median())
+    y = 2 * (x[:, 0] > 1) - 1.0
+
+    def hinge(output, y):
+        return torch.relu(0.5 - (output - 1) * y).mean()
+
+    found = tt.diagnose(model, x, y, loss=hinge, dependency_length=LAG)
+    assert found.loss == 0.0
+    assert found.verdict == Verdict.USES
+
+
 @pytest.mark.parametrize(("noise", "looked_at"), [(0.01, 4), (0.3, 16)])
 def test_more_of_the_steps_are_looked_at_where_use_is_unclear(monkeypatch, noise, looked_at):
     model, x, seen = EveryStep(0.5).double(), positive(16), set()

@@ -26,6 +26,7 @@ from throughtime.adapters.records import Array
 
 _STATES = ("hidden_gradient", "cell_gradient")
 READ_OFTEN = "read_often"  # attribute of a layer of which the loss of a single step reads several steps
+_MEMORY = 2**29  # bytes
 
 
 @takes(loss_steps=replace(whole(1), error=LossError), memory=whole(1))
@@ -41,7 +42,7 @@ def lag_matrix(
     adapter: Any = None,
     budget: float | str | None = None,
     loss_steps: int | None = None,
-    memory: int = 2**29,
+    memory: int = _MEMORY,
     seed: int = 0,
 ) -> xr.DataTree:
     """Compute Λ[s, t] = ‖dℓ_s/ds_t‖: how much the loss of step s depends on the state at step t.
@@ -98,8 +99,24 @@ def lag_matrix(
     (('sample', 'loss_time', 'time'), 0.0)
     """
     batch = take(x, y, sample_weight)
-    steps, among = _steps(batch, loss_steps, seed)
     settings = {"loss": loss, "layers": layers, "training": training, "adapter": adapter, "budget": budget}
+    return _at_steps(model, batch, _steps(batch, loss_steps, seed), settings, memory=memory)
+
+
+def lag_matrix_with(
+    lag: int, model: Any, batch: Batch, loss_steps: int, *, seed: int, **settings: Any
+) -> xr.DataTree:
+    """Compute a lag matrix of a draw of steps; if none is as far from an end as a lag, the ends are added."""
+    drawn, among = _steps(batch, loss_steps, seed)
+    if lag > min(drawn[-1], int(batch.y.shape[1]) - 1 - drawn[0]):
+        drawn = np.union1d(drawn, among[[0, -1]])
+    return _at_steps(model, batch, (drawn, among), settings)
+
+
+def _at_steps(
+    model: Any, batch: Batch, drawn: tuple[Array, Array], settings: dict[str, Any], *, memory: int = _MEMORY
+) -> xr.DataTree:
+    steps, among = drawn
     probe, first = _probe(model, batch, steps, settings)
     together = max(1, min(len(steps), memory // _bytes_of_copy(first)))
     if any(leaf.attrs.get("stateful") for leaf in first.leaves):

@@ -216,7 +216,7 @@ def notes_of(found: Results, directions: Mapping[str, xr.Dataset], misread: Coll
             continue
         signal = measure.signal(leaf)
         if signal.measured == 0 and path not in misread:
-            yield phrase("unread_direction", layer=path)
+            yield phrase("unread_direction" if found.loss else "unread_of_0", layer=path)
         elif signal.without_signal and path not in misread:
             yield phrase("dead_samples", n=signal.without_signal, all=signal.samples, layer=path)
         if found.layers[path].share.n and (noise := measure.noise(leaf)) is not None:

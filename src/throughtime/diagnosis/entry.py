@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime._capture.lag_matrix import READ_OFTEN, lag_matrix
+from throughtime._capture.lag_matrix import READ_OFTEN, lag_matrix_with
 from throughtime._capture.probe import Probe
 from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, warn
 from throughtime._inputs import model_or_tree, structures, takes
@@ -202,8 +202,8 @@ class _Run:
         paths = [path for path, leaf in leaves.items() if leaf.sizes.get("time") == steps]
         try:
             settings = {"layers": self.layers, "loss": self.loss, "seed": self.seed}
-            settings |= {"loss_steps": _LOSS_STEPS, "sample_weight": batch.sample_weight}
-            matrices = recurrent_layers(lag_matrix(self.model, batch.x, batch.y, **settings))
+            lag = self.dependency_length or 0
+            matrices = recurrent_layers(lag_matrix_with(lag, self.model, batch, _LOSS_STEPS, **settings))
         except ThroughTimeError as error:
             reason = phrase("per_step_unmeasured", reason=str(error).partition("\n")[0].rstrip("."))
             self.unread.update(dict.fromkeys(paths, reason))
