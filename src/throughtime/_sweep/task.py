@@ -51,7 +51,7 @@ class Job:
     # The model of the probe: some weights are a model themselves.
     _probed: Any = field(default=None, init=False)
     _probe: Probe | None = field(default=None, init=False)
-    _mirror: Mirror | None = field(default=None, init=False)
+    mirror: Mirror | None = field(default=None, init=False)  # which layers read backwards, by the first shard
 
     def probe(self, checkpoint: int) -> Probe:
         """Return the probe of the model with a checkpoint's weights; kept until another one is asked for."""
@@ -64,11 +64,6 @@ class Job:
                 self._probe, self._probed = Probe(model, loss=self.loss, layers=self.layers), model
             self._at = checkpoint
         return self._probe
-
-    def mirror(self, probe: Probe) -> Mirror:
-        """Return what mirrors the layers that read time backwards, which the first shard shows."""
-        self._mirror = self._mirror or Mirror(probe)
-        return self._mirror
 
     @contextmanager
     def restoring(self) -> Iterator[None]:
@@ -143,7 +138,8 @@ def do_task(job: Job, folder: Path, checkpoint: int, shard: int) -> None:
     if job.level != "summary":
         part.add_shard(shard)
     if job.lag is not None and leaves and not why_not_swapped(captured.attributes, leaves):
-        axes, leaves = captured.attributes.get("output_axes"), job.mirror(probe)(leaves, batch)
+        job.mirror = job.mirror or Mirror(probe)
+        axes, leaves = captured.attributes.get("output_axes"), job.mirror(leaves, batch)
         use = _measure_use(probe, batch, leaves, axes, lag=job.lag, seed=SEED + shard)
         if use is not None:
             for path in leaves:

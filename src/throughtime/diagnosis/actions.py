@@ -21,11 +21,7 @@ _TEXTS: Mapping[str, str] = _TABLES["texts"]
 _OF_MODEL: _Code = _TABLES["model"]
 _OF_LAYER: _Code = _TABLES["layer"]
 _NEED_LAYER = ("chrono", "orthogonal", "forget_bias", "kernel", "frozen")  # remedies whose code names a layer
-_AT_ANY_LAG = {
-    "dead",
-    "rate",
-    "frozen",
-}  # remedies, and their evidence, for layers that learn nothing of any age
+_AT_ANY_LAG = {"dead", "wide", "rate", "frozen"}  # remedies, evidence of layers that learn at no lag
 _BARE = ("lstm", "gru", "rnn")  # what a layer of torch is called that is the model itself
 
 

@@ -99,7 +99,7 @@ def with_data(asked: Asked, batches: Sequence[Batch], leaves: Mapping[str, xr.Da
     """Add the facts about the data."""
     labels, found = tuple(getattr(batches[0].y, "shape", ())), partial(_bad_label, batches)
     asked = replace(asked, labels=labels, bad_label=found, far_labels=partial(_far_labels, batches))
-    is_whole = all(directions_of({path: leaf}) == {"forward"} for path, leaf in leaves.items()) and not any(
+    is_whole = directions_of(leaves) == {"forward"} and not any(
         "lag_matrix" in leaf or reads_many_steps(leaf) or not valid_steps(leaf).all()
         for leaf in leaves.values()
     )
