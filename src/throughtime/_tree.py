@@ -93,8 +93,8 @@ def require(captured: Layer, name: str) -> xr.DataArray:
     reason = dataset.attrs.get(f"missing_{reason_key(name, dataset.attrs)}", unknown)
     have = ", ".join(str(variable) for variable in dataset.data_vars)
     where = str(dataset.attrs.get("layer", "this layer")).strip("/")
-    hint = did_you_mean(name, dataset.data_vars)
-    raise SchemaError(f"No {name!r} for {where}: {reason}. It has: {have}.{hint}")
+    others = f" It has: {have}.{did_you_mean(name, dataset.data_vars)}" if reason == unknown else ""
+    raise SchemaError(f"No {name!r} for {where}: {reason}.{others}")
 
 
 def recorded_steps(tree: xr.DataTree) -> list[int]:

@@ -428,6 +428,7 @@ PRODUCED = {
     "padding": lambda _: padded(),
     "remedy_padding": lambda _: padded(),
     "remedy_epsilon": lambda _: vanished(decaying(), optimizer=optimizer()),
+    "others_between": lambda _: printed(with_layers(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)),
 }
 
 
@@ -468,6 +469,20 @@ def with_two(tree, path="upper"):
     """The same layer once more."""
     tree[path] = tree["rnn"].copy()
     return tree
+
+
+def with_layers(*rates):
+    leaves = {f"/layers/{place}": decaying(rate)["rnn"].to_dataset() for place, rate in enumerate(rates)}
+    return xr.DataTree.from_dict(leaves)
+
+
+def test_of_many_layers_those_between_which_the_others_lie_are_named():
+    rates = (0.8, 0.5, 0.9, *np.linspace(0.55, 0.75, 6))
+    text = printed(with_layers(*rates), dependency_length=4)
+    assert "is 6.2 % of its size at lag 0 in layers/1" in text  # 0.5 ** 4
+    first = text.partition(" Use ")[0]
+    assert set(re.findall(r"layers/(\d)", first)) == {"1", "2"}
+    assert first.count("the other 7 layers lie between") == 2
 
 
 def test_units_are_dead_also_if_inputs_are_flags():

@@ -21,7 +21,7 @@ from bokeh.models import InlineStyleSheet, Toolbar
 from bokeh.models.widgets import Slider, Toggle
 from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from throughtime._common.text.printable import printable
 from throughtime.picture import Picture
@@ -30,6 +30,8 @@ from throughtime.picture._render import bokeh
 from throughtime.picture._render.alt import alt
 from throughtime.picture._render.bokeh_text import template_text
 
+# A name in an alphabet written from right to left would draw the numbers beside it into its own order.
+_RIGHT_TO_LEFT = re.compile(r"[\w/.-]*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc][\w/.-]*")
 _INLINE = re.compile(r'<script(?: type="text/javascript")?>(.*?)</script>', re.DOTALL)
 # Colours of the figures, and their replacements on a dark page.
 _DARK_OF = {
@@ -121,6 +123,11 @@ def script_sources(scripts: Iterable[str]) -> Markup:
     return Markup(" ").join(Markup("'sha256-{}'").format(digest) for digest in digests)
 
 
+def isolated(text: str) -> Markup:
+    """Escape a sentence, and keep its order around names that are written from right to left."""
+    return Markup(_RIGHT_TO_LEFT.sub(r"<bdi>\g<0></bdi>", str(escape(printable(text)))))
+
+
 def _finalized(value: Any) -> Any:
     return printable(value) if type(value) is str else value  # markup is ours
 
@@ -135,5 +142,5 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["script_sources"] = script_sources
+    made.filters |= {"script_sources": script_sources, "isolated": isolated}
     return made
