@@ -146,7 +146,7 @@ def per_step(monkeypatch, *, refused, cut=False):
         tree = changed(tree, lag_matrix=lambda norms: norms.where(~later, 0.0))
         tree["rnn"] = tree["rnn"].to_dataset().assign_coords(call=windows)
     plain = changed(tree, lag_matrix=None)
-    monkeypatch.setattr(entry, "lag_matrix_with", no_lag_matrix if refused else lambda *_, **__: tree)
+    monkeypatch.setattr(entry.order, "lag_matrices", no_lag_matrix if refused else lambda *_, **__: tree)
     model = Model(plain)
     return printed(model, y=model.x + 0.1, dependency_length=8)
 

@@ -26,7 +26,6 @@ from throughtime.adapters.records import Array
 
 _STATES = ("hidden_gradient", "cell_gradient")
 READ_OFTEN = "read_often"  # attribute of a layer of which the loss of a single step reads several steps
-_MEMORY = 2**29  # bytes
 
 
 @takes(loss_steps=replace(whole(1), error=LossError), memory=whole(1))
@@ -42,7 +41,7 @@ def lag_matrix(
     adapter: Any = None,
     budget: float | str | None = None,
     loss_steps: int | None = None,
-    memory: int = _MEMORY,
+    memory: int = 2**29,
     seed: int = 0,
 ) -> xr.DataTree:
     """Compute Λ[s, t] = ‖dℓ_s/ds_t‖: how much the loss of step s depends on the state at step t.
@@ -100,22 +99,13 @@ def lag_matrix(
     """
     batch = take(x, y, sample_weight)
     settings = {"loss": loss, "layers": layers, "training": training, "adapter": adapter, "budget": budget}
-    return _at_steps(model, batch, _steps(batch, loss_steps, seed), settings, memory=memory)
+    return at_steps(model, batch, draw(batch, loss_steps, seed), memory=memory, **settings)
 
 
-def lag_matrix_with(
-    lag: int, model: Any, batch: Batch, loss_steps: int, *, seed: int, **settings: Any
+def at_steps(
+    model: Any, batch: Batch, drawn: tuple[Array, Array], *, memory: int = 2**29, **settings: Any
 ) -> xr.DataTree:
-    """Compute a lag matrix of a draw of steps; if none is as far from an end as a lag, the ends are added."""
-    drawn, among = _steps(batch, loss_steps, seed)
-    if lag > min(drawn[-1], int(batch.y.shape[1]) - 1 - drawn[0]):
-        drawn = np.union1d(drawn, among[[0, -1]])
-    return _at_steps(model, batch, (drawn, among), settings)
-
-
-def _at_steps(
-    model: Any, batch: Batch, drawn: tuple[Array, Array], settings: dict[str, Any], *, memory: int = _MEMORY
-) -> xr.DataTree:
+    """Compute the rows of drawn loss steps; `drawn` has these, and those among which they were drawn."""
     steps, among = drawn
     probe, first = _probe(model, batch, steps, settings)
     together = max(1, min(len(steps), memory // _bytes_of_copy(first)))
@@ -126,8 +116,7 @@ def _at_steps(
         for node in rows.subtree:
             if _gradients(node):
                 leaf = node.to_dataset()
-                each = _norm(leaf, int(batch.y.shape[0])), reads_many_steps(leaf)
-                found.setdefault(node.path, []).append(each)
+                found.setdefault(node.path, []).append((_norm(leaf, len(batch.y)), reads_many_steps(leaf)))
     leaves = {
         path: _labelled(
             np.concatenate([norms for norms, _ in parts])[: len(steps)],
@@ -193,7 +182,7 @@ def _one_hot(batch: Batch, steps: Array) -> Array:
     return weights.reshape(-1, length)
 
 
-def _steps(batch: Batch, loss_steps: int | None, seed: int) -> tuple[Array, Array]:
+def draw(batch: Batch, loss_steps: int | None, seed: int) -> tuple[Array, Array]:
     """Draw loss steps; return also those from which they are drawn."""
     shape = tuple(getattr(batch.y, "shape", ()))
     if len(shape) < 2 or shape[1] < 2:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime._capture.lag_matrix import READ_OFTEN, lag_matrix_with
+from throughtime._capture.lag_matrix import READ_OFTEN
 from throughtime._capture.probe import Probe
 from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, warn
 from throughtime._inputs import model_or_tree, structures, takes
@@ -31,7 +31,6 @@ from .use import are_labels_equal, pays, pool, use
 from .words import phrase
 
 _MORE_ANCHORS = 16
-_LOSS_STEPS = 32
 
 
 @takes(DiagnosticError, dependency_length=whole(1, of="timesteps"), solved=number(), model=model_or_tree)
@@ -203,7 +202,7 @@ class _Run:
         try:
             settings = {"layers": self.layers, "loss": self.loss, "seed": self.seed}
             lag = self.dependency_length or 0
-            matrices = recurrent_layers(lag_matrix_with(lag, self.model, batch, _LOSS_STEPS, **settings))
+            matrices = recurrent_layers(order.lag_matrices(self.model, batch, lag, **settings))
         except ThroughTimeError as error:
             reason = phrase("per_step_unmeasured", reason=str(error).partition("\n")[0].rstrip("."))
             self.unread.update(dict.fromkeys(paths, reason))

@@ -1,4 +1,4 @@
-"""The order in which layers read time: a model may reverse its inputs, and label them in either order."""
+"""The order in which layers read time, and labels at each step: a model may reverse its inputs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from throughtime._capture.lag_matrix import at_steps, draw
 from throughtime._errors import LossError
 from throughtime._inputs import structures
 from throughtime._inputs.batch import Batch
@@ -15,6 +16,8 @@ from throughtime.diagnostics.lags import valid_steps
 
 from .layers import REVERSED, reading_of, recurrent_layers
 from .swap import ROUNDING, Leaves, Losing, Reading, arrays
+
+_LOSS_STEPS = 32
 
 
 class Mirror:
@@ -92,6 +95,14 @@ def with_labels(losing: Losing, leaves: Mapping[str, xr.Dataset], batch: Batch) 
     if is_moved != (2 * label > last):
         return dict(leaves)
     return {**leaves, **{path: _mirrored(leaf).assign_attrs({REVERSED: 1}) for path, leaf in same.items()}}
+
+
+def lag_matrices(model: Any, batch: Batch, lag: int, *, seed: int, **settings: Any) -> xr.DataTree:
+    """Compute lag matrices of some loss steps; if all are nearer to an end than a lag, the ends are added."""
+    drawn, among = draw(batch, _LOSS_STEPS, seed)
+    if lag > min(drawn[-1], int(batch.y.shape[1]) - 1 - drawn[0]):
+        drawn = np.union1d(drawn, among[[0, -1]])
+    return at_steps(model, batch, (drawn, among), **settings)
 
 
 def _is_any(array: xr.DataArray, known: Sequence[Any]) -> bool:
