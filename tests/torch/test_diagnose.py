@@ -486,19 +486,6 @@ def test_inputs_far_from_scaled_are_named(size):
     assert any("scale the layer's inputs" in each.text for each in actions(found)) == (size > 1)
 
 
-def test_a_loss_of_zero_shows_use():
-    model, x = linear_rnn(np.eye(1)), positive(64) / 1000
-    x[:, 0] = 2 * (x[:, 0] > x[:, 0].median())
-    y = 2 * (x[:, 0] > 1) - 1.0
-
-    def hinge(output, y):
-        return torch.relu(0.5 - (output - 1) * y).mean()
-
-    found = tt.diagnose(model, x, y, loss=hinge, dependency_length=LAG)
-    assert found.loss == 0.0
-    assert found.verdict == Verdict.USES
-
-
 @pytest.mark.parametrize(("noise", "looked_at"), [(0.01, 4), (0.3, 16)])
 def test_more_of_the_steps_are_looked_at_where_use_is_unclear(monkeypatch, noise, looked_at):
     model, x, seen = EveryStep(0.5).double(), positive(16), set()
@@ -627,14 +614,15 @@ def test_units_that_are_dead_are_named_without_a_length():
     assert any(text.startswith("If the loss is too high, scale the layer's inputs") for text in texts)
 
 
-def test_a_loss_that_is_zero_says_nothing():
+def test_a_loss_that_is_zero_shows_use_and_no_reach():
     x, y = to_remember()
     model = latch()
     with torch.no_grad():
         y = model(x)
     found = diagnose(model, x, y)
-    assert found.verdict == Verdict.CANNOT_SAY
-    assert "the loss is 0" in found.text
+    assert found.verdict == Verdict.USES
+    assert answers(found, "rnn") == ("yes", "not measured")
+    assert "The loss is 0, so no gradient arrives" in " ".join(found.notes)
 
 
 @pytest.mark.parametrize("length", [0, -3, 2.5, "long", True])
