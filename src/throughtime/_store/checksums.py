@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from throughtime._errors import StoreError
-from throughtime._store.codecs import empty_value, row_checksums
-from throughtime._store.files import DamageError, Files
+from throughtime._store.codecs import DamageError, empty_value, row_checksums
+from throughtime._store.files import Files
 from throughtime._store.open_run import StoredValues, open_files, read_steps
 from throughtime._store.schema import COMMIT, STEP, SUMS, SUMS_KEY, ArrayLayout
 from throughtime._store.stored_array import StoredArray, steps_a_chunk

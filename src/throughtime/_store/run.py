@@ -14,7 +14,8 @@ from throughtime._common.atomic import put
 from throughtime._errors import StoreError
 from throughtime._store import layout
 from throughtime._store.checksums import Sums
-from throughtime._store.files import DamageError, Folder
+from throughtime._store.codecs import DamageError
+from throughtime._store.files import Folder
 from throughtime._store.lock import Lock
 from throughtime._store.rewriting import finish_thinning, write_thinned
 from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION, VERSION_KEY, folder_of

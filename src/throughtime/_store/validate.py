@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from throughtime._errors import StoreError
 from throughtime._store import schema
-from throughtime._store.codecs import RATIOS, checksum, is_text
-from throughtime._store.files import DamageError, Files
+from throughtime._store.codecs import RATIOS, DamageError, checksum, is_text
+from throughtime._store.files import Files
 
 MOST_COMMIT = 2**25  # bytes
 _MOST_CHUNK = 2**31  # bytes: Blosc's limit

@@ -43,6 +43,7 @@ class CSV:
 
     def write(self, record: Record) -> None:
         """Append one line; a new file starts with the header."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         columns = self._columns(record)
         values = {"step": record.step, **record.numbers}
         with self._path.open("a", newline="", encoding="utf-8") as file:
