@@ -3,8 +3,6 @@
 The tree may be a capture or a run; a run larger than memory is read one step at a time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import numpy as np

@@ -292,6 +292,18 @@ class TestErrors:
         with pytest.raises(tt.SweepError, match="holds another sweep, which differs in data"):
             tt.sweep(made(), batch(seed=1), loss=mse, to=tmp_path / "sweep")
 
+    def test_weights_or_a_loss_that_changed_since(self, tmp_path: Path) -> None:
+        model, to = made(), tmp_path / "sweep"
+        before = tt.sweep(model, batch(), loss=mse, to=to)["rnn"]["loss"].values
+        assert np.array_equal(tt.sweep(model, batch(), loss=mse, to=to)["rnn"]["loss"].values, before)
+        with torch.no_grad():
+            model.rnn.weight_hh_l0 *= 2
+        for checkpoints in (None, {"current": model.state_dict()}):
+            with pytest.raises(tt.SweepError, match="holds another sweep, which differs in checkpoints"):
+                tt.sweep(model, batch(), checkpoints=checkpoints, loss=mse, to=to)
+        with pytest.raises(tt.SweepError, match="which differs in loss"):
+            tt.sweep(made(), batch(), loss=lambda *each: 2 * mse(*each), to=to)
+
     def test_no_such_layer_is_an_error_before_any_task(self, tmp_path: Path) -> None:
         with pytest.raises(tt.LayerNotFoundError, match="no layer 'lower'"):
             tt.sweep(made(), shards(tmp_path), loss=mse, layers="lower", to=tmp_path / "sweep")

@@ -4,8 +4,6 @@ This module imports no framework: arrays have a shape, datasets are iterated or 
 restored, so that taking a batch does not change the training that follows.
 """
 
-from __future__ import annotations
-
 import dis
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

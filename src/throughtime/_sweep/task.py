@@ -1,7 +1,5 @@
 """One task, which captures one shard at one checkpoint, and the `Job`: what all tasks of a sweep share."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import warnings

@@ -3,8 +3,6 @@
 No framework is imported: Keras' optimizers and torch's name these things alike.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The next actions after a diagnosis, with code to paste for Keras and PyTorch; `actions.toml` has both."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

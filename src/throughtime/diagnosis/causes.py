@@ -3,8 +3,6 @@
 Evidence is measured if possible; each remedy rests on one piece of evidence.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 

@@ -1,7 +1,5 @@
 """The verdict from each layer's answers, and its sentences."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Reasons not to judge: numbers that are not finite, and certificates that fail."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """`judge`: the diagnosis from captured layers and swapped losses, as a pure function."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -118,12 +116,7 @@ def _lag(asked: Asked, curve: xr.Dataset | None, directions: Mapping[str, xr.Dat
 
 
 def _layer(
-    leaf: xr.Dataset,
-    swapped: Swapped,
-    lag: int,
-    asked: Asked,
-    losses: tuple[float, ...],
-    unread: str | None,
+    leaf: xr.Dataset, swapped: Swapped, lag: int, asked: Asked, losses: tuple[float, ...], unread: str | None
 ) -> LayerDiagnosis:
     seed = asked.seed
     used = Answer(NOT_MEASURED, threshold=USED, reason=phrase("too_short", lag=lag))

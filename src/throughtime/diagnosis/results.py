@@ -3,8 +3,6 @@
 These are frozen and without logic: `judge` fills them, `Diagnosis` shows them, `compare` compares two.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

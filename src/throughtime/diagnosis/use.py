@@ -1,7 +1,5 @@
 """U(k) with its interval from the losses after a swap, and the largest lag in use."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -18,17 +18,7 @@ from throughtime.plots.arrange import arranged
 from throughtime.plots.axes import time_axis
 from throughtime.plots.colored import OWN, colors, fitted, own_scale
 from throughtime.plots.curves import median_band, norms
-from throughtime.plots.data import (
-    Captured,
-    Source,
-    count,
-    dim_called,
-    dotted,
-    only_valid,
-    parts,
-    read,
-    title,
-)
+from throughtime.plots.data import Captured, Source, count, dim_called, dotted, only_valid, parts, read, title
 from throughtime.plots.heatmap import few_samples, height_of
 from throughtime.plots.images import panels_of
 from throughtime.plots.look import Look, checked, finished, in_columns

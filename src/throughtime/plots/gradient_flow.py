@@ -19,17 +19,7 @@ from throughtime.picture._drawing.palettes import hues
 from throughtime.picture._drawing.scale import Array, Scale, scale_for
 from throughtime.plots.axes import time_axis
 from throughtime.plots.curves import exponential, median_band, norms
-from throughtime.plots.data import (
-    Source,
-    count,
-    dotted,
-    has,
-    last_step,
-    layers,
-    located,
-    parts,
-    read,
-)
+from throughtime.plots.data import Source, count, dotted, has, last_step, layers, located, parts, read
 from throughtime.plots.look import Look, checked, finished
 from throughtime.plots.profiles import is_sum, legend
 from throughtime.plots.recorded import band, is_summary, sampled, state_norms

@@ -4,8 +4,6 @@ Each function reads the arrays that are drawn and returns the end of a sentence,
 `sentence` adds the subject.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import takewhile
 

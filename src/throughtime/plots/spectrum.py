@@ -84,10 +84,7 @@ def _found(spectra: xr.Dataset, exponents: xr.DataArray | None, name: str) -> st
         return sentence(
             subject(name, "Neighbouring states"),
             [
-                (
-                    way,
-                    f"{'separate' if rate > 0 else 'approach each other'}, λ₁ = {number(rate)} per step",
-                )
+                (way, f"{'separate' if rate > 0 else 'approach each other'}, λ₁ = {number(rate)} per step")
                 for way, rate in known
             ],
         )

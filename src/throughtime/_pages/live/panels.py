@@ -1,7 +1,5 @@
 """The figures of one layer; a page has them once, or twice side by side."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

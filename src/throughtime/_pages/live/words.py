@@ -1,7 +1,5 @@
 """The page's texts about a run, as markup in which every text from the run is escaped."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Plots drawn with Bokeh, with zoom, hover and sliders; no global state is changed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
