@@ -84,7 +84,7 @@ class Transitions:
         for crossings in self._each:
             sources = [(one.entered.given, one.gradient) for one in crossings if not one.is_unchanged]
             given = [(tensor, gradient) for tensor, gradient in sources if gradient is not None]
-            each.append(_back(given, crossings))
+            each.append(_back(given, crossings) if given else [None] * len(crossings))
         return each
 
     def variables(self, rows: Rows) -> dict[str, Array]:
