@@ -146,7 +146,7 @@ def per_step(monkeypatch, *, refused, cut=False):
         tree = changed(tree, lag_matrix=lambda norms: norms.where(~later, 0.0))
         tree["rnn"] = tree["rnn"].to_dataset().assign_coords(call=windows)
     plain = changed(tree, lag_matrix=None)
-    monkeypatch.setattr(entry, "lag_matrix", no_lag_matrix if refused else lambda *_, **__: tree)
+    monkeypatch.setattr(entry.order, "lag_matrices", no_lag_matrix if refused else lambda *_, **__: tree)
     model = Model(plain)
     return printed(model, y=model.x + 0.1, dependency_length=8)
 
@@ -177,6 +177,17 @@ def far_away():
     """Labels near 1000, which the model does not predict."""
     model = Model(changed(decaying(), loss=lambda _: xr.DataArray(1e6)), [1e-9])
     return printed(model, y=1000 + np.random.default_rng(2).normal(size=SAMPLES), dependency_length=8)
+
+
+def padded():
+    """Samples of different lengths, filled up with one number."""
+    model = Model(decaying())
+    x = np.where(np.arange(STEPS) < STEPS - 2 - np.arange(SAMPLES)[:, None], model.x, 9.0)
+    return printed(model, x, dependency_length=20)
+
+
+def wide():
+    return changed(decaying(), input=lambda values: values * 1e4, attributes={"activation": "tanh"})
 
 
 def vanished(tree, **options):
@@ -410,6 +421,12 @@ PRODUCED = {
     "remedy_rate": lambda _: vanished(decaying(), optimizer=hasty()),
     "far_labels": lambda _: far_away(),
     "remedy_far_labels": lambda _: far_away(),
+    "wide": lambda _: vanished(wide()),
+    "unread_of_0": lambda _: printed(
+        Model(changed(decaying(), hidden_gradient=silent, loss=silent), OLD), dependency_length=8
+    ),
+    "padding": lambda _: padded(),
+    "remedy_padding": lambda _: padded(),
     "remedy_epsilon": lambda _: vanished(decaying(), optimizer=optimizer()),
     "others_between": lambda _: printed(with_layers(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)),
 }

@@ -59,6 +59,8 @@ def with_remedies(found: Diagnosis, asked: Asked, misread: Collection[str] = ())
         sentences = (*sentences, phrase("solved", loss=number(found.loss), solved=solved))
     elif found.largest_use.answer == NO and (far := asked.far_labels(found.loss)):
         proposed.append(causes.remedy("remedy_far_labels", far))
+    elif found.largest_use.answer in (NO, UNCLEAR) and (padding := asked.padding()):
+        proposed.append(causes.remedy("remedy_padding", padding))
     else:
         lag = found.dependency_length if asked.solved is not None else None
         for layer in _measured_layers(found.layers).values():
@@ -222,7 +224,7 @@ def notes_of(found: Results, directions: Mapping[str, xr.Dataset], misread: Coll
             continue
         signal = measure.signal(leaf)
         if signal.measured == 0 and path not in misread:
-            yield phrase("unread_direction", layer=path)
+            yield phrase("unread_direction" if found.loss else "unread_of_0", layer=path)
         elif signal.without_signal and path not in misread:
             yield phrase("dead_samples", n=signal.without_signal, all=signal.samples, layer=path)
         if found.layers[path].share.n and (noise := measure.noise(leaf)) is not None:
