@@ -1,7 +1,5 @@
 """Takes back whatever is written on Python objects: attributes, and what the containers among them hold."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from operator import is_
 from typing import Any

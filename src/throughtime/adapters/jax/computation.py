@@ -1,7 +1,5 @@
 """Compiles a program for all of a batch: loss, total derivatives, weights, each step again; losses alone."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field

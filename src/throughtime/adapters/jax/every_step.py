@@ -5,8 +5,6 @@ loop's, too. Gates, marks and their gradients follow, and a second time the grad
 which the certificate compares with those of the loop. Resets, masks and what goes back follow as well.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any

@@ -3,8 +3,6 @@
 A comparison takes thin products alone: R·dW is the sum of (R·x_t) dz_t over all steps.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ place. States are tapped from outside the cell; gates, and the way from an LSTM'
 activations that Keras' cells apply in a fixed order.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Collects the arrays of one finished pass into records: one per layer call, in input time."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

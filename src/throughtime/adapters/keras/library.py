@@ -4,8 +4,6 @@ Several copies of Keras may live in one process, and nothing here imports one be
 seen: classes are known by their modules.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import import_module
