@@ -98,7 +98,7 @@ def is_activation(op: Op) -> bool:
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def activated(op: Op, given: Array, found: Array | None) -> Array:
-    """Compute an activation, or go on with what was found before; a loop keeps its slope alone."""
+    """Compute an activation, or take its value as found before; a loop keeps its slope alone."""
     value: Array = bind(op, [given])[0] if found is None else found
     return value
 

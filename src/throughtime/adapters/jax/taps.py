@@ -65,7 +65,7 @@ class Taps:
         self.known = {one.op: one for one in self.products}
         self.states = {state.key for state in loop.states}
         read = {key for op in loop.body.ops for key in op.inputs if isinstance(key, int)}
-        # What the step itself does not read goes to the next one and out, no further.
+        # A state that its own step does not read only enters the next step, and leaves the loop.
         unread = (one for one in loop.states if one.place in self.before and one.key not in read)
         self.summed = {one.place: one.key for one in unread}
 
