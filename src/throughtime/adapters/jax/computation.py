@@ -93,7 +93,9 @@ def _of_each(
 
 
 # Quantities for which each step runs once more.
-_WITHIN = frozenset({"gate_activation", "gate_gradient", "step_contribution", "certificate"})
+_WITHIN = frozenset(
+    {"gate_activation", "gate_gradient", "step_contribution", "certificate", "carried_gradient"}
+)
 
 
 @dataclass
@@ -129,8 +131,7 @@ class Computation:
             beside = outermost
             for one in (*layer.around, layer):
                 if one.op not in known:
-                    hands_back = self.loss is not None and "carried_gradient" in self.wanted
-                    known[one.op] = Taps(one, runs_again=self._runs_again(one), hands_back=hands_back)
+                    known[one.op] = Taps(one, runs_again=self._runs_again(one))
                     beside.append(known[one.op])
                 beside = known[one.op].inner
         return outermost
@@ -217,7 +218,6 @@ class Computation:
 
     def _of_scan(self, taps: Taps, seen: Seen, back: Zeros | None) -> dict[int, Results]:
         own = [(number, layer) for number, layer in enumerate(self.layers) if layer.op is taps.loop.op]
-        back = None if back is None else taps.completed(back)
         within = every_step(taps, seen, back) if own and self._runs_again(taps.loop) else {}
         of_layers = {
             number: {**self._of_layer(layer, seen, back, within), **transitions(layer, seen, seen.lengths)}
@@ -245,11 +245,10 @@ class Computation:
         of_gradients = _side(loop, gradients, gradients.states, output, back, entering)
         # A conjugate has the gradients of real and imaginary part.
         found["gradients"] = jax.tree.map(jnp.conj, of_gradients)
-        if before := gradients.entering:
-            each = ((state, before[state.place]) for state in loop.shown)
-            found["carried"] = [carried(loop, seen, *one) for one in each]
         if within:
             found |= {name: within[name] for name in ("weights", "steps")}
+            back = within["carried"]
+            found["carried"] = [carried(loop, seen, state, back[state.place]) for state in loop.shown]
         return found
 
 
