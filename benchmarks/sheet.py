@@ -2,7 +2,8 @@
 
 `python benchmarks/sheet.py captures FOLDER` trains and captures once, in PyTorch alone and ten seconds;
 `python benchmarks/sheet.py FORM FOLDER` draws from there, where FORM is screen, column or page (of a paper),
-or phone, which needs Chromium; screen also makes the gallery of docs/images. More words choose plots.
+or phone, which needs Chromium; screen also makes the gallery and thumbnails of docs/images. More words choose
+plots. `python benchmarks/sheet.py pages FOLDER` photographs the pages that scripts/demo left in a folder.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,14 @@ from torch import nn
 
 import throughtime as tt
 from throughtime import plots
+from throughtime._pages.live import Server
 from throughtime.picture import Image as Drawn
 from throughtime.picture._drawing.colors import TOP
 from throughtime.picture._render.matplotlib import encoded
 
 BATCH = 16
+DRAWN = "Bokeh.documents.length && Bokeh.documents.every(each => each.is_idle)"
+SMALL = ("lag_profile", "contributions", "gates", "heatmap", "evolution")
 
 
 class Reader(nn.Module):
@@ -171,7 +175,7 @@ def phone() -> Iterator[Callable[[Any, Path], None]]:
         def draw(picture: Any, target: Path) -> None:
             page = tt.save(picture, target.with_suffix(".html"))
             tab.goto(page.absolute().as_uri())
-            tab.wait_for_function("Bokeh.documents.length && Bokeh.documents.every(each => each.is_idle)")
+            tab.wait_for_function(DRAWN)
             tab.wait_for_timeout(300)
             tab.screenshot(path=target, full_page=True)
             wide = tab.evaluate(
@@ -183,6 +187,30 @@ def phone() -> Iterator[Callable[[Any, Path], None]]:
 
         yield draw
         browser.close()
+
+
+def pages(folder: Path) -> None:
+    """Photograph the top of the demo's report, and the live page of its run."""
+    report = (folder / "report.html").absolute().as_uri()
+    with chdir(folder), sync_playwright() as playwright:
+        server = Server("demo_run.zarr", 0)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for name, address, width, height in (("report", report, 1200, 860), ("live", server.url, 1280, 1100)):
+            tab = browser.new_page(viewport={"width": width, "height": height})
+            tab.goto(address)
+            tab.wait_for_function(DRAWN)
+            tab.wait_for_timeout(3000)
+            tab.screenshot(path=f"{name}.png")
+        browser.close()
+        server.close()
+    save(Image.open(folder / "report.png"), folder / "small_report.png", (320, 240))
+
+
+def save(image: Image.Image, target: Path, size: tuple[int, int]) -> None:
+    """Save an image in few colours, at most as large as asked for."""
+    image = image.convert("RGB")
+    image.thumbnail(size, Image.Resampling.LANCZOS)
+    image.quantize(64).save(target, optimize=True)
 
 
 @contextmanager
@@ -218,6 +246,9 @@ def draw_all(folder: Path, form: str, which: set[str]) -> None:
     print(f"colours in use: median {np.median(used or [np.nan]):.0%}, least {min(used, default=np.nan):.0%}")
     sheet(sorted(out.glob("*.png")), folder / f"sheet_{form}.png")
     if form == "screen":
+        for plot in SMALL:
+            small = folder / f"small_{plot.replace('lag_profile', 'reach')}.png"
+            save(Image.open(out / f"solved-{plot}.png"), small, (320, 240))
         gallery([out / f"{name}.png" for name in GALLERY], folder / "pictures.png")
         gallery([out / f"{name}.png" for name in GALLERY], folder / "pictures_grey.png", see=grey)
         gallery(
@@ -292,5 +323,7 @@ if __name__ == "__main__":
     action, place, *names = sys.argv[1:]
     if action == "captures":
         capture_all(Path(place))
+    elif action == "pages":
+        pages(Path(place))
     else:
         draw_all(Path(place), action, {*names})

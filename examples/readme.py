@@ -1,4 +1,4 @@
-"""Runs the blocks of README.md one after the other and draws its pictures.
+"""Runs the blocks of README.md one after the other and draws its first picture.
 
 Run: python examples/readme.py [FOLDER]
 """
@@ -10,13 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 import throughtime as tt
 from throughtime._pages.report.answer import measured, reach_picture
 
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
-SMALL = {"reach": "lag_profile", "contributions": "contributions", "gates": "gates", "heatmap": "heatmap"}
 THEME = tt.Theme(dpi=110)
 
 
@@ -41,12 +38,6 @@ def main(folder: Path) -> None:
     tt.save(
         reach_picture(dict(zip(labels, curves, strict=True)), 58), folder / "before_after.png", theme=THEME
     )
-    pictures = {name: getattr(tt.plots, plot)(names["tree"]) for name, plot in SMALL.items()}
-    for name, picture in {**pictures, "evolution": tt.plots.evolution(names["run"])}.items():
-        file = tt.save(picture, folder / f"small_{name}.png", theme=THEME)
-        with Image.open(file) as drawn:
-            drawn.thumbnail((320, 240))
-            drawn.quantize(64).save(file, optimize=True)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,14 @@ def test_a_class_name_has_one_definition():
     assert again == {"MonitorCallback"}, "the callback of each training loop alone shares its name"
 
 
+def test_takes_finds_annotations_as_texts():
+    """It finds the rule of an argument by the text of its annotation, which this import keeps."""
+    texts = {module: (PACKAGE / module).read_text(encoding="utf-8") for module in MODULES}
+    taking = {module: text for module, text in texts.items() if re.search(r"^ *@takes\b", text, re.MULTILINE)}
+    assert taking
+    assert not [module for module, text in taking.items() if "from __future__ import annotations" not in text]
+
+
 def test_no_modules_import_each_other_in_a_circle():
     """Imports within functions and for types alone are not counted."""
     TopologicalSorter({name(module): imported_by(module) for module in MODULES}).prepare()

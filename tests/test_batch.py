@@ -93,6 +93,7 @@ def test_a_reshuffling_dataset_is_named():
         (object(), "Cannot take"),
         (np.float32(3), "first axis"),
         (iter(()), "no batch"),
+        ("series.csv", "'series.csv' is a name, not data"),
     ],
 )
 def test_what_gives_no_batch_says_why(data, says):

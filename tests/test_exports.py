@@ -81,7 +81,7 @@ def test_callable_tells_parameters_and_result(name):
     if inspect.signature(thing).parameters:
         assert "Parameters\n----------" in doc
     # A class returns its instance, and an assertion nothing.
-    if not inspect.isclass(thing) and inspect.signature(thing).return_annotation != "None":
+    if not inspect.isclass(thing) and inspect.signature(thing).return_annotation not in (None, "None"):
         assert "Returns\n-------" in doc
 
 

@@ -4,8 +4,6 @@ The public names, each loaded when it is first used: importing throughtime impor
 drawing library. `__init__.pyi` lists them.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import lazy_loader

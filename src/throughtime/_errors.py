@@ -27,8 +27,6 @@ Each exception derives from `ThroughTimeError` and from the builtin that a calle
     ThroughTimeWarning (UserWarning)            something was decided on the caller's behalf
 """
 
-from __future__ import annotations
-
 import sys
 import warnings
 from collections.abc import Iterable

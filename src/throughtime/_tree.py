@@ -3,8 +3,6 @@
 The tree may be a capture or a run; a run larger than memory is read one step at a time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -93,8 +91,8 @@ def require(captured: Layer, name: str) -> xr.DataArray:
     reason = dataset.attrs.get(f"missing_{reason_key(name, dataset.attrs)}", unknown)
     have = ", ".join(str(variable) for variable in dataset.data_vars)
     where = str(dataset.attrs.get("layer", "this layer")).strip("/")
-    hint = did_you_mean(name, dataset.data_vars)
-    raise SchemaError(f"No {name!r} for {where}: {reason}. It has: {have}.{hint}")
+    others = f" It has: {have}.{did_you_mean(name, dataset.data_vars)}" if reason == unknown else ""
+    raise SchemaError(f"No {name!r} for {where}: {reason}.{others}")
 
 
 def recorded_steps(tree: xr.DataTree) -> list[int]:

@@ -3,8 +3,6 @@
 All code after the adapters uses only these names; `VARIABLES` has the meaning of each name in a tree.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,9 +75,7 @@ VARIABLES: Mapping[str, Variable] = {
     "certificate_time": Variable(("direction",), "error", "dL/dx_t of the adjoint compared with autodiff's"),
     "certificate_output": Variable(("direction",), "error", "outputs of the loop compared with the kernel's"),
     "lag_matrix": Variable(
-        ("sample", "loss_time", "time", "direction"),
-        "‖dℓ_s/ds_t‖",
-        "gradient of loss s by the state at t",
+        ("sample", "loss_time", "time", "direction"), "‖dℓ_s/ds_t‖", "gradient of loss s by the state at t"
     ),
     "lag_mean": Variable(("lag", "direction"), "mean ‖dℓ_s/ds_{s−k}‖", "over samples and loss steps, by lag"),
     "lag_mean_error": Variable(

@@ -280,7 +280,7 @@ def test_structures_keep_their_form_and_their_static_parts(kind):
     }[kind]
     before = repr(x)
     partner, old = np.array([1, 2, 0]), np.arange(4) < 2
-    leaves = Leaves(x, (3, 4))
+    leaves = Leaves(x, Reading(everything(3, 4), FORWARD))
     assert leaves.has_time
     assert leaves.are_all == (kind not in ("dict", "tuple"))
     found = leaves.exchange(partner, np.tile(old, (3, 1)))

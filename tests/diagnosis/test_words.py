@@ -146,7 +146,7 @@ def per_step(monkeypatch, *, refused, cut=False):
         tree = changed(tree, lag_matrix=lambda norms: norms.where(~later, 0.0))
         tree["rnn"] = tree["rnn"].to_dataset().assign_coords(call=windows)
     plain = changed(tree, lag_matrix=None)
-    monkeypatch.setattr(entry, "lag_matrix", no_lag_matrix if refused else lambda *_, **__: tree)
+    monkeypatch.setattr(entry.order, "lag_matrices", no_lag_matrix if refused else lambda *_, **__: tree)
     model = Model(plain)
     return printed(model, y=model.x + 0.1, dependency_length=8)
 
@@ -177,6 +177,17 @@ def far_away():
     """Labels near 1000, which the model does not predict."""
     model = Model(changed(decaying(), loss=lambda _: xr.DataArray(1e6)), [1e-9])
     return printed(model, y=1000 + np.random.default_rng(2).normal(size=SAMPLES), dependency_length=8)
+
+
+def padded():
+    """Samples of different lengths, filled up with one number."""
+    model = Model(decaying())
+    x = np.where(np.arange(STEPS) < STEPS - 2 - np.arange(SAMPLES)[:, None], model.x, 9.0)
+    return printed(model, x, dependency_length=20)
+
+
+def wide():
+    return changed(decaying(), input=lambda values: values * 1e4, attributes={"activation": "tanh"})
 
 
 def vanished(tree, **options):
@@ -410,7 +421,14 @@ PRODUCED = {
     "remedy_rate": lambda _: vanished(decaying(), optimizer=hasty()),
     "far_labels": lambda _: far_away(),
     "remedy_far_labels": lambda _: far_away(),
+    "wide": lambda _: vanished(wide()),
+    "unread_of_0": lambda _: printed(
+        Model(changed(decaying(), hidden_gradient=silent, loss=silent), OLD), dependency_length=8
+    ),
+    "padding": lambda _: padded(),
+    "remedy_padding": lambda _: padded(),
     "remedy_epsilon": lambda _: vanished(decaying(), optimizer=optimizer()),
+    "others_between": lambda _: printed(with_layers(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)),
 }
 
 
@@ -451,6 +469,20 @@ def with_two(tree, path="upper"):
     """The same layer once more."""
     tree[path] = tree["rnn"].copy()
     return tree
+
+
+def with_layers(*rates):
+    leaves = {f"/layers/{place}": decaying(rate)["rnn"].to_dataset() for place, rate in enumerate(rates)}
+    return xr.DataTree.from_dict(leaves)
+
+
+def test_of_many_layers_those_between_which_the_others_lie_are_named():
+    rates = (0.8, 0.5, 0.9, *np.linspace(0.55, 0.75, 6))
+    text = printed(with_layers(*rates), dependency_length=4)
+    assert "is 6.2 % of its size at lag 0 in layers/1" in text  # 0.5 ** 4
+    first = text.partition(" Use ")[0]
+    assert set(re.findall(r"layers/(\d)", first)) == {"1", "2"}
+    assert first.count("the other 7 layers lie between") == 2
 
 
 def test_units_are_dead_also_if_inputs_are_flags():

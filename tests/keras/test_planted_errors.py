@@ -201,7 +201,7 @@ if keras.backend.backend() == "torch":
     def test_time_that_is_flipped_or_shifted_is_seen_where_the_weights_see_nothing(
         kind: str, wrapping: str, moved: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(adjoint, "in_input_time", moved)
+        monkeypatch.setattr(adjoint.scan, "in_input_time", moved)
         leaf = captured_with_a_warning(network(kind, wrapping))
         assert (leaf["certificate_weights"] <= BAR).all()
         assert (leaf["certificate_time"] > 0.1).all()

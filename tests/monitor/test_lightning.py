@@ -109,6 +109,21 @@ def test_a_run_is_one_training(tmp_path: Path) -> None:
     assert int(tt.open_run(tmp_path / "run.zarr")["rnn"]["step"][-1]) == 24
 
 
+def test_training_that_fails_ends_the_run(tmp_path: Path) -> None:
+    class Failing(Reader):
+        def training_step(self, batch: Any, index: int) -> torch.Tensor:
+            if self.global_step == 3:
+                raise ValueError("no such word")
+            return super().training_step(batch, index)
+
+    with pytest.raises(ValueError, match="no such word"):
+        recorded(tmp_path, model := Failing())
+    assert tt.open_run(tmp_path / "run.zarr")["rnn"]["step"].values[-1] == 3
+    found = tt.open_run(tmp_path / "run.zarr")["rnn"]["loss"].values[-1]
+    assert float(found) == pytest.approx(float(MSE(model(X[:8]), Y[:8]).detach()), rel=1e-6)
+    assert not list(tmp_path.glob(".*.lock"))
+
+
 def test_a_monitor_among_callbacks_names_the_one_to_pass(tmp_path: Path) -> None:
     with pytest.raises(tt.MonitorError, match=r"callbacks=\[monitor.lightning\(\)\]"):
         trained(tmp_path, tt.Monitor(tmp_path / "run.zarr", (X, Y), loss=MSE))

@@ -159,10 +159,10 @@ class TestCSV:
         assert file.read_text() == "mine\n1\n"
 
     def test_what_the_loop_tells_may_come_late_and_be_absent(self, tmp_path: Path) -> None:
-        logger = tt.loggers.CSV(tmp_path / "run.csv")
+        logger = tt.loggers.CSV(tmp_path / "logs" / "run.csv")
         for record in late_and_absent():
             logger.write(record)
-        check_late_and_absent(pd.read_csv(tmp_path / "run.csv"))
+        check_late_and_absent(pd.read_csv(tmp_path / "logs" / "run.csv"))
 
     def test_a_run_that_goes_on_has_no_row_twice(self, tmp_path: Path) -> None:
         model, file = made(), tmp_path / "run.csv"

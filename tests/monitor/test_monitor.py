@@ -119,6 +119,24 @@ def test_a_budget_is_kept_by_thinning(tmp_path: Path) -> None:
     assert not list((tmp_path / "many").glob("run.zarr.*"))
 
 
+def test_training_that_was_interrupted_is_followed_again(tmp_path: Path) -> None:
+    model = made()
+    monitor = tt.Monitor(tmp_path / "run.zarr", BATCH, loss=MSE, every=2, vanishing_lag=None, **WAY)
+    monitor.begin(model)
+    with pytest.raises(tt.MonitorError, match="recording already"):  # as if it were in callbacks= twice
+        monitor.begin(model)
+    train(model, 3, monitor)  # then, as by Ctrl-C in `fit`, nothing more is called
+    with pytest.raises(tt.MonitorError, match="recording already"):
+        monitor.begin(made())
+    with monitor.watch(model):
+        train(model, 2, monitor)
+    run = tt.open_run(monitor.path)["rnn"]
+    assert run["step"].values.tolist() == [0, 2, 3, 4, 5]
+    alone = made()
+    train(alone, 5)
+    assert float(run["loss"][-1]) == pytest.approx(float(MSE(alone(BATCH[0]), BATCH[1]).detach()), rel=1e-6)
+
+
 def test_a_budget_too_small_is_told_before_training(tmp_path: Path) -> None:
     with pytest.raises(tt.MonitorError, match="do not hold two records"):
         watched(tmp_path, made(), 1, budget=1000)

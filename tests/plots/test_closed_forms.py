@@ -238,6 +238,26 @@ def test_spectrum_without_exponents_says_why():
     large = plots.spectrum(testing.decaying(units=600))
     assert len(large.panels) == 1
     assert "too large" in heading(large)
+    broken = testing.constant_gates()
+    broken["rnn"]["gate_activation"][:] = broken["rnn"]["hidden"][:] = np.nan
+    assert "not finite" in heading(plots.spectrum(broken))
+
+
+def test_scale_of_reach_holds_what_is_drawn_alone():
+    tree = testing.decaying([0.9] * 15 + [0.3], steps=20)  # one sample falls far below the others
+    reach = plots.overview(tree).panels[0]
+    assert not any("threshold" in line.label for line in reach.of(Line))
+    (each,) = plots.lag_profile(tree).panels
+    assert any("threshold" in line.label for line in each.of(Line))
+
+
+def test_of_many_curves_the_ends_are_in_the_legend():
+    leaf = testing.decaying()["rnn"].to_dataset()
+    tree = xr.DataTree.from_dict({f"/{'encoder/' * 9}{place}": leaf for place in range(12)})
+    for panel in (plots.gradient_flow(tree).panels[0], *plots.overview(tree).panels[:2]):
+        labels = [line.label for line in panel.of(Line) if line.label.startswith("…")]
+        assert [label.rpartition("/")[2] for label in labels] == ["0", "11"]
+        assert max(map(len, labels)) == 32
 
 
 def test_gates_have_value_saturation_and_gradient():

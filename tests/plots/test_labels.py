@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from tests.plots.trees import heading
 
 import throughtime as tt
 from throughtime import plots, testing
@@ -127,3 +128,10 @@ class TestFirstSample:
         tree = labelled()
         label_axes(tree, {"sample": [np.nan, 0.25, 1.5]}, "sample_loss")
         assert plots.heatmap(tree, sliders=["sample"]).shown == 2
+
+
+def test_a_subscript_stands_at_the_end_of_a_name():
+    values = xr.DataArray(np.ones((2, 5, 3)), dims=("sample", "time", "unit"))
+    assert "input_times_slow ·" in heading(plots.heatmap(values.rename("input_times_slow")))
+    assert "xₜ ·" in heading(plots.heatmap(values.rename("x_t")))
+    assert "|dL/dhₜ| ·" in heading(plots.heatmap(testing.decaying()))

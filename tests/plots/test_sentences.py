@@ -78,7 +78,7 @@ def test_broken_values_are_counted_and_placed():
     wrong = ~np.isfinite(values)
     steps = np.flatnonzero(wrong.any(axis=(0, 2)))
     title = plots.heatmap(tree).title
-    assert title.endswith(f"of its values, at timestep {steps.min()}, last at {steps.max()}")
+    assert title.endswith(f"of its values, at {steps.size} of 20 timesteps, {steps.min()} to {steps.max()}")
     assert float(re.search(r"in ([\d.]+) %", title)[1]) == pytest.approx(100 * wrong.mean(), rel=0.5)
 
 

@@ -394,6 +394,36 @@ def test_nothing_to_report_and_no_place_to_write_are_refused(tree, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+LEFT = """text => {
+  const sentence = document.querySelector("#verdict ~ .verdict")
+  const walker = document.createTreeWalker(sentence, NodeFilter.SHOW_TEXT)
+  for (let node; (node = walker.nextNode());) {
+    const start = node.data.indexOf(text), range = document.createRange()
+    if (start < 0) continue
+    range.setStart(node, start), range.setEnd(node, start + text.length)
+    return range.getBoundingClientRect().left
+  }
+}"""
+
+
+def test_sentences_keep_their_order_around_a_name_from_right_to_left(browser, tmp_path):
+    leaves = {f"/{name}": testing.decaying(0.5, samples=16)["rnn"] for name in ("שכבה", "second")}
+    tree = xr.DataTree.from_dict({path: leaf.to_dataset() for path, leaf in leaves.items()})
+    page = opened(browser, tt.report(tree, tmp_path / "report.html"))
+    places = [page.tab.evaluate(LEFT, part) for part in ("of its size", "שכבה", " and ", "in second")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_neither_widen_the_page_nor_squeeze_the_plot(browser, tmp_path, width):
+    leaf = testing.decaying(samples=4)["rnn"].to_dataset()
+    names = ["_".join(["encoder_block_recurrent", str(place)] * 5) for place in range(6)]
+    tree = xr.DataTree.from_dict({f"/{name}": leaf for name in names})
+    page = opened(browser, tt.report(tree, tmp_path / "report.html"), width=width)
+    assert page.tab.evaluate("document.documentElement.scrollWidth") == width
+    assert page.frames()[0]["height"] > 120
+
+
 def test_names_are_words_and_never_a_program(tmp_path):
     leaf = testing.decaying(samples=2)["rnn"].to_dataset().assign_attrs(layer="<script>alert(1)")
     tree = xr.DataTree.from_dict({"/<script>alert(2)": leaf})

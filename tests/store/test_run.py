@@ -20,7 +20,7 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._store import Run, damage
+from throughtime._store import Run, damage, remove_run
 from throughtime._store.lock import Lock
 
 TREES = {
@@ -96,6 +96,39 @@ def test_a_run_is_continued(tmp_path: Path) -> None:
     opened = tt.open_run(tmp_path / "run.zarr")
     assert opened["rnn"]["step"].values.tolist() == [0, 1, 5, 6, 7]
     assert opened.attrs["model"] == "(0, 1)"
+
+
+@pytest.mark.parametrize("change", ["grows", "thinned", "replaced", "moved"])
+def test_a_run_that_changes_after_it_was_opened_never_gives_numbers_of_other_steps(
+    change: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.zarr"
+    rates = np.linspace(0.2, 0.9, 6)
+
+    def write(rates: np.ndarray, first: int = 0) -> None:
+        with Run(path) as run:
+            for step, rate in enumerate(rates, first):
+                run.append(testing.decaying(rate=rate), step)
+
+    write(rates)
+    opened = tt.open_run(path)["rnn"]["hidden_gradient"]
+    if change == "grows":
+        write(rates / 2, 6)
+    elif change == "thinned":
+        with Run(path) as run:
+            run.thin()
+            run.thin()  # file systems give the numbers of removed folders to new ones
+    elif change == "replaced":
+        remove_run(path)
+        write(rates / 2)
+    else:
+        path.rename(tmp_path / "moved.zarr")
+    if change != "grows":
+        with pytest.raises(tt.StoreError, match="since it was opened: open it again"):
+            opened.load()
+        return
+    norms = np.linalg.norm(opened.values, axis=-1)[:, 0]
+    assert np.allclose(norms[:, -2] / norms[:, -1], rates)
 
 
 def test_sequences_may_grow(tmp_path: Path) -> None:

@@ -231,6 +231,30 @@ def test_the_verdict_is_that_on_all_samples(tmp_path: Path) -> None:
     assert before.verdict == tt.diagnose(made(), x, y, **settings).verdict != "uses"
 
 
+class Turned(Last):
+    """Reads the newest input first; its outputs are in that order."""
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.rnn(x.flip(1))[0])
+
+
+@pytest.mark.parametrize("step", [slice(-1, None), slice(None)])
+def test_the_use_of_a_model_that_reverses_its_inputs(tmp_path: Path, step: slice) -> None:
+    torch.manual_seed(0)
+    model, (x, _) = Turned(), batch(64)
+    with torch.no_grad():
+        model.rnn.bias_ih_l0[5:10] += 2  # of the update gate, so that the memory is long
+        y = model(x)[:, step] + 0.01 * torch.randn(64, 1, 1)
+
+    def loss(output: Any, y: Any) -> Any:
+        return mse(output[:, step], y)
+
+    swept = tt.sweep(model, (x, y), loss=loss, to=tmp_path / "s", dependency_length=LAG)
+    exact = tt.diagnose(model, x, y, loss=loss, dependency_length=LAG).layers["rnn"].use
+    mine = tt.diagnose(swept, dependency_length=LAG).layers["rnn"].use
+    assert 0 < exact.interval[0] < mine.value < exact.interval[1] < 0.9, "older inputs matter less"
+
+
 def test_the_model_keeps_its_weights(tmp_path: Path) -> None:
     model = made()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -267,6 +291,18 @@ class TestErrors:
         tt.sweep(made(), batch(), loss=mse, to=tmp_path / "sweep")
         with pytest.raises(tt.SweepError, match="holds another sweep, which differs in data"):
             tt.sweep(made(), batch(seed=1), loss=mse, to=tmp_path / "sweep")
+
+    def test_weights_or_a_loss_that_changed_since(self, tmp_path: Path) -> None:
+        model, to = made(), tmp_path / "sweep"
+        before = tt.sweep(model, batch(), loss=mse, to=to)["rnn"]["loss"].values
+        assert np.array_equal(tt.sweep(model, batch(), loss=mse, to=to)["rnn"]["loss"].values, before)
+        with torch.no_grad():
+            model.rnn.weight_hh_l0 *= 2
+        for checkpoints in (None, {"current": model.state_dict()}):
+            with pytest.raises(tt.SweepError, match="holds another sweep, which differs in checkpoints"):
+                tt.sweep(model, batch(), checkpoints=checkpoints, loss=mse, to=to)
+        with pytest.raises(tt.SweepError, match="which differs in loss"):
+            tt.sweep(made(), batch(), loss=lambda *each: 2 * mse(*each), to=to)
 
     def test_no_such_layer_is_an_error_before_any_task(self, tmp_path: Path) -> None:
         with pytest.raises(tt.LayerNotFoundError, match="no layer 'lower'"):

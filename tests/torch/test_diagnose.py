@@ -374,21 +374,25 @@ def squares(output, y):
 
 
 class Reversing(nn.Module):
-    """Reads the last input first; what it returns is in the order of the inputs, with 2 or 3 axes."""
+    """Reads the last input first; its output of 2 or 3 axes is in that order, or in that of the inputs."""
 
-    def __init__(self, inner, axes=2):
+    def __init__(self, inner, axes=2, is_turned_back=True):
         super().__init__()
-        self.inner, self.axes = inner, axes
+        self.inner, self.axes, self.is_turned_back = inner, axes, is_turned_back
 
     def forward(self, x):
-        given = self.inner(x.flip(1)).flip(1)
+        given = self.inner(x.flip(1))
+        given = given.flip(1) if self.is_turned_back else given
         return given if self.axes == 2 else given[..., None]
 
 
+@pytest.mark.parametrize("is_turned_back", [True, False])
 @pytest.mark.parametrize("axes", [2, 3])
 @pytest.mark.parametrize(("decay", "answer"), [(0.5, "no"), (0.95, "yes")])
-def test_a_model_that_reverses_time_is_judged_in_the_order_in_which_it_reads(decay, answer, axes):
-    model, x = Reversing(EveryStep(decay), axes).double(), positive(32)
+def test_a_model_that_reverses_time_is_judged_in_the_order_in_which_it_reads(
+    decay, answer, axes, is_turned_back
+):
+    model, x = Reversing(EveryStep(decay), axes, is_turned_back).double(), positive(32)
     with torch.no_grad():
         y = model(x)
         y = y + 0.05 * torch.randn(y.shape, generator=generator(1)).double()
@@ -396,6 +400,30 @@ def test_a_model_that_reverses_time_is_judged_in_the_order_in_which_it_reads(dec
     (layer,) = found.layers.values()
     assert (layer.use.answer, layer.reach.answer) == (answer, answer)
     assert layer.reach.value == pytest.approx(decay**12, rel=1e-5)
+
+
+@pytest.mark.parametrize("is_padding", [True, False])
+def test_samples_that_end_in_equal_steps_may_be_padded(is_padding):
+    model, x = linear_rnn(0.5 * np.eye(1)), positive(64)
+    for sample, length in zip(x, 25 + np.arange(64) % 13, strict=True):
+        sample[length:] = 9.0
+    x[0, 3] = 9.0 if not is_padding else x[0, 3]  # then it is a value like any other
+    with torch.no_grad():
+        y = model(x) + 0.1 * torch.randn(64, 1, generator=generator(1)).double()
+    found = diagnose(model, x, y)
+    assert answers(found, "rnn") == ("no", "no")
+    proposed = [each.text.lower() for each in actions(found)]
+    assert any("if the equal steps at the end" in text for text in proposed) == is_padding
+
+
+@pytest.mark.parametrize("held", ["head", "all", "of another model"])
+def test_a_layer_that_the_optimizer_does_not_hold_is_named(held):
+    model, x = linear_rnn(0.5 * np.eye(1)), positive(64)
+    trained = {"head": model.head, "all": model, "of another model": linear_rnn(np.eye(1))}[held]
+    optimizer = torch.optim.Adam(trained.parameters())
+    found = diagnose(model, x, torch.zeros(64, 1).double(), optimizer=optimizer)
+    assert ("frozen" in found.layers["rnn"].evidence) == (held == "head")
+    assert any("its weights in the optimizer" in each.text for each in actions(found)) == (held == "head")
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.99])
@@ -441,6 +469,21 @@ def test_a_loss_at_every_step_is_judged_by_the_lag_matrix(decay, reach):
     assert layer.reach.value == pytest.approx(decay**12, rel=1e-5)
     assert layer.use.answer == reach
     assert "lag matrix" in told(found)
+
+
+def test_the_largest_lag_is_measured_if_the_draw_has_not_its_loss():
+    model, x = EveryStep(0.95).double(), positive(32)
+    seed = next(s for s in range(9) if 39 not in np.random.default_rng(s).choice(STEPS, 32, replace=False))
+    found = tt.diagnose(model, x, torch.zeros(32, STEPS), loss=squares, dependency_length=39, seed=seed)
+    assert next(iter(found.layers.values())).reach.value == pytest.approx(0.95**39, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e4])
+def test_inputs_far_from_scaled_are_named(size):
+    torch.manual_seed(0)
+    model, x = Last(nn.LSTM(1, 8, batch_first=True), nn.Linear(8, 1)), torch.randn(64, STEPS, 1)
+    found = tt.diagnose(model, size * x, x[:, 0], loss=nn.MSELoss(), dependency_length=LAG)
+    assert any("scale the layer's inputs" in each.text for each in actions(found)) == (size > 1)
 
 
 @pytest.mark.parametrize(("noise", "looked_at"), [(0.01, 4), (0.3, 16)])
@@ -571,14 +614,15 @@ def test_units_that_are_dead_are_named_without_a_length():
     assert any(text.startswith("If the loss is too high, scale the layer's inputs") for text in texts)
 
 
-def test_a_loss_that_is_zero_says_nothing():
+def test_a_loss_that_is_zero_shows_use_and_no_reach():
     x, y = to_remember()
     model = latch()
     with torch.no_grad():
         y = model(x)
     found = diagnose(model, x, y)
-    assert found.verdict == Verdict.CANNOT_SAY
-    assert "the loss is 0" in found.text
+    assert found.verdict == Verdict.USES
+    assert answers(found, "rnn") == ("yes", "not measured")
+    assert "The loss is 0, so no gradient arrives" in " ".join(found.notes)
 
 
 @pytest.mark.parametrize("length", [0, -3, 2.5, "long", True])

@@ -27,6 +27,8 @@ def test_what_no_adapter_takes_is_told_what_is_taken() -> None:
         tt.UnsupportedModelError, match=r"Keras 3 models .* native PyTorch modules, and JAX programs"
     ):
         tt.capture(object(), X)
+    with pytest.raises(tt.UnsupportedModelError, match="Got the class GRU, not an instance of it"):
+        tt.capture(nn.GRU, X)
 
 
 def test_a_private_adapter_takes_any_model() -> None:

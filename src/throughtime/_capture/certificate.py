@@ -3,8 +3,6 @@
 `cells` compares and has the bars; this applies it to the record of a layer and notes where it fails.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """Checks that a capture has what was requested: each named quantity, and a gradient for each layer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from throughtime import _vocabulary

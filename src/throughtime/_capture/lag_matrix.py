@@ -98,8 +98,15 @@ def lag_matrix(
     (('sample', 'loss_time', 'time'), 0.0)
     """
     batch = take(x, y, sample_weight)
-    steps, among = _steps(batch, loss_steps, seed)
     settings = {"loss": loss, "layers": layers, "training": training, "adapter": adapter, "budget": budget}
+    return at_steps(model, batch, draw(batch, loss_steps, seed), memory=memory, **settings)
+
+
+def at_steps(
+    model: Any, batch: Batch, drawn: tuple[Array, Array], *, memory: int = 2**29, **settings: Any
+) -> xr.DataTree:
+    """Compute the rows of drawn loss steps; `drawn` has these, and those among which they were drawn."""
+    steps, among = drawn
     probe, first = _probe(model, batch, steps, settings)
     together = max(1, min(len(steps), memory // _bytes_of_copy(first)))
     if any(leaf.attrs.get("stateful") for leaf in first.leaves):
@@ -109,8 +116,7 @@ def lag_matrix(
         for node in rows.subtree:
             if _gradients(node):
                 leaf = node.to_dataset()
-                each = _norm(leaf, int(batch.y.shape[0])), reads_many_steps(leaf)
-                found.setdefault(node.path, []).append(each)
+                found.setdefault(node.path, []).append((_norm(leaf, len(batch.y)), reads_many_steps(leaf)))
     leaves = {
         path: _labelled(
             np.concatenate([norms for norms, _ in parts])[: len(steps)],
@@ -176,7 +182,7 @@ def _one_hot(batch: Batch, steps: Array) -> Array:
     return weights.reshape(-1, length)
 
 
-def _steps(batch: Batch, loss_steps: int | None, seed: int) -> tuple[Array, Array]:
+def draw(batch: Batch, loss_steps: int | None, seed: int) -> tuple[Array, Array]:
     """Draw loss steps; return also those from which they are drawn."""
     shape = tuple(getattr(batch.y, "shape", ()))
     if len(shape) < 2 or shape[1] < 2:

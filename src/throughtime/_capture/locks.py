@@ -1,7 +1,5 @@
 """One lock for each model: a pass changes its layers until it ends, which a second pass must not see."""
 
-from __future__ import annotations
-
 import threading
 import weakref
 from contextlib import AbstractContextManager, nullcontext

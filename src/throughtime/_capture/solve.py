@@ -3,8 +3,6 @@
 The adapter provides the results of the layer's kernel for each direction; nothing here knows a framework.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any

@@ -4,8 +4,6 @@ Arrays with samples are filled part by part; sums over samples are added as in t
 part.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -110,9 +110,7 @@ def info(run: RunPath, as_json: AsJson = False, verbose: Verbose = False) -> Non
 
 
 @app.command("ls")
-def list_runs(
-    folder: Annotated[Path, typer.Argument(help="Folder to look in, and below.")] = Path(),
-) -> None:
+def list_runs(folder: Annotated[Path, typer.Argument(help="Folder to look in, and below.")] = Path()) -> None:
     """List the runs in a folder: records, loss, alarms, last record."""
     with printed_errors():
         found = runs_below(folder)
@@ -202,8 +200,7 @@ def plot(  # noqa: PLR0913, PLR0917 - options, one a line
     quantity: Annotated[str | None, typer.Option(help="Variable to draw.")] = None,
     second: Second = None,
     lists: Annotated[
-        bool,
-        typer.Option("--list", help="List the plots, with the level that each needs."),
+        bool, typer.Option("--list", help="List the plots, with the level that each needs.")
     ] = False,
     opens: Annotated[bool, typer.Option("--open", help="Open the file; by default RUN_NAME.html.")] = False,
 ) -> None:

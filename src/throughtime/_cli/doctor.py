@@ -1,7 +1,5 @@
 """Versions, and the models, loggers and files that this environment supports."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Writes the arrays of a run in other formats, completely or not at all."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path

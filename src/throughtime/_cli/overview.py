@@ -1,7 +1,5 @@
 """A summary of a run, and the runs below a folder, one per line."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`throughtime plot`: which plots a run allows, by its level, and the one that was asked for."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import FunctionType
 from typing import Any

@@ -1,7 +1,5 @@
 """Parts of a run that a command needs: one layer, one variable, all arrays, its faults."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command `throughtime sweep`: functions of a script are captured over a data set and checkpoints."""
 
-from __future__ import annotations
-
 import multiprocessing
 import runpy
 from collections.abc import Iterator

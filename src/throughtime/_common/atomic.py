@@ -1,7 +1,5 @@
 """Writes files and folders at once: a reader sees what was there before, or all that is new."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

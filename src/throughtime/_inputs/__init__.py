@@ -35,21 +35,6 @@ def _layers(value: Any) -> Any:
     return value if shape is None else operator.index(value)
 
 
-def _loss(value: Any) -> Any:
-    require(callable(value) or isinstance(value, str | dict | list | tuple))
-    return value
-
-
-def _adapter(value: Any) -> Any:
-    require(callable(value.Probe))
-    return value
-
-
-def _optimizer(value: Any) -> Any:
-    require(value)
-    return value
-
-
 def _tree(value: Any) -> Any:
     from xarray import Dataset, DataTree  # noqa: PLC0415 - needed only for trees
 
@@ -75,8 +60,12 @@ layers = Rule(
     "'recurrent', 'all', an index, a name, a path, a layer, a list of those, or a predicate on a layer",
     LayerNotFoundError,
 )
-loss = Rule(_loss, "a function of labels and output, or a loss of the framework or its name", LossError)
-adapter = Rule(_adapter, "a module that has a Probe", UnsupportedModelError)
+loss = rules.where(
+    lambda value: callable(value) or isinstance(value, str | dict | list | tuple),
+    "a function of labels and output, or a loss of the framework or its name",
+    LossError,
+)
+adapter = rules.where(lambda value: callable(value.Probe), "a module that has a Probe", UnsupportedModelError)
 tree = Rule(_tree, _MAKE, SchemaError, explain=_departures)
 captured = Rule(_captured, f"{_MAKE}, or a DataArray", SchemaError, explain=_departures)
 model_or_tree = Rule(lambda value: value, "a model or a capture", explain=_departures)
@@ -109,7 +98,7 @@ _BY_NAME = {
     ("Any", "layers"): layers,
     ("Any", "loss"): loss,
     ("Any", "adapter"): adapter,
-    ("Any", "optimizer"): rules.optional(Rule(_optimizer, "an optimizer of Keras or torch")),
+    ("Any", "optimizer"): rules.optional(rules.where(bool, "an optimizer of Keras or torch")),
 }
 
 

@@ -4,13 +4,12 @@ This module imports no framework: arrays have a shape, datasets are iterated or 
 restored, so that taking a batch does not change the training that follows.
 """
 
-from __future__ import annotations
-
 import dis
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -48,6 +47,8 @@ def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
     yields batches, such as tf.data.Dataset, DataLoader, PyDataset or a generator. A dataset contains its
     labels and weights. An empty batch or dataset, and labels passed twice, raise BatchError.
     """
+    if isinstance(x, (str, PathLike)):
+        raise BatchError(f"x={str(x)!r} is a name, not data: load it, and pass its arrays or a dataset.")
     if _is_data(x):
         batch = Batch(_arrays(x), _arrays(y), _arrays(sample_weight), "the arrays given")
     else:

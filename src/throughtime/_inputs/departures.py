@@ -1,7 +1,5 @@
 """`departures`: how the arrays of an edited or handmade tree differ from those of a capture."""
 
-from __future__ import annotations
-
 from collections.abc import Set
 
 import xarray as xr

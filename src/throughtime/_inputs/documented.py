@@ -1,7 +1,5 @@
 """Completes docstrings by signature and argument rules: the type of the result, and the errors."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Restores state after a block, such as random generators, so that capturing does not change training."""
 
-from __future__ import annotations
-
 import random
 import sys
 from collections.abc import Callable, Sequence

@@ -3,8 +3,6 @@
 They import only NumPy; `takes` applies them at the public border.
 """
 
-from __future__ import annotations
-
 import math
 import operator
 import os
@@ -70,6 +68,23 @@ def require(holds: Any) -> None:
     """Refuse the value if the condition is false."""
     if not holds:
         raise ValueError
+
+
+def where(
+    holds: Callable[[Any], object],
+    expected: str,
+    error: type[ThroughTimeError] | None = None,
+    *,
+    rule: Rule | None = None,
+) -> Rule:
+    """Allow values for which a condition holds, once a rule, if there is one, has converted them."""
+
+    def take(value: Any) -> Any:
+        value = value if rule is None else rule.take(value)
+        require(holds(value))
+        return value
+
+    return Rule(take, expected, error)
 
 
 def whole(least: int | None = None, most: int | None = None, *, of: str = "") -> Rule:
@@ -167,12 +182,10 @@ def array(*ranks: int, least: int = 0, kinds: str = "biuf") -> Rule:
 
 def instance(class_name: str, *, of: str = "") -> Rule:
     """Allow objects of a class of this library; the class is given by name, so that nothing is imported."""
-
-    def take(value: Any) -> Any:
-        require(any(each.__name__ == class_name for each in type(value).__mro__))
-        return value
-
-    return Rule(take, f"a {class_name}{of and f', such as {of}'}")
+    return where(
+        lambda value: any(each.__name__ == class_name for each in type(value).__mro__),
+        f"a {class_name}{of and f', such as {of}'}",
+    )
 
 
 def _flag(value: Any) -> bool:
@@ -200,17 +213,6 @@ def _path(value: Any) -> Path:
     return path
 
 
-def _function(value: Any) -> Any:
-    require(callable(value))
-    return value
-
-
-def _rising(value: Any) -> tuple[float, float]:
-    low, high = interval.take(value)
-    require(low < high)
-    return low, high
-
-
 def _color(value: Any) -> str:
     """Convert a colour to hexadecimal, which every renderer reads."""
     if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
@@ -229,9 +231,9 @@ def _span(least: float | None, most: float | None) -> str:
 flag = Rule(_flag, "True or False")
 text = Rule(_text, "a text")
 path = Rule(_path, "the path of a file or folder")
-function = Rule(_function, "a function")
+function = where(callable, "a function")
 color = Rule(_color, "a colour, such as '#0072B2' or 'navy'")
 names = Rule(_names, "a name, or several names")
 mapping = Rule(_mapping, "a mapping of names")
 interval = several(number(), pair=True)
-rising = Rule(_rising, "two finite numbers, the smaller one first")
+rising = where(lambda ends: ends[0] < ends[1], "two finite numbers, the smaller one first", rule=interval)

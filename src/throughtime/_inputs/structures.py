@@ -3,8 +3,6 @@
 This module imports no framework: an object with `detach` is a torch tensor.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any

@@ -3,8 +3,6 @@
 The tests are those of `diagnostics.rules`, which verdicts use as well.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -50,9 +48,7 @@ def seen_layers(captured: Captured) -> dict[str, SeenLayer]:
     """Return what alarms need of each layer of a capture, by path."""
     return {
         path: SeenLayer(
-            leaf.layout,
-            is_reached(leaf),
-            log_ratios(leaf.arrays, leaf.layout) if has_lags(leaf) else None,
+            leaf.layout, is_reached(leaf), log_ratios(leaf.arrays, leaf.layout) if has_lags(leaf) else None
         )
         for path, leaf in captured.leaves.items()
     }

@@ -1,7 +1,5 @@
 """The arrays of a record, by layer and name: their keys in a run, their size, and the labelled tree."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Callbacks for the frameworks' training loops: each is a thin class that calls a `Monitor`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from copy import copy
 from importlib import import_module
@@ -144,8 +142,12 @@ def _lightning_callback(monitor: Any, guard: Callable[..., Any]) -> Any:
             trainer.should_stop = trainer.should_stop or monitor.should_stop
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-            if self._records:
-                monitor.end()
+            monitor.end()
+
+        def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+            if monitor._recorder is not None:
+                monitor._recorder.leave()  # other processes are somewhere else
+            monitor.end()
 
     return MonitorCallback()
 
@@ -197,8 +199,7 @@ def _transformers_callback(monitor: Any) -> Any:
             control.should_training_stop = control.should_training_stop or monitor.should_stop
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if self._records:
-                monitor.end()
+            monitor.end()
 
     return MonitorCallback()
 

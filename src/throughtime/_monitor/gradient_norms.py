@@ -1,7 +1,5 @@
 """Gradient norms that a training loop reports: the norm before clipping, and how far it was clipped."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple

@@ -3,8 +3,6 @@
 Warnings wait in a queue, a logger may fail, and work that needs no model may run in a second thread.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable

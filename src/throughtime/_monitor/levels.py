@@ -3,8 +3,6 @@
 Norms are over units and in float64, because vanishing gradients leave the range of float32.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np

@@ -189,6 +189,8 @@ class Monitor(Callbacks):
         ThroughTimeError
             The batch does not fit, there is no loss, or the run belongs to another training.
         """
+        if self._recorder is not None and self._recorder.has_trained(model, self._step):
+            self.end()  # training was interrupted, of which callbacks are not notified
         if self._recorder is not None:
             raise MonitorError("This monitor is recording already. Call end() first, or create another one.")
         settings.try_schedule(self._is_due)

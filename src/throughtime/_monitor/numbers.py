@@ -1,7 +1,5 @@
 """The numbers of a record for loggers, in the two groups of `loggers.record`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """`Overview`: a run or a capture with what matters first, as a notebook and `tt.summary` show it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ import numpy as np
 
 from throughtime._capture.label import Captured
 from throughtime._errors import StoreError
-from throughtime._inputs.structures import to_numpy
+from throughtime._inputs.structures import leaves, to_numpy
 from throughtime.diagnostics.alarm import OFF
 
 from .levels import weights_of
@@ -113,18 +113,18 @@ def _config(model: Any, loss: Any, settings: Settings) -> dict[str, Any]:
     return {
         "quantities": level if isinstance(level, str) else sorted(level),
         "schedule": settings.schedule,
-        "layers": settings.layers if isinstance(settings.layers, (str, int)) else _name(settings.layers),
-        "loss": _name(getattr(model, "loss", None) if loss is None else loss),
+        "layers": settings.layers if isinstance(settings.layers, (str, int)) else name_of(settings.layers),
+        "loss": name_of(getattr(model, "loss", None) if loss is None else loss),
         "budget": settings.budget,
         "vanishing_lag": settings.vanishing_lag,
         "background": settings.background,
     }
 
 
-def _name(thing: Any) -> str:
+def name_of(thing: Any) -> str:
     """Name a function, an object or a list of them, without addresses, which differ between processes."""
     if isinstance(thing, (list, tuple)):
-        return ", ".join(map(_name, thing))
+        return ", ".join(map(name_of, thing))
     if thing is None or isinstance(thing, (str, int, float)):
         return str(thing)
     return str(getattr(thing, "__qualname__", None) or type(thing).__qualname__)
@@ -205,7 +205,7 @@ def fingerprint(batch: Any) -> dict[str, Any]:
 
 
 def weights_fingerprint(model: Any) -> int:
-    """Hash the exact values of the weights of a model or pytree of JAX arrays; 0 if they cannot be read.
+    """Hash the exact values of the weights of a model or a checkpoint; 0 if they cannot be read.
 
     The buffers of a torch module are not hashed: a checkpoint need not contain those.
 
@@ -225,12 +225,17 @@ def weights_fingerprint(model: Any) -> int:
 
 
 def _weights_of(model: Any) -> list[Any]:
+    if isinstance(model, dict | list | tuple):
+        return leaves(model)
     if hasattr(model, "get_weights"):
         return list(model.get_weights())
     if hasattr(model, "parameters"):
         return list(model.parameters())
-    leaves = sys.modules["jax"].tree.leaves(model)
-    found = [leaf for leaf in leaves if getattr(getattr(leaf, "dtype", None), "kind", "") == "f"]
+    found = [
+        leaf
+        for leaf in sys.modules["jax"].tree.leaves(model)
+        if getattr(getattr(leaf, "dtype", None), "kind", "") == "f"
+    ]
     if not found:
         raise TypeError("a function has no weights")
     return found

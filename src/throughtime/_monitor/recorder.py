@@ -1,7 +1,5 @@
 """Records one model into one open run: reduces each capture, commits it, logs it, looks for alarms."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -78,6 +76,7 @@ class Recorder:
             if self._run is not None:
                 self._run.close()
             raise
+        self._began = self.last_step
         self._follow(outcome)
         self._worker = BackgroundWorker(in_background=settings.background)
 
@@ -106,6 +105,10 @@ class Recorder:
         """Record this model from now on: the object that a training step returned in place of the old one."""
         self._probe.follow(model)
         self._model = model
+
+    def has_trained(self, model: Any, step: int) -> bool:
+        """Whether this is the recorded model, and it was trained since it is recorded."""
+        return self._model is model and step > self._began
 
     def drain(self) -> None:
         """Wait until each captured step is committed, or has failed with a warning."""

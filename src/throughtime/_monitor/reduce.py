@@ -5,8 +5,6 @@ record while a model trains; for arrays of a few kilobytes, labels would cost th
 cost.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The settings of a monitor, checked before anything is recorded."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any

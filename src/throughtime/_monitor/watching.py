@@ -1,7 +1,5 @@
 """`watch`: a monitor that asks for nothing. The first training batch is its batch, a dated folder its run."""
 
-from __future__ import annotations
-
 import atexit
 import gc
 import inspect

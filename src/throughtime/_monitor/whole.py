@@ -1,7 +1,5 @@
 """Reduces a whole batch or data set, whose parts were added up, to what a run stores."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

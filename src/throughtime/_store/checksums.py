@@ -5,8 +5,6 @@ are one array with a row for each step and a column for each variable, in the fo
 does not read it. A variable that appears late has 0 in earlier rows.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -16,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from throughtime._errors import StoreError
-from throughtime._store.codecs import empty_value, row_checksums
-from throughtime._store.files import DamageError, Files
+from throughtime._store.codecs import DamageError, empty_value, row_checksums
+from throughtime._store.files import Files
 from throughtime._store.open_run import StoredValues, open_files, read_steps
 from throughtime._store.schema import COMMIT, STEP, SUMS, SUMS_KEY, ArrayLayout
 from throughtime._store.stored_array import StoredArray, steps_a_chunk

@@ -1,7 +1,5 @@
 """Encodes and decodes chunks with the few codecs of runs; content is checked before it is unpacked."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from typing import Any
@@ -11,8 +9,6 @@ import numcodecs
 import numpy as np
 import numpy.typing as npt
 from zarr.codecs import BloscCodec, Crc32cCodec
-
-from throughtime._store.files import DamageError
 
 Array = npt.NDArray[Any]
 
@@ -26,6 +22,10 @@ _ZSTD, _TEXT = numcodecs.Zstd(), numcodecs.VLenUTF8()
 
 # Best compression ratio of each codec, for zeros; a chunk that claims more is refused.
 RATIOS = {"bytes": 1, "vlen-utf8": 1, "crc32c": 1, "blosc": 1300, "zstd": 40_000}
+
+
+class DamageError(ValueError):
+    """Part of a run is damaged; the caller adds the run's path and what is still readable."""
 
 
 def is_text(codecs: tuple[str, ...]) -> bool:

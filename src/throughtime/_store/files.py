@@ -1,7 +1,5 @@
 """The files of a run, in a folder or a zip. Only regular files inside of it are read."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterator
@@ -12,16 +10,15 @@ from zlib import error as ZlibError  # noqa: N812
 
 from throughtime._common.atomic import put
 
+from .codecs import DamageError
+from .schema import SUMS_KEY
+
 _MOST_FILES = 2**22
 _MOST_INFLATED, _MOST_RATIO = 2**28, 200  # bytes up to which a zip may have any ratio; largest ratio beyond
 # Windows has neither these flags nor such links and fifos.
 _FLAGS = (
     os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 )
-
-
-class DamageError(ValueError):
-    """Part of a run is damaged; the caller adds the run's path and what is still readable."""
 
 
 class Files(Protocol):
@@ -32,6 +29,9 @@ class Files(Protocol):
 
     def sizes(self, folder: str) -> Iterator[int]:
         """Yield the sizes of all files below a folder."""
+
+    def are_replaced(self) -> bool:
+        """Whether other files may lie where these were opened."""
 
 
 def files_at(path: Path) -> Files | None:
@@ -46,6 +46,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.realpath(path))
+        self._opened = self._identity()
 
     def read(self, name: str, most: int) -> bytes | None:
         file = f"{self.path}/{name}"
@@ -69,6 +70,22 @@ class Folder:
     def sizes(self, folder: str) -> Iterator[int]:
         for at, _, names in os.walk(self.path / folder):
             yield from (os.lstat(f"{at}/{name}").st_size for name in names)
+
+    def are_replaced(self) -> bool:
+        opened, now = self._opened, self._identity()
+        return opened[0] != now[0] or opened[1] not in (None, now[1])
+
+    def _identity(self) -> list[tuple[int, ...] | None]:
+        """Identify the folder, and the one of its checksums, which is created with the first step."""
+        found: list[tuple[int, ...] | None] = []
+        for name in ("", SUMS_KEY):
+            try:
+                at = os.stat(f"{self.path}/{name}")
+            except OSError:
+                found.append(None)
+            else:  # a system gives the number of a removed folder to a new one, at another time
+                found.append((at.st_dev, at.st_ino, at.st_mtime_ns if name else 0))
+        return found
 
     def make_own(self) -> None:
         """Make a folder safe for a writer, which writes into files and truncates them.
@@ -123,6 +140,9 @@ class Zip:
 
     def has(self, name: str) -> bool:
         return name in self._entries
+
+    def are_replaced(self) -> bool:
+        return False  # the file stays open
 
     def sizes(self, folder: str) -> Iterator[int]:
         yield from (each.file_size for name, each in self._entries.items() if name.startswith(f"{folder}/"))

@@ -1,7 +1,5 @@
 """The layout of a run in Zarr v3: the commit record, arrays with `step` first, labels written once."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from itertools import accumulate

@@ -3,8 +3,6 @@
 The lock lies beside the folder, because thinning replaces the folder.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -14,7 +12,8 @@ from pathlib import Path
 import filelock
 
 from throughtime._errors import StoreError
-from throughtime._store.files import DamageError, Folder
+from throughtime._store.codecs import DamageError
+from throughtime._store.files import Folder
 from throughtime._store.schema import COMMIT, SUMS_KEY, VERSION_KEY
 from throughtime._store.validate import MOST_COMMIT, read_commit
 

@@ -16,8 +16,8 @@ from xarray.core import indexing
 
 from throughtime._errors import StoreError, warn
 from throughtime._inputs import takes
-from throughtime._store.codecs import MOST_TEXT, Array, decode, is_text
-from throughtime._store.files import DamageError, Files, Zip, files_at
+from throughtime._store.codecs import MOST_TEXT, Array, DamageError, decode, is_text
+from throughtime._store.files import Files, Zip, files_at
 from throughtime._store.schema import COMMIT, DIGEST, NAME, STEP, SUMS, ArrayLayout
 from throughtime._store.validate import Committed, read_commit
 from throughtime._tree import Tree
@@ -49,7 +49,8 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     ------
     StoreError
         The path holds no run, a run of a newer version, or a run that is damaged or unsafe to open. Reading
-        an array from a damaged file also raises it, and the message names variable and steps.
+        an array from a damaged file also raises it, and the message names variable and steps; so does
+        reading from a run that was replaced or thinned to its budget meanwhile: open it again.
 
     Examples
     --------
@@ -170,6 +171,7 @@ class StoredValues(BackendArray):
         for places in product(*map(_overlaps, wanted, self._layout.chunk)):
             chunk = self._chunk(tuple(number for number, _, _ in places))
             found[tuple(into for _, into, _ in places)] = chunk[tuple(part for _, _, part in places)]
+        self._check_same_run()
         values = found.reshape(
             [len(each) for each, part in zip(wanted, key, strict=True) if isinstance(part, slice)]
         )
@@ -179,7 +181,15 @@ class StoredValues(BackendArray):
         try:
             return read_chunk(self._files, self._layout, place)
         except DamageError as error:
+            self._check_same_run()
             raise StoreError(self._explain(place, str(error))) from None
+
+    def _check_same_run(self) -> None:
+        """Raise StoreError if what was read may be another run's, or lie at other steps."""
+        if self._files.are_replaced():
+            raise StoreError(
+                f"{self._path} was replaced, moved or thinned to a budget since it was opened: open it again."
+            )
 
     def _explain(self, place: tuple[int, ...], problem: str) -> str:
         key, length = self._layout.key, self._layout.chunk[0] if place else 1

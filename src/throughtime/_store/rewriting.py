@@ -3,8 +3,6 @@
 The new folder is written beside the old one and replaces it in two moves.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Mapping
@@ -28,10 +26,7 @@ _CHUNK = 2**25  # bytes of a packed chunk before compression
 
 
 def write_thinned(
-    path: Path,
-    document: Mapping[str, Any],
-    arrays: Mapping[str, StoredArray],
-    sums: StoredArray,
+    path: Path, document: Mapping[str, Any], arrays: Mapping[str, StoredArray], sums: StoredArray
 ) -> None:
     """Replace a run, whose lock the caller holds, by one with its first, third, … step.
 

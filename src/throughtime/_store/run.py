@@ -1,7 +1,5 @@
 """Writes a run: the chunks of a step first, then the one file that records what is committed."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,19 +12,10 @@ import zarr
 
 from throughtime._common.atomic import put
 from throughtime._errors import StoreError
+from throughtime._store import layout
 from throughtime._store.checksums import Sums
-from throughtime._store.files import DamageError, Folder
-from throughtime._store.layout import (
-    Attributes,
-    Commit,
-    empty_document,
-    is_optional,
-    new_array,
-    new_nodes,
-    node_of,
-    plain_attributes,
-    variables_of,
-)
+from throughtime._store.codecs import DamageError
+from throughtime._store.files import Folder
 from throughtime._store.lock import Lock
 from throughtime._store.rewriting import finish_thinning, write_thinned
 from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION, VERSION_KEY, folder_of
@@ -52,18 +41,18 @@ class Run:
     version, has a writer, or cannot be written raises StoreError.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, attributes: Attributes | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, attributes: layout.Attributes | None = None) -> None:
         self.path = Path(path)
         self._arrays: dict[str, StoredArray] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}  # of labels
-        self._commit_file: Commit | None = None
+        self._commit_file: layout.Commit | None = None
         self.steps: list[int] = []
         self._read_existing()  # before a lock is created beside a folder that is not ours
         self._lock = Lock(self.path)
         try:
             finish_thinning(self.path)
             existing = self._read_existing()
-            self._document = existing or empty_document({**(attributes or {}), VERSION_KEY: VERSION})
+            self._document = existing or layout.empty_document({**(attributes or {}), VERSION_KEY: VERSION})
             if existing is None:
                 self.path.mkdir(exist_ok=True)
                 self._inode = self.path.stat().st_ino
@@ -92,7 +81,7 @@ class Run:
         A tree has the same variables, dims and dtypes at every step. If a size has grown, earlier steps have
         NaN, or 0, there. Variables of the root may start late or be omitted: a step without one has NaN.
         """
-        arrays = dict(variables_of(tree))
+        arrays = dict(layout.variables_of(tree))
         try:
             if not self._arrays:
                 self._create(tree, arrays)
@@ -130,10 +119,10 @@ class Run:
         count, array = len(self.steps), self._arrays.get(folder_of(key))
         return array.read(count - 1, count)[0] if array is not None and count else None
 
-    def annotate(self, attributes: Attributes) -> None:
+    def annotate(self, attributes: layout.Attributes) -> None:
         """Add attributes of the whole run, in one commit."""
-        self._document["attributes"].update(plain_attributes(attributes))
-        self._commit_file = Commit(self._document)
+        self._document["attributes"].update(layout.plain_attributes(attributes))
+        self._commit_file = layout.Commit(self._document)
         self._commit(len(self.steps))
 
     def thin(self) -> None:
@@ -180,7 +169,9 @@ class Run:
         arrays = {folder_of(path): each for path, each in arrays.items()}
         if self.steps and step <= self.steps[-1]:
             raise StoreError(f"Step {step} does not follow step {self.steps[-1]}, the last of {self.path}.")
-        known, given = ({key for key in keys if not is_optional(key)} for keys in (self._arrays, arrays))
+        known, given = (
+            {key for key in keys if not layout.is_optional(key)} for keys in (self._arrays, arrays)
+        )
         if known and known != given:
             differing = ", ".join(sorted(known ^ given))
             raise StoreError(f"The variables of {self.path} differ from those of step {step}: {differing}.")
@@ -206,25 +197,25 @@ class Run:
 
     def _create(self, tree: xr.DataTree, variables: Mapping[str, Labelled]) -> None:
         """Create groups and empty arrays, and write labels."""
-        self._document["attributes"] |= {**plain_attributes(tree.attrs), SUMS: []}
-        metadata = new_nodes(self.path, tree, {STEP: xr.Variable((), np.int64(0)), **variables})
+        self._document["attributes"] |= {**layout.plain_attributes(tree.attrs), SUMS: []}
+        metadata = layout.new_nodes(self.path, tree, {STEP: xr.Variable((), np.int64(0)), **variables})
         self._document["consolidated_metadata"]["metadata"] = metadata
         self._take_arrays()
         self._sums.begin(self._arrays)
-        self._commit_file = Commit(self._document)
+        self._commit_file = layout.Commit(self._document)
 
     def _add_late(self, variables: Mapping[str, Labelled]) -> None:
         """Create arrays for variables that appear late; earlier steps have NaN there."""
         group = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
         late = {}
         for path, variable in variables.items():
-            key = new_array(group, path, xr.Variable(variable.dims, variable.values))
-            metadata = node_of(self.path, key)
+            key = layout.new_array(group, path, xr.Variable(variable.dims, variable.values))
+            metadata = layout.node_of(self.path, key)
             self._document["consolidated_metadata"]["metadata"][key] = metadata
             self._arrays[key] = late[key] = array = StoredArray(self.path / key, metadata)
             array.append(array.missing(len(self.steps)))
         self._sums.begin(late)
-        self._commit_file = Commit(self._document)
+        self._commit_file = layout.Commit(self._document)
 
     def _take_arrays(self) -> None:
         """Load the arrays that are listed in the document."""
@@ -235,12 +226,12 @@ class Run:
         self._shapes = {key: tuple(each["shape"]) for key, each in known.items() if key not in growing}
         attributes = self._document["attributes"]
         self._sums = Sums(self.path, attributes.setdefault(SUMS, []), attributes["n_steps"])
-        self._commit_file = Commit(self._document)
+        self._commit_file = layout.Commit(self._document)
 
     def _commit(self, count: int) -> None:
         """Make everything that was written visible at once."""
         self._check_place()
-        commit = self._commit_file or Commit(self._document)
+        commit = self._commit_file or layout.Commit(self._document)
         shapes = {**self._shapes, **{key: array.shape for key, array in self._arrays.items()}}
         put(f"{self.path}/{COMMIT}", commit.content(count, shapes))
 

@@ -1,7 +1,5 @@
 """Rules for the content of a run: names, metadata of groups and arrays, codecs, sizes."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable, Mapping

@@ -6,8 +6,6 @@ moved into place. Small steps share an uncompressed chunk, and are written to a 
 yet.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -21,8 +19,16 @@ import numpy as np
 
 from throughtime._common.atomic import put
 from throughtime._errors import StoreError
-from throughtime._store.codecs import COMPRESSED, PLAIN, Array, compress, decode, empty_value, row_checksums
-from throughtime._store.files import DamageError
+from throughtime._store.codecs import (
+    COMPRESSED,
+    PLAIN,
+    Array,
+    DamageError,
+    compress,
+    decode,
+    empty_value,
+    row_checksums,
+)
 from throughtime._store.schema import ArrayLayout
 
 _CHUNK_BYTES, _MOST_STEPS = 32768, 256  # each step rewrites its chunk

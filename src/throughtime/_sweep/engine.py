@@ -1,7 +1,5 @@
 """Submits the tasks of a sweep to an executor, and tries those that fail again."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import BrokenExecutor, CancelledError

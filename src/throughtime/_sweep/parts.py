@@ -4,8 +4,6 @@ Eight parts are added up by the worker whose part completes them, eight of these
 completes them, and so on, always in the same order. Files that were added up are removed.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Collection, Iterator

@@ -1,7 +1,5 @@
 """`Result`: the run that a sweep writes, with one record a checkpoint."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The shards of a data set: functions that load one each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial

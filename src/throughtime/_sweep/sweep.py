@@ -17,13 +17,14 @@ from throughtime._capture.probe import Probe
 from throughtime._errors import SweepError, warn
 from throughtime._inputs import takes
 from throughtime._inputs.rules import choice, whole
+from throughtime._monitor.provenance import name_of, weights_fingerprint
 from throughtime._store.open_run import open_run
 from throughtime.diagnosis.progress import Passes
 
 from .engine import run
 from .parts import DATA, JOB, PARTS, RUN, SPECIFICATION, written
 from .record import Result
-from .shards import Shards, shards_of
+from .shards import shards_of
 from .task import LEVELS, Job, makes_model
 
 
@@ -118,12 +119,12 @@ def sweep(
         raise SweepError(f"executor= needs a method submit; a {type(executor).__name__} has none.")
     if not makes_model(model):
         Probe(model, loss=loss, layers=layers)  # raises what every task would
-    folder = Path(to)
+    folder = Path(to).absolute()  # workers may run elsewhere
     named = _named(checkpoints)
     shards = shards_of(data, shard_size, folder, spool=executor is not None)
-    _specify(folder, named, shards, layers=layers, lag=dependency_length, level=quantities)
+    job = Job(model, loss, layers, named, shards.loads, dependency_length, quantities)
+    _specify(folder, job, shards.identity)
     if _has_tasks(folder):
-        job = Job(model, loss, layers, named, shards.loads, dependency_length, quantities)
         with Passes(len(named) * len(shards.loads), "Sweep") as bar, Result(folder, quantities) as result:
             failures = run(job, folder, executor, bar.advance, result.add)
             result.complete(failures)
@@ -195,7 +196,10 @@ def _named(checkpoints: Any) -> list[tuple[str, Any]]:
         raise SweepError("checkpoints= is empty. Leave it out for the weights that the model has.")
     # A state dict holds the model's own tensors, which loading another checkpoint would overwrite.
     found = [
-        (str(name), Path(source) if isinstance(source, (str, os.PathLike)) else copy.deepcopy(source))
+        (
+            str(name),
+            Path(source).absolute() if isinstance(source, (str, os.PathLike)) else copy.deepcopy(source),
+        )
         for name, source in checkpoints.items()
     ]
     missing = [path for _, path in found if isinstance(path, Path) and not path.exists()]
@@ -213,16 +217,15 @@ def _short(paths: list[Path]) -> list[str]:
     return [path.absolute().relative_to(above).as_posix() for path in paths]
 
 
-def _specify(
-    folder: Path, named: list[tuple[str, Any]], shards: Shards, *, layers: Any, lag: int | None, level: str
-) -> None:
+def _specify(folder: Path, job: Job, data: Any) -> None:
     """Write what the sweep is, or refuse a folder that holds another one."""
     specification = {
-        "checkpoints": [[name, _state_of(source)] for name, source in named],
-        "data": shards.identity,
-        "layers": layers if isinstance(layers, (str, int)) else str(layers),
-        "quantities": level,
-        "dependency_length": lag,
+        "checkpoints": [[name, _state_of(source, job.model)] for name, source in job.checkpoints],
+        "data": data,
+        "layers": job.layers if isinstance(job.layers, (str, int)) else str(job.layers),
+        "loss": name_of(job.loss),
+        "quantities": job.level,
+        "dependency_length": job.lag,
         "throughtime": __version__,
     }
     path = folder / SPECIFICATION
@@ -239,12 +242,13 @@ def _specify(
         )
 
 
-def _state_of(source: Any) -> Any:
-    """Describe a checkpoint's file, so that another one of its name is noticed."""
-    if not isinstance(source, Path):
-        return None
-    found = source.stat()
-    return [found.st_size, found.st_mtime_ns]
+def _state_of(source: Any, model: Any) -> Any:
+    """Describe a checkpoint, so that another one of its name is noticed."""
+    if isinstance(source, Path):
+        found = source.stat()
+        return [found.st_size, found.st_mtime_ns]
+    weights = model if source is None else source
+    return None if makes_model(weights) else weights_fingerprint(weights)
 
 
 def _has_tasks(folder: Path) -> bool:

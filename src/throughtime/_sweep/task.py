@@ -1,7 +1,5 @@
 """One task, which captures one shard at one checkpoint, and the `Job`: what all tasks of a sweep share."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import warnings
@@ -24,6 +22,7 @@ from throughtime._inputs.batch import Batch
 from throughtime._monitor.part import part_of
 from throughtime.adapters import choose
 from throughtime.diagnosis.layers import has_loss_per_step, reading_of, recurrent_layers, why_not_swapped
+from throughtime.diagnosis.order import Mirror, with_labels
 from throughtime.diagnosis.swap import Swapped, prefix_swap
 from throughtime.diagnostics.lags import valid_steps
 
@@ -50,6 +49,7 @@ class Job:
     # The model of the probe: some weights are a model themselves.
     _probed: Any = field(default=None, init=False)
     _probe: Probe | None = field(default=None, init=False)
+    mirror: Mirror | None = field(default=None, init=False)  # which layers read backwards, by the first shard
 
     def probe(self, checkpoint: int) -> Probe:
         """Return the probe of the model with a checkpoint's weights; kept until another one is asked for."""
@@ -136,7 +136,8 @@ def do_task(job: Job, folder: Path, checkpoint: int, shard: int) -> None:
     if job.level != "summary":
         part.add_shard(shard)
     if job.lag is not None and leaves and not why_not_swapped(captured.attributes, leaves):
-        axes = captured.attributes.get("output_axes")
+        job.mirror = job.mirror or Mirror(probe)
+        axes, leaves = captured.attributes.get("output_axes"), job.mirror(leaves, batch)
         use = _measure_use(probe, batch, leaves, axes, lag=job.lag, seed=SEED + shard)
         if use is not None:
             for path in leaves:
@@ -167,7 +168,8 @@ def _measure_use(
 ) -> Swapped | None:
     """Measure what samples lose more if inputs as old as the lag asked about come from others."""
     try:
-        by_step = has_loss_per_step(probe, leaves, batch, axes, seed=seed)
+        if by_step := has_loss_per_step(probe, leaves, batch, axes, seed=seed):
+            leaves = with_labels(probe, leaves, batch)
         reading = reading_of(leaves, batch, by_step=by_step, lag=lag)
         found = prefix_swap(probe, batch, reading, (lag,), seed=seed)
     except (DiagnosticError, LossError):  # such as a loss that single samples do not have

@@ -95,6 +95,8 @@ def choose(model: object) -> Adapter:
     found = {"torch": "not a torch.nn.Module", "tf_keras": "not a layer of tf_keras"}
     library = next((text for root, text in found.items() if root in roots), None)
     what = f"a {name}" if library is None else f"a {name}, which is {library}"
+    if isinstance(model, type):
+        what = f"the class {model.__qualname__}, not an instance of it"
     raise UnsupportedModelError(
         f"Got {what}. throughtime captures {_SUPPORTED}. "
         "Pass the built model itself, or pass adapter= for another library."

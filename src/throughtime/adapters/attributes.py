@@ -1,27 +1,25 @@
 """Takes back whatever is written on Python objects: attributes, and what the containers among them hold."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
-from dataclasses import is_dataclass
+from operator import is_
 from typing import Any
 
 from throughtime._inputs.restoring import Restorer
 
 _ABSENT = object()
+_PLAIN = frozenset({bool, float, int, str, tuple, type(None)})  # which hold nothing that could change
 
 
 def attributes_restorer(holder: object) -> Restorer:
     """Remember an object's attributes, and what the containers among them hold; the result puts them back."""
     attributes = vars(holder)
     before = dict(attributes)
-    contents = [
-        (held, _copy(held)) for held in map(inside, before.values()) if isinstance(held, (list, dict, set))
-    ]
+    kept = [inside(value) for value in before.values() if type(value) not in _PLAIN]
+    contents = [(held, _copy(held)) for held in kept if isinstance(held, (list, dict, set))]
 
     def restore() -> None:
         # Straight into the dictionary: setting attributes would pass through a framework's tracking.
-        if attributes.keys() != before.keys() or any(attributes[name] is not before[name] for name in before):
+        if not _same_content(attributes, before):
             attributes.clear()
             attributes.update(before)
         for held, content in contents:
@@ -51,7 +49,10 @@ class replaced:  # noqa: N801 - a context, called like a function
 
 def inside(value: object) -> object:
     """Give the attributes of a dataclass: its tensors are swapped and restored like those in a dict."""
-    return vars(value) if is_dataclass(value) and type(getattr(value, "__dict__", None)) is dict else value
+    if not hasattr(type(value), "__dataclass_fields__"):
+        return value
+    attributes = getattr(value, "__dict__", None)
+    return attributes if type(attributes) is dict else value
 
 
 def _copy(value: Any) -> Any:
@@ -79,7 +80,8 @@ def _same_content(container: Any, content: Any) -> bool:
     if len(container) != len(content):
         return False
     if isinstance(container, dict):
-        return all(container.get(key, _same_content) is value for key, value in content.items())
+        is_alike = [*container] == [*content]
+        return is_alike and all(map(is_, container.values(), content.values()))
     if isinstance(container, set):
         return container == set(content)
-    return all(now is before for now, before in zip(container, content, strict=True))
+    return all(map(is_, container, content))

@@ -1,7 +1,5 @@
 """Axes of states, inputs and outputs that differ from the schema's; gates apart from units."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from .records import Array

@@ -3,8 +3,6 @@
 A mean over the valid steps, for example, is no mean over samples: captures of parts would not add up.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import islice
 from math import isfinite, nan

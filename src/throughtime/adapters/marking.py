@@ -3,8 +3,6 @@
 Nothing here imports a framework: what is done for one is done only where the value is of it.
 """
 
-from __future__ import annotations
-
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

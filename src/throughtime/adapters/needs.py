@@ -4,8 +4,6 @@ Returned arrays are counted as they are. A framework holds a multiple of the lay
 beside them: a measured `Overhead` a backend.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

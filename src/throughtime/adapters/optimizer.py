@@ -3,10 +3,10 @@
 No framework is imported: Keras' optimizers and torch's name these things alike.
 """
 
-from __future__ import annotations
-
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +70,19 @@ def optimizer_step(optimizer: object) -> OptimizerStep:
         epsilon=_number(group.get("eps", getattr(inner, "epsilon", None))),
         is_known=True,
     )
+
+
+def left_out(optimizer: object, model: object, paths: Iterable[str]) -> list[str]:
+    """List the layers without a weight in an optimizer of torch; none if it holds no weight of the model."""
+    groups: Sequence[dict[str, Any]] = getattr(optimizer, "param_groups", None) or ()
+    held = {id(weight) for group in groups for weight in group["params"]}
+    modules = dict(getattr(model, "named_modules", dict)()) if held else {}
+    ids = {name: {id(weight) for weight in each.parameters()} for name, each in modules.items()}
+    if held.isdisjoint(ids.get("", ())):
+        return []
+    places = {path: path.partition("@")[0].replace("/", ".") for path in paths}
+    own = {path: ids.get(place) or ids.get(place.rpartition(".")[0]) for path, place in places.items()}
+    return [path for path, weights in own.items() if weights and held.isdisjoint(weights)]
 
 
 def _number(value: object) -> float | None:

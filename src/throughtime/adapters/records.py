@@ -3,8 +3,6 @@
 `adapters/` fill these in, `_capture.label` turns them into the labelled tree; nothing else reads them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Touches no framework: an adapter lists its layers as entries, and decides which objects are layers at all.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar

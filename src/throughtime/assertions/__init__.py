@@ -4,8 +4,6 @@ They need no pytest. Where pytest is installed, each is a fixture of the same na
 of a failed test ends with the whole verdict: see `plugin`, which pytest loads at its start.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import lazy_loader

@@ -1,7 +1,5 @@
 """Gradient that crosses the boundary between two episodes of one sequence."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The pytest plugin, loaded by its entry point: the assertions as fixtures, and the verdict in the report."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Generator
 from typing import Any

@@ -4,50 +4,28 @@ Adapters pass a `Layer` and a `Pass`; `solve` returns every state, gate and grad
 `step_jacobians` the Jacobians for diagnostics, and the certificate measures the errors.
 """
 
-from .activations import ACTIVATIONS, Activation, activation
-from .adjoint import solve
-from .certificate import (
-    PRECISIONS,
-    Precision,
-    bar,
-    certificate_time,
-    certificate_weights,
-    input_terms,
-    limit,
-    states_before,
-    step_sizes,
-    summed_terms,
-)
-from .contribution import on_recurrent_side, step_contribution, sums_along
-from .directions import along_directions, directions
-from .jacobians import step_jacobians
-from .layer import Layer, Pass
-from .quantities import DEFINITIONS, QUANTITIES, WEIGHT_GRADIENTS
-
-__all__ = [
-    "ACTIVATIONS",
-    "DEFINITIONS",
-    "PRECISIONS",
-    "QUANTITIES",
-    "WEIGHT_GRADIENTS",
-    "Activation",
-    "Layer",
-    "Pass",
-    "Precision",
-    "activation",
-    "along_directions",
-    "bar",
-    "certificate_time",
-    "certificate_weights",
-    "directions",
-    "input_terms",
-    "limit",
-    "on_recurrent_side",
-    "solve",
-    "states_before",
-    "step_contribution",
-    "step_jacobians",
-    "step_sizes",
-    "summed_terms",
-    "sums_along",
-]
+from .activations import ACTIVATIONS as ACTIVATIONS
+from .activations import Activation as Activation
+from .activations import activation as activation
+from .adjoint import solve as solve
+from .certificate import PRECISIONS as PRECISIONS
+from .certificate import Precision as Precision
+from .certificate import bar as bar
+from .certificate import certificate_time as certificate_time
+from .certificate import certificate_weights as certificate_weights
+from .certificate import input_terms as input_terms
+from .certificate import limit as limit
+from .certificate import states_before as states_before
+from .certificate import step_sizes as step_sizes
+from .certificate import summed_terms as summed_terms
+from .contribution import on_recurrent_side as on_recurrent_side
+from .contribution import step_contribution as step_contribution
+from .contribution import sums_along as sums_along
+from .directions import along_directions as along_directions
+from .directions import directions as directions
+from .jacobians import step_jacobians as step_jacobians
+from .layer import Layer as Layer
+from .layer import Pass as Pass
+from .quantities import DEFINITIONS as DEFINITIONS
+from .quantities import QUANTITIES as QUANTITIES
+from .quantities import WEIGHT_GRADIENTS as WEIGHT_GRADIENTS

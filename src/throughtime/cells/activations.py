@@ -4,8 +4,6 @@ The replay therefore overwrites pre-activations. Functions whose value does not 
 (SiLU, GELU, Mish) or which mix units (softmax) are absent; their layers use autodiff.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby

@@ -4,8 +4,6 @@ It computes in the precision of the capture. The module of each cell defines its
 effect of masks and directions.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from functools import partial
@@ -15,27 +13,13 @@ import numpy as np
 
 from throughtime._errors import SchemaError
 
-from . import lstm
+from . import lstm, scan
 from .contribution import step_contributions
 from .directions import along_directions, directions
 from .kinds import cell_of
 from .layer import Floats, Layer, Mask, Pass, with_gate_axis, working_dtype
 from .parallel import one_thread, over_rows, product
 from .quantities import FORWARD, GATED, QUANTITIES, WEIGHT_GRADIENTS
-from .scan import (
-    Steps,
-    accumulate_cell,
-    arrange,
-    blocks,
-    drop_vanished,
-    final_gradients,
-    hold,
-    in_input_time,
-    move_to_valid,
-    output_gradient,
-    raising,
-    room_for_cell,
-)
 from .steps import Block, Carry, Factors, by_column
 
 ACTIVATION = 100  # least operations of a product and an activation for each gate of each step
@@ -49,7 +33,7 @@ class Replay(NamedTuple):
     every pre-activation.
     """
 
-    steps: Steps
+    steps: scan.Steps
     weights: Floats
     block: Block
 
@@ -63,10 +47,10 @@ def solve(layer: Layer, passed: Pass, wanted: frozenset[str]) -> dict[str, Float
     if unknown := wanted - QUANTITIES:
         raise SchemaError(f"No quantities {sorted(unknown)}. solve() knows: {', '.join(sorted(QUANTITIES))}.")
     dtype = working_dtype(passed)
-    steps, prepared = arrange(passed, dtype), with_gate_axis(layer, dtype)
+    steps, prepared = scan.arrange(passed, dtype), with_gate_axis(layer, dtype)
     found: dict[str, Floats] = {}
     if "hidden" in wanted:
-        found["hidden"] = in_input_time(steps.hidden[1:], passed)
+        found["hidden"] = scan.in_input_time(steps.hidden[1:], passed)
     if wanted - {"hidden"}:
         with one_thread():
             replayed = replay(prepared, steps)
@@ -76,11 +60,11 @@ def solve(layer: Layer, passed: Pass, wanted: frozenset[str]) -> dict[str, Float
     return _shaped(layer, {name: values for name, values in found.items() if name in wanted})
 
 
-def replay(layer: Layer, steps: Steps) -> Replay:
+def replay(layer: Layer, steps: scan.Steps) -> Replay:
     """Compute every gate from the captured states; only an LSTM's c is scanned over time."""
     cell, (count, samples, _), dtype = cell_of(layer), steps.inputs.shape, steps.hidden.dtype
     units, keeps_reset = layer.recurrent_kernel.shape[-1], layer.kind == "gru" and not layer.reset_after
-    cell_before, cell_after = room_for_cell(steps) if layer.kind == "lstm" else (None, None)
+    cell_before, cell_after = scan.room_for_cell(steps) if layer.kind == "lstm" else (None, None)
     shape = (cell.COLUMNS, count, samples, units)
     # Small ones lie together: from 4 MB on NumPy asks for huge pages, which are quicker to get.
     is_small = dtype.itemsize * math.prod(shape) < 2**22
@@ -99,7 +83,7 @@ def replay(layer: Layer, steps: Steps) -> Replay:
     replayed = Replay(steps, weights, block)
     over_rows(partial(_activate, layer, replayed), count, ACTIVATION * columns.size)
     if cell_before is not None and cell_after is not None and not steps.stand_apart:
-        accumulate_cell(cell_before, cell_after, columns[:, :, 1], steps)
+        scan.accumulate_cell(cell_before, cell_after, columns[:, :, 1], steps)
     return replayed
 
 
@@ -123,9 +107,9 @@ def _activate(layer: Layer, replayed: Replay, share: slice) -> None:
 
 def _forward(layer: Layer, passed: Pass, replayed: Replay, wanted: frozenset[str]) -> dict[str, Floats]:
     gates, cell = replayed.block.columns[:, :, cell_of(layer).INPUT_SIDE], replayed.block.cell
-    found = {"gate_activation": in_input_time(gates, passed)}
+    found = {"gate_activation": scan.in_input_time(gates, passed)}
     if cell is not None and "cell" in wanted:
-        found["cell"] = in_input_time(cell, passed)
+        found["cell"] = scan.in_input_time(cell, passed)
     return found
 
 
@@ -134,7 +118,7 @@ def _backward(layer: Layer, passed: Pass, replayed: Replay, wanted: frozenset[st
 
     If that overflows, as in an explosion, it is repeated with unscaled gradients.
     """
-    scale = raising(passed.output_gradient, *passed.final_gradients)
+    scale = scan.raising(passed.output_gradient, *passed.final_gradients)
     if scale != 1.0:
         with np.errstate(over="ignore", invalid="ignore"):
             found = _pulled_back(layer, passed, replayed, wanted, scale)
@@ -155,23 +139,23 @@ def _pulled_back(
 ) -> dict[str, Floats]:
     """Run the adjoint over the blocks, last to first, and select the wanted quantities."""
     steps, cell, factor = replayed.steps, cell_of(layer), replayed.weights.dtype.type(scale)
-    arriving = output_gradient(passed, factor.dtype, scale)
-    hidden_gradient = move_to_valid(arriving, steps.valid, zero_output=passed.zero_output)
-    final = final_gradients(passed, steps)
+    arriving = scan.output_gradient(passed, factor.dtype, scale)
+    hidden_gradient = scan.move_to_valid(arriving, steps.valid, zero_output=passed.zero_output)
+    final = scan.final_gradients(passed, steps)
     cell_gradient = np.empty_like(hidden_gradient if replayed.block.cell is None else replayed.block.cell)
     squashed = None if layer.projection is None else lstm.squashed(layer, replayed.block)
     carry = Carry.of(final[0][-1], final[1][-1], factor)
     for run in reversed(list(_blocks(replayed))):
         valid = None if steps.valid is None else steps.valid[run]
-        factors = hold(cell.factors(layer, replayed.block.at(run)), valid)
-        drop_vanished(hidden_gradient[run])
+        factors = scan.hold(cell.factors(layer, replayed.block.at(run)), valid)
+        scan.drop_vanished(hidden_gradient[run])
         for each, gradient, of_cell, call, drops in _backwards(
             steps, run, factors, hidden_gradient[run], cell_gradient[run]
         ):
             if call is not None:
                 carry = Carry.of(final[0][call], final[1][call], factor)
             if drops:
-                drop_vanished(carry.both)
+                scan.drop_vanished(carry.both)
             np.add(gradient, carry.hidden, out=gradient)
             cell.pull(each, gradient, of_cell, carry)
             if not steps.stand_apart:
@@ -181,19 +165,19 @@ def _pulled_back(
         carry = carry._replace(hidden=carry.hidden[0], scratch=carry.scratch[0], cell=carry.cell[0])
         cell.hand_back(first, hidden_gradient[0], carry)
     found = {
-        "hidden_gradient": in_input_time(hidden_gradient, passed),
+        "hidden_gradient": scan.in_input_time(hidden_gradient, passed),
         "initial_hidden_gradient": carry.hidden,
     }
     if squashed is not None:
         found["projection_gradient"] = _over_valid(squashed, hidden_gradient, steps.valid)
     if replayed.block.cell is not None:
         found["initial_cell_gradient"] = carry.cell
-        found["cell_gradient"] = in_input_time(cell_gradient, passed)
+        found["cell_gradient"] = scan.in_input_time(cell_gradient, passed)
     return found | _from_columns(layer, passed, replayed, wanted)
 
 
 def _backwards(
-    steps: Steps, run: slice, factors: Factors, hidden: Floats, cell: Floats
+    steps: scan.Steps, run: slice, factors: Factors, hidden: Floats, cell: Floats
 ) -> Iterator[tuple[Factors, Floats, Floats, Any, bool]]:
     """Go back through a block: views of a step, the call whose last step it is or None, whether to drop.
 
@@ -220,7 +204,7 @@ def _from_columns(layer: Layer, passed: Pass, replayed: Replay, wanted: frozense
     """Derive dx, contributions and weight gradients from dz, over all steps at once."""
     cell, columns = cell_of(layer), replayed.block.gradients
     width, each = replayed.block.hidden_before.shape[-1], by_column(columns)
-    found = {"gate_gradient": in_input_time(columns[:, :, cell.INPUT_SIDE], passed)}
+    found = {"gate_gradient": scan.in_input_time(columns[:, :, cell.INPUT_SIDE], passed)}
     if "input_gradient" in wanted:
         kernel = replayed.weights[:, width:-1]
         kernel = along_directions(kernel, 1) if passed.along_directions else kernel
@@ -231,7 +215,7 @@ def _from_columns(layer: Layer, passed: Pass, replayed: Replay, wanted: frozense
             np.add.reduce(np.matmul(each[cell.INPUT_SIDE, run], back), 0, out=entering[run])
 
         over_rows(enter, len(entering), back.size * len(entering))
-        found["input_gradient"] = in_input_time(input_gradient, passed)
+        found["input_gradient"] = scan.in_input_time(input_gradient, passed)
     if "step_contribution" in wanted:
         contribution = np.empty(columns.shape[:2], columns.dtype)
 
@@ -239,7 +223,7 @@ def _from_columns(layer: Layer, passed: Pass, replayed: Replay, wanted: frozense
             contribution[run] = step_contributions(replayed.block.at(run), columns[run])
 
         over_rows(contribute, len(columns), columns.size)
-        found["step_contribution"] = in_input_time(contribution, passed)
+        found["step_contribution"] = scan.in_input_time(contribution, passed)
     if wanted & WEIGHT_GRADIENTS:
         joined, drawn = _joined(replayed.steps, along=passed.along_directions)
         totals = np.empty((len(each), joined.shape[1], each.shape[2]), columns.dtype)
@@ -251,7 +235,7 @@ def _from_columns(layer: Layer, passed: Pass, replayed: Replay, wanted: frozense
     return found
 
 
-def _joined(steps: Steps, *, along: bool) -> tuple[Floats, Floats | None]:
+def _joined(steps: scan.Steps, *, along: bool) -> tuple[Floats, Floats | None]:
     """Join [h_{t-1}, x_t, 1] of all steps, or h and x summed along directions; also returns those of h."""
     parts, drawn = [steps.hidden_before, steps.inputs], None
     if along:
@@ -263,7 +247,7 @@ def _joined(steps: Steps, *, along: bool) -> tuple[Floats, Floats | None]:
 
 def _blocks(replayed: Replay, share: slice = slice(None)) -> Iterator[slice]:
     start, stop, _ = share.indices(len(replayed.block.columns))
-    for run in blocks(stop - start, replayed.block.columns[:1].nbytes):
+    for run in scan.blocks(stop - start, replayed.block.columns[:1].nbytes):
         yield slice(start + run.start, start + run.stop)
 
 

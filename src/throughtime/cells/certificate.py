@@ -5,8 +5,6 @@ the weights, the other the gradient of the input step by step. `nan` stands for 
 values that are not finite.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import NamedTuple

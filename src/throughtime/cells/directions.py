@@ -3,8 +3,6 @@
 R·dW = Σ_t (R·x_t) dz_t takes two thin products where dW = Σ_t x_t dz_t takes a whole one (Freivalds 1977).
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

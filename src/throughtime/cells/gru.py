@@ -5,8 +5,6 @@ The fast path has four columns q, z, r, ĥ: the last three are the gates on the 
 the recurrent side.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from . import steps

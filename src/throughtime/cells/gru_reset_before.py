@@ -4,8 +4,6 @@ The form of Cho et al. 2014 (1406.1078), Keras' `reset_after=False`; gates z, r,
 second, smaller product per step in both directions.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from . import steps

@@ -3,8 +3,6 @@
 The adjoint never forms them, but they follow from its coefficients.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from .adjoint import replay

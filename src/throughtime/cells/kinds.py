@@ -3,8 +3,6 @@
 A new cell is one module with the functions of `steps.Cell` and one line here.
 """
 
-from __future__ import annotations
-
 from throughtime._errors import UnsupportedModelError
 
 from . import gru, gru_reset_before, lstm, simple_rnn

@@ -4,11 +4,9 @@ Adapters fill in these two records, from which the rest of `cells` computes. All
 and time in the order of the layer's input.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +30,7 @@ class Layer:
     projection: Floats | None = None  # (cell_unit, unit), P of an LSTM with h_t = (o · φ(c_t)) P
 
     @classmethod
-    def of(cls, weights: Mapping[str, Floats], attributes: Mapping[Any, Any]) -> Layer:
+    def of(cls, weights: Mapping[str, Floats], attributes: Mapping[Any, Any]) -> Self:
         """Take the weights of one direction, and the attributes of its leaf, by their names in a tree."""
         return cls(
             kind=str(attributes.get("kind")),

@@ -4,8 +4,6 @@ Gates i, f, g, o in that order, as in Keras (Hochreiter & Schmidhuber 1997 with 
 Gers et al. 2000); `steps.Cell` documents each function.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from . import steps

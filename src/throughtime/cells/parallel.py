@@ -5,8 +5,6 @@ to three times as long as on one. Therefore BLAS gets one thread, and rows go to
 waits.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

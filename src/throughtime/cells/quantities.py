@@ -3,8 +3,6 @@
 Arrays are sample-major in input time; a SimpleRNN has no gate axis, and only an LSTM has a cell.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 DEFINITIONS: Mapping[str, str] = {

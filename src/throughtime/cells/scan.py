@@ -4,8 +4,6 @@ Other modules of `cells` use time-major arrays in processing order: `arrange` co
 back.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache

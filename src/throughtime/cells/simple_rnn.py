@@ -3,8 +3,6 @@
 It is the shortest cell and the one to read first; `steps.Cell` documents each function.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from . import steps

@@ -1,7 +1,5 @@
 """The next actions after a diagnosis, with code to paste for Keras and PyTorch; `actions.toml` has both."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ _TEXTS: Mapping[str, str] = _TABLES["texts"]
 _OF_MODEL: _Code = _TABLES["model"]
 _OF_LAYER: _Code = _TABLES["layer"]
 _NEED_LAYER = ("chrono", "orthogonal", "forget_bias", "kernel", "frozen")  # remedies whose code names a layer
-_AT_ANY_LAG = {"dead", "rate"}  # remedies, and their evidence, for layers that learn nothing of any age
+_AT_ANY_LAG = {"dead", "wide", "rate", "frozen"}  # remedies, evidence of layers that learn at no lag
 _BARE = ("lstm", "gru", "rnn")  # what a layer of torch is called that is the model itself
 
 
@@ -70,7 +68,7 @@ def actions(found: Results) -> Iterator[Action]:
     if found.dependency_length is not None:
         yield from advised
     is_plain = not found.remedies and not found.is_solved and not is_harmed and not found.uses_newest_alone
-    is_plain = is_plain and not {"frozen", *_AT_ANY_LAG} & {each.name for each in found.why}
+    is_plain = is_plain and not _AT_ANY_LAG & {each.name for each in found.why}
     if found.verdict is Verdict.UNUSED and is_plain:
         key = "unused_if_bad" if found.is_solved is None else "unused"
         yield Action(_TEXTS[key].format(lag=found.lag))

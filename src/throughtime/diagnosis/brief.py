@@ -3,8 +3,6 @@
 The report begins with these, the command `diagnose` prints them, and a notebook shows them.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

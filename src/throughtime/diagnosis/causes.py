@@ -3,8 +3,6 @@
 Evidence is measured if possible; each remedy rests on one piece of evidence.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 
@@ -16,6 +14,7 @@ from throughtime._errors import ThroughTimeError
 from throughtime._tree import state_gradients
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import recurrent_spectrum, saturation, timescale
+from throughtime.diagnostics.lags import valid_steps
 from throughtime.diagnostics.lyapunov_spectrum import of_few_samples
 from throughtime.diagnostics.rules import MEMORY_GATE, Growth, is_bounded, saturated_gates
 from throughtime.diagnostics.thresholds import MOSTLY, THROWN
@@ -26,6 +25,7 @@ from .words import SOURCES, number, phrase, with_interval
 _FLOOR = 10  # times the optimizer's epsilon
 _KEEPS_LENGTH = 0.95  # share of a signal left by a step, from which a kernel keeps it
 _STILL = 1e-3  # largest difference between samples, of states between two limits
+_WIDE = 30.0  # root mean square of inputs that are far from scaled
 _LONG = 0.5  # a step this long, relative to an orthogonal kernel, leaves little of the kernel
 _WORTH_NAMING = 0.1  # share of the weights below it
 
@@ -42,6 +42,7 @@ def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, optimizer: OptimizerS
         lambda: _optimizer(layer, optimizer),
         lambda: _cut(layer),
         lambda: _dead(layer),
+        lambda: _wide(layer),
         lambda: _frozen(layer),
     )
     return tuple(each for source in sources for each in _try_source(source))
@@ -178,6 +179,14 @@ def _dead(layer: xr.Dataset) -> Iterator[Evidence]:
         yield Evidence("dead", share, phrase("dead", share=f"{share:.0%}"))
 
 
+def _wide(layer: xr.Dataset) -> Iterator[Evidence]:
+    """Report inputs so large that they drive the gates or states of a layer to the ends of their range."""
+    if "input" in layer and is_bounded(layer.attrs):
+        size = float(np.sqrt((layer["input"].astype(np.float64).where(valid_steps(layer)) ** 2).mean()))
+        if size >= _WIDE:
+            yield Evidence("wide", size, phrase("wide", size=number(size)))
+
+
 def _frozen(layer: xr.Dataset) -> Iterator[Evidence]:
     if layer.attrs.get("trainable") == 0:
         yield Evidence("frozen", 1, phrase("frozen"))
@@ -197,7 +206,7 @@ def remedies(
     is_fast = "rate" in known and "frozen" not in known and verdict in (Verdict.NO_EVIDENCE, Verdict.UNUSED)
     if lag is None or not (is_fast or verdict in (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL)):
         return
-    cut, dead = known.get("cut"), known.get("dead")
+    cut, dead = known.get("cut"), known.get("dead") or known.get("wide")
     if "frozen" in known:
         yield remedy("remedy_frozen", known["frozen"].text)
     elif cut is not None and cut.value <= lag:

@@ -1,7 +1,5 @@
 """`compare`: two diagnoses side by side, with intervals of the changes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The verdict from each layer's answers, and its sentences."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
@@ -14,9 +12,10 @@ from throughtime.diagnostics.thresholds import FAINT
 
 from . import causes, integrity, measure
 from .diagnosis import Diagnosis
-from .results import NO, NOT_MEASURED, UNCLEAR, YES, Answer, Asked, LayerDiagnosis, Results, Verdict
+from .results import NO, NOT_MEASURED, UNCLEAR, YES, Answer, Asked, LayerDiagnosis, Results, Verdict, steps_of
 from .words import join_words, number, phrase, size, with_interval
 
+_MOST_NAMED = 8  # layers in a sentence
 _FIRST = (
     Verdict.UNSTABLE,
     Verdict.USES,
@@ -60,6 +59,8 @@ def with_remedies(found: Diagnosis, asked: Asked, misread: Collection[str] = ())
         sentences = (*sentences, phrase("solved", loss=number(found.loss), solved=solved))
     elif found.largest_use.answer == NO and (far := asked.far_labels(found.loss)):
         proposed.append(causes.remedy("remedy_far_labels", far))
+    elif found.largest_use.answer in (NO, UNCLEAR) and (padding := asked.padding()):
+        proposed.append(causes.remedy("remedy_padding", padding))
     else:
         lag = found.dependency_length if asked.solved is not None else None
         for layer in _measured_layers(found.layers).values():
@@ -137,7 +138,8 @@ def sizes_of(found: Results) -> str:
     """
     reached = {path: each.reach for path, each in found.layers.items() if not np.isnan(each.reach.value)}
     parts: list[str] = []
-    for path, reach in reached.items():
+    named, others = _named({path: reach.value for path, reach in reached.items()})
+    for path, reach in ((path, reached[path]) for path in named):
         text = size(reach.value)
         if not parts:
             text = phrase("of_lag_0", size=text).replace("× of", "×")
@@ -146,17 +148,25 @@ def sizes_of(found: Results) -> str:
         is_unclear = reach.answer == UNCLEAR and reach.n > 1
         key = "size_vanishing" if is_vanishing else "size_unclear" if is_unclear else "size"
         parts.append(phrase(key, layer=path, size=text, low=low, high=high))
-    return phrase("sizes", lag=found.lag, sizes=join_words(parts)) if parts else ""
+    return phrase("sizes", lag=found.lag, sizes=join_words(parts) + others) if parts else ""
+
+
+def _named(values: Mapping[str, float]) -> tuple[list[str], str]:
+    """Choose the layers that a sentence names: a few, or else those with the least and the largest value."""
+    if len(values) <= _MOST_NAMED:
+        return [*values], ""
+    ordered = sorted(values, key=lambda path: values[path])
+    return [ordered[0], ordered[-1]], phrase("others_between", n=len(values) - 2)
 
 
 def sentences_without_use(found: Results, sizes: str) -> Iterator[str]:
     """Describe the measurements, and how to measure use, which needs the model."""
     yield from [sizes] if sizes else []
-    horizons = [
-        f"{each.horizon} in {path}" for path, each in found.layers.items() if each.horizon != NOT_MEASURED
-    ]
+    horizons = {path: each.horizon for path, each in found.layers.items() if each.horizon != NOT_MEASURED}
     if horizons:
-        yield phrase("horizons", horizons=join_words(horizons))
+        named, others = _named({path: steps_of(horizon) for path, horizon in horizons.items()})
+        words = join_words([f"{horizons[path]} in {path}" for path in named])
+        yield phrase("horizons", horizons=words + others)
     reason = next(iter(found.layers.values())).use.reason
     key = "use_needs_model" if reason == phrase("needs_model") else "use_not_measured"
     yield phrase(key, lag=found.lag, reason=reason)
@@ -214,7 +224,7 @@ def notes_of(found: Results, directions: Mapping[str, xr.Dataset], misread: Coll
             continue
         signal = measure.signal(leaf)
         if signal.measured == 0 and path not in misread:
-            yield phrase("unread_direction", layer=path)
+            yield phrase("unread_direction" if found.loss else "unread_of_0", layer=path)
         elif signal.without_signal and path not in misread:
             yield phrase("dead_samples", n=signal.without_signal, all=signal.samples, layer=path)
         if found.layers[path].share.n and (noise := measure.noise(leaf)) is not None:

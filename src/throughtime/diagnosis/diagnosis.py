@@ -1,7 +1,5 @@
 """`Diagnosis`: the results as text, as data, in a terminal and in a notebook."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -78,10 +76,7 @@ def _paragraphs(found: Results) -> Iterator[tuple[str, list[str]]]:
         if layer.why:
             yield f"Why, {path}", [each.text for each in layer.why]
     if found.remedies:
-        yield (
-            REMEDIES,
-            [f"{each.text}. Because {each.evidence} ({each.source})" for each in found.remedies],
-        )
+        yield (REMEDIES, [f"{each.text}. Because {each.evidence} ({each.source})" for each in found.remedies])
     notes = [*found.notes, *_reasons(found)]
     if not math.isnan(found.loss):
         over = f" over {found.samples} sample{'s' * (found.samples > 1)}" if found.samples else ""

@@ -5,25 +5,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from throughtime._capture.lag_matrix import READ_OFTEN, lag_matrix
+from throughtime._capture.lag_matrix import READ_OFTEN
 from throughtime._capture.probe import Probe
 from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, warn
 from throughtime._inputs import model_or_tree, structures, takes
 from throughtime._inputs.batch import Batch, take_several
 from throughtime._inputs.rules import number, whole
 from throughtime._tree import reads_many_steps, recorded_steps
-from throughtime.adapters.optimizer import optimizer_step
+from throughtime.adapters.optimizer import left_out, optimizer_step
 
-from . import integrity, measure
+from . import integrity, measure, order
 from .diagnosis import Diagnosis
 from .judge import judge, note_few_samples
-from .layers import Mirror, anchors, has_loss_per_step, join, reading_of, recurrent_layers, why_not_swapped
+from .layers import anchors, has_loss_per_step, join, reading_of, recurrent_layers, why_not_swapped
 from .progress import Passes
 from .results import UNCLEAR, Asked
 from .swap import Reading, Swapped, losses_with_shared_inputs, passes, predicts_at_steps, prefix_swap
@@ -32,7 +31,6 @@ from .use import are_labels_equal, pays, pool, use
 from .words import phrase
 
 _MORE_ANCHORS = 16
-_LOSS_STEPS = 32
 
 
 @takes(DiagnosticError, dependency_length=whole(1, of="timesteps"), solved=number(), model=model_or_tree)
@@ -147,12 +145,11 @@ def diagnose(
     leaves, swaps = run.capture(taken), run.swap(taken)
     for note in note_few_samples(next(iter(leaves.values())).sizes["sample"]):
         warn(note)
-    stepping = optimizer_step(optimizer or getattr(model, "optimizer", None))
-    labels = tuple(getattr(taken[0].y, "shape", ()))
-    asked = Asked(dependency_length, solved, seed, stepping, labels=labels, unread=run.unread)
-    asked = replace(asked, notes=tuple(run.notes), bad_label=partial(integrity.bad_label, taken))
-    asked = replace(asked, far_labels=partial(integrity.far_labels, taken))
-    return replace(judge(leaves, swaps, asked), framework=run.framework)
+    stepping, leaves = optimizer_step(optimizer or getattr(model, "optimizer", None)), dict(leaves)
+    for path in left_out(optimizer, model, leaves):
+        leaves[path] = leaves[path].assign_attrs(trainable=0)
+    asked = Asked(dependency_length, solved, seed, stepping, notes=tuple(run.notes), unread=run.unread)
+    return replace(judge(leaves, swaps, integrity.with_data(asked, taken, leaves)), framework=run.framework)
 
 
 def _diagnose_tree(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
@@ -182,7 +179,7 @@ class _Run:
     def capture(self, batches: Sequence[Batch]) -> dict[str, xr.Dataset]:
         """Capture all batches, and their lag matrices if the loss has a value at every step."""
         self._probe = Probe(self.model, loss=self.loss, layers=self.layers)
-        mirror = Mirror(self._probe)
+        mirror = order.Mirror(self._probe)
         for batch in batches:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="The certificate of")  # part of the verdict
@@ -191,6 +188,7 @@ class _Run:
             self.framework, self._axes = str(tree.attrs.get("framework", "")), tree.attrs.get("output_axes")
             self._why_not = why_not_swapped(tree.attrs, leaves)
             if hasattr(batch.y, "shape") and self._has_loss_per_step(leaves, batch):
+                leaves = order.with_labels(self._probe, leaves, batch)
                 self._add_lag_matrices(leaves, batch)
             self._captures.append(leaves)
         return join(self._captures)
@@ -203,8 +201,8 @@ class _Run:
         paths = [path for path, leaf in leaves.items() if leaf.sizes.get("time") == steps]
         try:
             settings = {"layers": self.layers, "loss": self.loss, "seed": self.seed}
-            settings |= {"loss_steps": _LOSS_STEPS, "sample_weight": batch.sample_weight}
-            matrices = recurrent_layers(lag_matrix(self.model, batch.x, batch.y, **settings))
+            lag = self.dependency_length or 0
+            matrices = recurrent_layers(order.lag_matrices(self.model, batch, lag, **settings))
         except ThroughTimeError as error:
             reason = phrase("per_step_unmeasured", reason=str(error).partition("\n")[0].rstrip("."))
             self.unread.update(dict.fromkeys(paths, reason))
@@ -212,7 +210,7 @@ class _Run:
             return
         for path in paths:
             added = matrices[path][["lag_matrix"]]
-            if added.attrs.get("go_backwards") != leaves[path].attrs.get("go_backwards"):
+            if added.attrs.get("go_backwards", 0) != leaves[path].attrs.get("go_backwards", 0):
                 added = added.isel(time=slice(None, None, -1))
             merged = leaves[path].merge(added, compat="override", combine_attrs="override")
             leaves[path] = merged.assign_attrs({READ_OFTEN: added.attrs.get(READ_OFTEN, 0)})

@@ -3,8 +3,6 @@
 The JSON of a verdict contains them; the command line and the assertions act on them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 
 from throughtime._errors import ArgumentError, did_you_mean

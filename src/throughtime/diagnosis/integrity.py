@@ -1,9 +1,9 @@
 """Reasons not to judge: numbers that are not finite, and certificates that fail."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +12,17 @@ import xarray as xr
 from throughtime import cells
 from throughtime._inputs import structures
 from throughtime._inputs.batch import Batch
+from throughtime._tree import reads_many_steps
 from throughtime._vocabulary import CERTIFICATES
 from throughtime.diagnostics.checks import certificate_error, dtype_of, why_refused
 from throughtime.diagnostics.first_nonfinite import first_nonfinite
+from throughtime.diagnostics.lags import valid_steps
+from throughtime.diagnostics.thresholds import MOSTLY
 
 from . import measure
+from .layers import directions_of
 from .results import Asked, Verdict
+from .swap import arrays
 from .words import join_words, number, phrase
 
 _FAR = 10  # standard deviations of the labels from 0 that count as far
@@ -88,7 +93,34 @@ def samples_as_steps(leaves: Mapping[str, xr.Dataset], labels: tuple[int, ...]) 
     return ""
 
 
-def far_labels(batches: Sequence[Batch], loss: float) -> str:
+def with_data(asked: Asked, batches: Sequence[Batch], leaves: Mapping[str, xr.Dataset]) -> Asked:
+    """Add the facts about the data."""
+    labels, found = tuple(getattr(batches[0].y, "shape", ())), partial(_bad_label, batches)
+    asked = replace(asked, labels=labels, bad_label=found, far_labels=partial(_far_labels, batches))
+    is_whole = directions_of(leaves) == {"forward"} and not any(
+        "lag_matrix" in leaf or reads_many_steps(leaf) or not valid_steps(leaf).all()
+        for leaf in leaves.values()
+    )
+    return replace(asked, padding=partial(_padding, batches[0])) if is_whole else asked
+
+
+def _padding(batch: Batch) -> str:
+    """Describe samples that end in one value, which occurs nowhere else, for different numbers of steps."""
+    for array in map(structures.to_numpy, arrays(batch.x)):
+        if array.ndim < 2 or array.shape[1] < 3:
+            continue
+        steps = array.reshape(*array.shape[:2], -1)
+        last, count = np.unique(steps[:, -1], axis=0, return_counts=True)
+        is_pad = (steps == last[count.argmax()]).all(axis=2)
+        at_end = np.minimum.accumulate(is_pad[:, ::-1], axis=1)[:, ::-1]
+        lengths = at_end.sum(axis=1)
+        share = float((lengths > 1).mean())
+        if share >= MOSTLY and len(np.unique(lengths)) > 2 and (is_pad == at_end).all():
+            return phrase("padding", share=f"{share:.0%}")
+    return ""
+
+
+def _far_labels(batches: Sequence[Batch], loss: float) -> str:
     """Describe labels far from 0 if the loss is far above that of predicting their mean; empty otherwise."""
     labels = structures.to_numpy(batches[0].y) if hasattr(batches[0].y, "shape") else np.zeros(1)
     if labels.dtype.kind != "f" or ((labels >= 0) & (labels <= 1)).all():  # classes, or their probabilities
@@ -99,7 +131,7 @@ def far_labels(batches: Sequence[Batch], loss: float) -> str:
     return phrase("far_labels", **values) if is_far else ""
 
 
-def bad_label(batches: Sequence[Batch]) -> str:
+def _bad_label(batches: Sequence[Batch]) -> str:
     """Name the first label that is not finite; empty if there is none."""
     given = (leaf for each in batches for leaf in structures.leaves(each.y))
     arrays = (leaf.data if structures.is_packed(leaf) else leaf for leaf in given)

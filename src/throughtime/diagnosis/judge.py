@@ -1,7 +1,5 @@
 """`judge`: the diagnosis from captured layers and swapped losses, as a pure function."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -18,7 +16,7 @@ from .diagnosis import Diagnosis
 from .layers import by_direction
 from .results import NOT_MEASURED, Answer, Asked, LayerDiagnosis, Remedy, Verdict
 from .swap import Swapped
-from .use import largest_used, use, use_curve
+from .use import largest_used, pays, use, use_curve
 from .words import phrase
 
 
@@ -43,7 +41,8 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
     leaves, rounding = integrity.accept_rounding(leaves)
     found = replace(found, notes=(*found.notes, *rounding))
     directions = by_direction(leaves)
-    why_not = _reason_without_lag(directions, asked, loss)
+    is_used = not first.reason and pays(first, seed=asked.seed)
+    why_not = _reason_without_lag(directions, asked, loss, is_used=is_used)
     if why_not is not None:
         sentence, remedies = why_not
         return replace(found, sentences=(sentence,), remedies=remedies)
@@ -72,9 +71,9 @@ def note_few_samples(samples: int) -> list[str]:
 
 
 def _reason_without_lag(
-    directions: Mapping[str, xr.Dataset], asked: Asked, loss: float
+    directions: Mapping[str, xr.Dataset], asked: Asked, loss: float, *, is_used: bool
 ) -> tuple[str, tuple[Remedy, ...]] | None:
-    """Find why no lag can be judged: no gradient, no valid step, or a window that is too short."""
+    """Find why no lag can be judged: no gradient and no use, no valid step, or a window that is too short."""
     reasons = {path: measure.why_no_gradient(leaf) for path, leaf in directions.items()}
     known = {path: leaf for path, leaf in directions.items() if not reasons[path]}
     if not known:
@@ -97,6 +96,8 @@ def _reason_without_lag(
         misread = misread_layers(known)
         silent = phrase("no_signal" if loss else "no_signal_of_0", layer=next(iter(signals)))
         remedies = tuple({causes.reading_remedy(path): None for path in misread})
+        if is_used and not misread:
+            return None
         return " ".join(misread.values()) or silent, remedies
     return None
 
@@ -115,12 +116,7 @@ def _lag(asked: Asked, curve: xr.Dataset | None, directions: Mapping[str, xr.Dat
 
 
 def _layer(
-    leaf: xr.Dataset,
-    swapped: Swapped,
-    lag: int,
-    asked: Asked,
-    losses: tuple[float, ...],
-    unread: str | None,
+    leaf: xr.Dataset, swapped: Swapped, lag: int, asked: Asked, losses: tuple[float, ...], unread: str | None
 ) -> LayerDiagnosis:
     seed = asked.seed
     used = Answer(NOT_MEASURED, threshold=USED, reason=phrase("too_short", lag=lag))

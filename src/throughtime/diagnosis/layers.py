@@ -6,7 +6,7 @@ the norms of vectors. A summary contains medians over samples and their interval
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from throughtime.diagnostics.lags import valid_steps
 from throughtime.diagnostics.state_jacobian import OPTIONAL
 
 from .measure import FROM_LAST_STEP, UNTIL_READ
-from .swap import Leaves, Losing, Reading, Swapped, arrays, predicts_at_steps
+from .swap import Losing, Reading, Swapped, predicts_at_steps
 from .words import phrase
 
 FULL, TIMESTEP, SUMMARY = "full", "timestep", "summary"
@@ -32,6 +32,7 @@ LAST_STEP = ("last_step_gradient_norm", "last_step_contribution")
 LAG_INTERVAL = ("lag_ratio_low", "lag_ratio_high", "lag_ratio_samples")
 USE = ("use", "use_low", "use_high", "use_samples", "use_pays")  # of a sweep; all but the last by lag
 _WEIGHT_NORMS = ("recurrent_kernel_norm", "recurrent_kernel_gradient_norm")
+REVERSED = "is_reversed"  # attribute of a layer whose time is the input's from its end, as its labels are
 _READ = ("output_gradient", "step_contribution")
 _ANCHORS = 4  # steps at which the prefix swap evaluates losses
 _SEVERAL = "diagnose takes batches of one length: pad them to the same number of steps"
@@ -133,64 +134,14 @@ def reading_of(leaves: Mapping[str, xr.Dataset], batch: Batch, *, by_step: bool,
     If the loss has a value at every step, some steps are evaluated (`by_step`): those with weight and with
     inputs as old as the requested lag.
     """
-    reading = Reading(np.asarray(valid_steps(next(iter(leaves.values())))), directions_of(leaves))
+    leaf = next(iter(leaves.values()))
+    is_reversed = REVERSED in leaf.attrs
+    reading = Reading(np.asarray(valid_steps(leaf)), directions_of(leaves), is_reversed=is_reversed)
     if not by_step:
         return reading
     weighted = batch.weighted_steps()
     reading = replace(reading, counted=reading.valid & (True if weighted is None else weighted))
     return replace(reading, anchors=anchors(reading, _ANCHORS, lag or 0))
-
-
-class Mirror:
-    """Mirrors layers that read time backwards, because the model reverses it: those of the first batch.
-
-    The first inputs of the model enter such a layer at the last step, and not in the first half. Layers with
-    a mask are left as they are, because inputs of another sample may change it.
-    """
-
-    def __init__(self, capture: Callable[..., xr.DataTree]) -> None:
-        self._capture = capture
-        self._paths: set[str] | None = None
-
-    def __call__(self, leaves: Mapping[str, xr.Dataset], batch: Batch) -> dict[str, xr.Dataset]:
-        """Return the layers of a batch, with their time in the order of the model's input."""
-        if self._paths is None:
-            self._paths = set(self._reversed(leaves, batch))
-        return {path: _mirrored(leaf) if path in self._paths else leaf for path, leaf in leaves.items()}
-
-    def _reversed(self, leaves: Mapping[str, xr.Dataset], batch: Batch) -> Iterator[str]:
-        known = [*map(structures.to_numpy, arrays(batch.x))]
-        after: dict[str, xr.Dataset] = {}
-        for path, leaf in leaves.items():
-            valid = np.asarray(valid_steps(leaf))
-            is_whole = (
-                len(valid) > 1 and valid.all() and not {"direction", "call"} & {*leaf.dims, *leaf.coords}
-            )
-            inputs = Leaves(batch.x, valid.shape)
-            if is_whole and inputs.has_time and "input" in leaf and not _is_any(leaf["input"], known):
-                after = after or self._exchanged(inputs, batch)
-                changes = after[path]["input"].fillna(0) != leaf["input"].fillna(0)
-                enters = changes.any([dim for dim in changes.dims if dim != "time"]).values
-                if enters[-1] and not enters[: (len(enters) + 1) // 2].any():
-                    yield path
-                    continue
-            known += [leaf["output"].values] if "output" in leaf else []  # what the next layer may read
-
-    def _exchanged(self, inputs: Leaves, batch: Batch) -> dict[str, xr.Dataset]:
-        """Capture again, with the first quarter of each sample's inputs from another one."""
-        samples, steps = inputs.sizes
-        first = np.broadcast_to(np.arange(steps) < max(steps // 4, 1), inputs.sizes)
-        x = inputs.exchange(np.roll(np.arange(samples), 1), first)
-        return recurrent_layers(self._capture(x, batch.y, sample_weight=batch.sample_weight))
-
-
-def _mirrored(leaf: xr.Dataset) -> xr.Dataset:
-    backward = 1 - int(leaf.attrs.get("go_backwards", 0))
-    return leaf.isel(time=slice(None, None, -1)).assign_attrs(go_backwards=backward)
-
-
-def _is_any(array: xr.DataArray, known: Sequence[Any]) -> bool:
-    return any(np.array_equal(array, each) for each in known)
 
 
 def why_not_swapped(attributes: Mapping[Any, Any], leaves: Mapping[str, xr.Dataset]) -> str:
@@ -234,8 +185,12 @@ def has_loss_per_step(
     if axes != 2 or len(shape) > 2:
         return True
     reading = reading_of(same, batch, by_step=False, lag=None)
+    readings = [reading, reading.turned] if reading.ways == {"backward"} else [reading]
     try:
-        return predicts_at_steps(losing, batch, reading, seed=seed, label=label, otherwise=True)
+        return any(
+            predicts_at_steps(losing, batch, each, seed=seed, label=label, otherwise=True)
+            for each in readings
+        )
     except LossError:  # single samples have none
         return True
 

@@ -3,8 +3,6 @@
 It applies the measures of `diagnostics`; `judge` concludes.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from dataclasses import dataclass

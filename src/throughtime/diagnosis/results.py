@@ -3,8 +3,6 @@
 These are frozen and without logic: `judge` fills them, `Diagnosis` shows them, `compare` compares two.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -60,6 +58,7 @@ class Asked:
     `losses` are those of a run's records before the diagnosed one, and `unread` has the layers whose reach
     was not measured, with the reason. `labels` is the shape of the labels, `bad_label` finds one that is
     not finite, and `far_labels` describes those far from 0, if a loss shows that they are not learned.
+    `padding` describes inputs that seem to be padded at their end.
     """
 
     dependency_length: int | None = None
@@ -72,6 +71,7 @@ class Asked:
     labels: tuple[int, ...] = ()
     bad_label: Callable[[], str] = str
     far_labels: Callable[[float], str] = field(default=lambda loss: "")
+    padding: Callable[[], str] = str
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@
 and the reason names the level that stores them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any

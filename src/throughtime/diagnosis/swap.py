@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Whole = npt.NDArray[np.intp]
 REPEATS = 4  # partners of each sample, one after another
-_ROUNDING = 1e-6  # of the losses, which are often float32
+ROUNDING = 1e-6  # of the losses, which are often float32
 _SHARED = 8  # samples whose inputs all samples get, one after another
 
 
@@ -39,13 +39,19 @@ class Reading:
 
     `valid` is (sample, time), `ways` are the directions in which they process it, "forward" and "backward",
     and, if the loss has a value for each step, `anchors` the steps whose losses are evaluated. They are some
-    of `counted`, (sample, time), which have weight.
+    of `counted`, (sample, time), which have weight. Time that `is_reversed` begins at the last input.
     """
 
     valid: Flags
     ways: frozenset[str]
     anchors: tuple[int, ...] = ()
     counted: Flags = field(default_factory=lambda: np.zeros((0, 0), bool))
+    is_reversed: bool = False
+
+    @property
+    def turned(self) -> Reading:
+        """Layers that read backwards, in time from the last input on."""
+        return replace(self, valid=self.valid[:, ::-1], ways=frozenset({"forward"}), is_reversed=True)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Swapped:
 
 def passes(lags: Sequence[int], anchors: Sequence[int]) -> int:
     """Return the number of passes of a swap."""
-    return 2 + max(1, len(anchors)) * (1 + REPEATS * (len(lags) + 1))
+    return 1 + max(1, len(anchors)) * (1 + REPEATS * (len(lags) + 1))
 
 
 def prefix_swap(
@@ -90,9 +96,9 @@ def prefix_swap(
     Lags are 1 or more; 0, the full swap, is added. `advance` is called after each pass.
     """
     lags = (0, *lags)
-    leaves = Leaves(batch.x, sizes := reading.valid.shape)
+    leaves = Leaves(batch.x, reading)
     if not leaves.has_time:
-        return Swapped(reason=phrase("no_time_axis", steps=sizes[1], layer="its recurrent layers"))
+        return Swapped(reason=phrase("no_time_axis", steps=leaves.sizes[1], layer="its recurrent layers"))
     rng = np.random.default_rng(seed)
     partners = [_partners(reading.valid, rng) for _ in range(REPEATS)]
     alone = partners[0] < 0
@@ -100,12 +106,12 @@ def prefix_swap(
         return Swapped(reason=phrase("single" if len(alone) == 1 else "no_partner"))
     if not any(leaves.differ(partner, ages(reading, None) >= 0) for partner in partners):
         return Swapped(reason=phrase("equal_inputs"))
-    if _mixes(losing, batch, partners[0], reading, advance):
-        return Swapped(reason=phrase("mixed"))
-    changes, before = [], []
+    before, changes = [], []
     for anchor in reading.anchors or (None,):
         before.append(own := _losses(losing, batch, batch.x, anchor))
         advance()
+        if len(before) == 1 and _mixes(losing, batch, partners[0], reading, own):
+            return Swapped(reason=phrase("mixed"))
         changes.append(np.full((len(own), len(lags)), np.nan))
         for place, lag in enumerate(lags):
             old = (ages(reading, anchor) >= lag) & (partners[0] >= 0)[:, None]
@@ -121,17 +127,12 @@ def prefix_swap(
     return Swapped(lags, _mean(changes), _mean(before), without_partner=alone[reading.valid.any(1)].sum())
 
 
-def _mixes(
-    losing: Losing, batch: Batch, partner: Whole, reading: Reading, advance: Callable[[], None]
-) -> bool:
-    """Whether the inputs of every second sample change the losses of the others."""
-    even, anchor = np.arange(len(partner)) % 2 == 0, next(iter(reading.anchors), None)
-    found, leaves = [], Leaves(batch.x, reading.valid.shape)
-    for x in (batch.x, leaves.exchange(partner, reading.valid & even[:, None])):
-        found.append(np.nan_to_num(_losses(losing, batch, x, anchor)))
-        advance()
-    own, after = found
-    moved, rounding = np.abs(after - own), _ROUNDING * np.abs(own).sum()
+def _mixes(losing: Losing, batch: Batch, partner: Whole, reading: Reading, own: Floats) -> bool:
+    """Whether the inputs of every second sample change the losses of the others, `own` before that."""
+    even = np.arange(len(partner)) % 2 == 0
+    x = Leaves(batch.x, reading).exchange(partner, reading.valid & even[:, None])
+    after = _losses(losing, batch, x, next(iter(reading.anchors), None))
+    moved, rounding = np.abs(np.nan_to_num(after) - np.nan_to_num(own)), ROUNDING * np.nansum(np.abs(own))
     return bool(moved[~even].sum() > moved[even].sum() / 100 + rounding)
 
 
@@ -143,7 +144,7 @@ def predicts_at_steps(
     If the newest input plays no part in the prediction of a label, the effects of both on the loss add up.
     `label` is the place of the array among all, and `otherwise` the answer where this does not decide.
     """
-    leaves, rng = Leaves(batch.x, reading.valid.shape), np.random.default_rng(seed)
+    leaves, rng = Leaves(batch.x, reading), np.random.default_rng(seed)
     partner = _partners(reading.valid, rng)
     given = structures.leaves(batch.y)[label]
     changed = _exchange_label(given, partner, -1 if reading.ways == {"backward"} else 0)
@@ -154,7 +155,7 @@ def predicts_at_steps(
     own, by_input, by_label, by_both = (
         _losses(losing, replace(batch, y=y), x, None) for y in (batch.y, labels) for x in (batch.x, newer)
     )
-    rounding = _ROUNDING * float(np.abs([own, by_input, by_label, by_both]).mean())
+    rounding = ROUNDING * float(np.abs([own, by_input, by_label, by_both]).mean())
     joint = float(np.abs(by_both - by_input - by_label + own).mean())
     alone = min(float(np.abs(each - own).mean()) for each in (by_input, by_label))
     return joint <= rounding and (otherwise or rounding < alone / 100)
@@ -179,7 +180,7 @@ def losses_with_shared_inputs(losing: Losing, batch: Batch, reading: Reading, *,
 
     Then the samples are indistinguishable, and the loss is that of a prediction that ignores the inputs.
     """
-    leaves, rng = Leaves(batch.x, reading.valid.shape), np.random.default_rng(seed)
+    leaves, rng = Leaves(batch.x, reading), np.random.default_rng(seed)
     _, group = np.unique(reading.valid, axis=0, return_inverse=True)
     losses = []
     for _ in range(_SHARED):
@@ -260,15 +261,14 @@ def _mean(parts: Sequence[Floats]) -> Floats:
 class Leaves:
     """The arrays of a batch's inputs, of which some have the samples and steps of the layers, `sizes`."""
 
-    def __init__(self, x: Any, sizes: tuple[int, ...]) -> None:
-        self._x, self.sizes = x, tuple(sizes)
+    def __init__(self, x: Any, reading: Reading) -> None:
+        self._x, self.sizes, self._is_reversed = x, reading.valid.shape, reading.is_reversed
         shapes = [tuple(np.shape(leaf))[:2] for leaf in arrays(x)]
         # Steps first, as torch modules may take them, only if no array has its samples first.
         self._time_first = self.sizes not in shapes and self.sizes[::-1] in shapes
-        wanted = self.sizes[::-1] if self._time_first else self.sizes
-        self._wanted = wanted
-        self.has_time = wanted in shapes
-        self.are_all = {*shapes} == {wanted}
+        self._wanted = self.sizes[::-1] if self._time_first else self.sizes
+        self.has_time = self._wanted in shapes
+        self.are_all = {*shapes} == {self._wanted}
 
     def exchange(self, partner: Whole, old: Flags) -> Any:
         """Replace the old steps of each sample by those of its partner."""
@@ -283,6 +283,7 @@ class Leaves:
         if tuple(np.shape(leaf))[:2] != self._wanted:
             return leaf
         array = structures.to_numpy(leaf)
+        old = old[:, ::-1] if self._is_reversed else old
         samples = array.swapaxes(0, 1) if self._time_first else array
         given = samples[np.where(partner >= 0, partner, np.arange(len(partner)))]
         mixed = np.where(old.reshape(*old.shape, *(1,) * (samples.ndim - 2)), given, samples)

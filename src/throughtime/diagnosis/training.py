@@ -3,8 +3,6 @@
 Records are read one at a time, so that a run may be larger than memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """U(k) with its interval from the losses after a swap, and the largest lag in use."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -132,8 +130,8 @@ def largest_used(curve: xr.Dataset) -> int | None:
 
 def are_labels_equal(batch: Batch, reading: Reading) -> bool:
     """Whether all samples have the same labels, so that any exchange of all inputs has the same mean loss."""
-    samples, _ = sizes = reading.valid.shape
-    if samples < 2 or batch.sample_weight is not None or not Leaves(batch.x, sizes).are_all:
+    samples = len(reading.valid)
+    if samples < 2 or batch.sample_weight is not None or not Leaves(batch.x, reading).are_all:
         return False
     labels = [structures.to_numpy(leaf) for leaf in structures.leaves(batch.y)]
     return all(each.shape[:1] == (samples,) and bool((each == each[:1]).all()) for each in labels)

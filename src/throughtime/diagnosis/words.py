@@ -3,8 +3,6 @@
 `phrase` fills a sentence in; `judge` decides which, and the tests produce each of them.
 """
 
-from __future__ import annotations
-
 import math
 import tomllib
 from collections.abc import Mapping

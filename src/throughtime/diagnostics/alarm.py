@@ -1,7 +1,5 @@
 """`Alarm`: one fault during training, and how a run stores it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass

@@ -3,8 +3,6 @@
 The measures of this folder take every layer through `certified`.
 """
 
-from __future__ import annotations
-
 import xarray as xr
 
 from throughtime import cells

@@ -1,7 +1,5 @@
 """Runs what measures compute: NumPy functions on labelled arrays; work that they share, once per layer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar

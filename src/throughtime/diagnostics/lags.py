@@ -4,8 +4,6 @@ A lag counts valid steps back from the last step that a layer processed, separat
 never across a reset of its states. Measures read `signals`, or order their own variable with `by_lag`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

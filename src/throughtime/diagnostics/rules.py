@@ -3,8 +3,6 @@
 They take numbers and return an answer; other modules measure the numbers and use the answer.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from throughtime.diagnostics.thresholds import (
-    FALLING,
-    GROWS,
-    MOSTLY,
-    REACHES,
-    ROUNDING,
-    SATURATED,
-    THROWN,
-    WORSE,
-)
+from throughtime.diagnostics import thresholds
 
 from .lags import Floats
 from .saturation import RANGES
@@ -32,15 +21,15 @@ YES, NO, UNCLEAR = "yes", "no", "unclear"
 MEMORY_GATE = {"lstm": "forget", "conv_lstm": "forget", "gru": "update"}
 
 
-def answer(low: float, high: float, threshold: float = REACHES) -> str:
+def answer(low: float, high: float, threshold: float = thresholds.REACHES) -> str:
     """Return "yes" if all of an interval reaches a threshold, "no" if none of it does, else "unclear".
 
     >>> answer(0.02, 0.5), answer(0.001, 0.002), answer(0.001, 0.5), answer(np.nan, np.nan)
     ('yes', 'no', 'unclear', 'unclear')
     """
-    if low >= threshold * (1 - ROUNDING):
+    if low >= threshold * (1 - thresholds.ROUNDING):
         return YES
-    return NO if high < threshold * (1 - ROUNDING) else UNCLEAR
+    return NO if high < threshold * (1 - thresholds.ROUNDING) else UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -57,7 +46,7 @@ class Growth:
     @property
     def is_sure(self) -> bool:
         """Whether the whole interval shows at least tenfold growth."""
-        return self.low >= GROWS * (1 - ROUNDING)
+        return self.low >= thresholds.GROWS * (1 - thresholds.ROUNDING)
 
 
 def growth(log_ratios: Floats) -> Growth:
@@ -106,13 +95,17 @@ def explodes(
         return False
     if has_risen(losses):
         return True
-    is_falling = len(losses) > 1 and losses[-1] < FALLING * losses[0] and losses[-1] <= WORSE * min(losses)
-    return not is_falling and not is_bounded and step >= THROWN
+    is_falling = (
+        len(losses) > 1
+        and losses[-1] < thresholds.FALLING * losses[0]
+        and losses[-1] <= thresholds.WORSE * min(losses)
+    )
+    return not is_falling and not is_bounded and step >= thresholds.THROWN
 
 
 def has_risen(losses: Sequence[float]) -> bool:
     """Whether the last of the losses of a run is far above the first one."""
-    return len(losses) > 1 and losses[-1] > WORSE * losses[0]
+    return len(losses) > 1 and losses[-1] > thresholds.WORSE * losses[0]
 
 
 def is_bounded(attributes: Mapping[Any, Any]) -> bool:
@@ -136,9 +129,9 @@ def saturated_gates(
     """
     shares = {gate: sides for gate, *sides in zip(gates, left, right, strict=True)}
     memory = MEMORY_GATE.get(kind, "")
-    remembers = memory in shares and shares[memory][1] >= MOSTLY
+    remembers = memory in shares and shares[memory][1] >= thresholds.MOSTLY
     for gate, (shut, is_open) in shares.items():
-        if shut >= SATURATED and not (remembers and gate == "input"):
+        if shut >= thresholds.SATURATED and not (remembers and gate == "input"):
             yield gate, "shut", float(shut)
-        if is_open >= SATURATED and gate != memory:
+        if is_open >= thresholds.SATURATED and gate != memory:
             yield gate, "open", float(is_open)

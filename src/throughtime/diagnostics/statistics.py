@@ -1,7 +1,5 @@
 """Statistics of measures: quantiles with NaN, intervals of medians and other statistics, censored medians."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Sequence

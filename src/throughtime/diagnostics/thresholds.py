@@ -3,8 +3,6 @@
 `diagnostics.rules` holds the tests that use them.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 REACHES: Final = 0.01  # gradient at a lag relative to lag 0: from here on it reaches, below it vanishes

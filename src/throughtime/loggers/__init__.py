@@ -6,8 +6,6 @@ saturation and gradient norm; `detail/<layer>/<direction>/<quantity>` has all el
 with that method; it may also have `begin()` and `close()`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import lazy_loader

@@ -1,7 +1,5 @@
 """A CSV table: one line per recorded step, one column per number."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os
@@ -45,6 +43,7 @@ class CSV:
 
     def write(self, record: Record) -> None:
         """Append one line; a new file starts with the header."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         columns = self._columns(record)
         values = {"step": record.step, **record.numbers}
         with self._path.open("a", newline="", encoding="utf-8") as file:

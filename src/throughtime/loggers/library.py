@@ -1,7 +1,5 @@
 """Imports a library that is not always installed, or raises an error that names the package to install."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

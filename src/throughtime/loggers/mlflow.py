@@ -1,7 +1,5 @@
 """Metrics and images for MLflow, on a server or in a SQLite file."""
 
-from __future__ import annotations
-
 import re
 import time
 from importlib import import_module

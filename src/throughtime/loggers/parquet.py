@@ -1,7 +1,5 @@
 """A table for pandas, Polars or DuckDB: a folder of Parquet files that can be read at any time."""
 
-from __future__ import annotations
-
 import os
 from importlib import import_module
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scalars, histograms and images for TensorBoard, grouped by layer and direction."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Numbers, histograms and images for Trackio, Hugging Face's tracker on this machine or in a Space."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from throughtime.loggers.record import Record

@@ -1,7 +1,5 @@
 """Numbers, histograms and images for Weights & Biases, online or offline."""
 
-from __future__ import annotations
-
 from io import BytesIO
 from typing import Any
 

@@ -21,9 +21,9 @@ from throughtime._inputs.rules import (
     interval,
     number,
     optional,
-    require,
     several,
     text,
+    where,
     whole,
 )
 from throughtime.picture._drawing.marks import Band, Dots, Image, Line, Rectangles, Text
@@ -34,42 +34,24 @@ Kind = TypeVar("Kind")
 Mark = Image | Line | Band | Rectangles | Dots | Text
 
 __all__ = [
-    "Axis",
-    "Band",
-    "Dots",
-    "Image",
-    "Interactive",
-    "Line",
-    "Panel",
-    "Picture",
-    "Rectangles",
-    "Slider",
+    "Axis", "Band", "Dots", "Image", "Interactive", "Line", "Panel", "Picture", "Rectangles", "Slider",
     "Text",
-]
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-def _mark(value: Any) -> Any:
-    require(isinstance(value, Mark))
-    return value
-
-
 def _ticks(value: Any) -> Ticks:
     return tuple((number().take(place), text.take(word)) for place, word in value)
 
 
-def _limits(value: Any) -> Any:
-    low, high = interval.take(value)
-    require(low != high)
-    return low, high
-
-
-_LIMITS = optional(Rule(_limits, "two finite numbers that differ"))
+_LIMITS = optional(where(lambda ends: ends[0] != ends[1], "two finite numbers that differ", rule=interval))
 _TICKS = optional(Rule(_ticks, "pairs of a position and a word"))
-_MARKS = several(Rule(_mark, "marks: Image, Line, Band, Rectangles, Dots or Text"))
+_MARKS = several(
+    where(lambda value: isinstance(value, Mark), "marks: Image, Line, Band, Rectangles, Dots or Text")
+)
 _LENGTH = number(0.1, 1000, "inches")
 
 
@@ -265,7 +247,7 @@ class Interactive:
     theme: Theme
 
     def _repr_html_(self) -> str:
-        from throughtime.picture._render.frame import in_a_frame  # noqa: PLC0415 - drawing libraries load late
+        from throughtime.picture._render.page import in_a_frame  # noqa: PLC0415 - drawing libraries load late
 
         framed: str = in_a_frame(self.picture, self.theme)
         return framed

@@ -22,23 +22,9 @@ from throughtime.plots.training import training
 from throughtime.plots.weights import weights
 
 __all__ = [
-    "Look",
-    "compare",
-    "contributions",
-    "evolution",
-    "gates",
-    "gradient_flow",
-    "heatmap",
-    "histogram",
-    "lag_matrix",
-    "lag_profile",
-    "lines",
-    "overview",
-    "scatter",
-    "spectrum",
-    "training",
-    "weights",
-]
+    "Look", "compare", "contributions", "evolution", "gates", "gradient_flow", "heatmap", "histogram",
+    "lag_matrix", "lag_profile", "lines", "overview", "scatter", "spectrum", "training", "weights",
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:

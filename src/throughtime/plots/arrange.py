@@ -1,7 +1,5 @@
 """Assigns the dims of an array to the rows, columns, sliders and panels of images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Labels along the dims of an array, and the axes that they stand beside."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

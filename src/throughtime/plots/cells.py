@@ -1,7 +1,5 @@
 """Line panels as cells of one large panel: one line through all cells, with gaps between."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Scales and colours fitted to a quantity, and the label of its colour bar."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

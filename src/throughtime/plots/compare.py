@@ -18,17 +18,7 @@ from throughtime.plots.arrange import arranged
 from throughtime.plots.axes import time_axis
 from throughtime.plots.colored import OWN, colors, fitted, own_scale
 from throughtime.plots.curves import median_band, norms
-from throughtime.plots.data import (
-    Captured,
-    Source,
-    count,
-    dim_called,
-    dotted,
-    only_valid,
-    parts,
-    read,
-    title,
-)
+from throughtime.plots.data import Captured, Source, count, dim_called, dotted, only_valid, parts, read, title
 from throughtime.plots.heatmap import few_samples, height_of
 from throughtime.plots.images import panels_of
 from throughtime.plots.look import Look, checked, finished, in_columns
@@ -60,7 +50,8 @@ def compare(
     first, second : capture with one layer, a layer, or DataArray
         For two steps of a stored run: `run["lstm"].sel(step=0)` and `run["lstm"].sel(step=500)`.
     quantity : str
-        A variable of both.
+        A variable of both. An LSTM keeps its memory in the cell, whose gradient is `cell_gradient`;
+        `gradient_flow` draws both states together.
     kind : "curves" or "heatmap"
         The norm over units against time, in one colour for each side; or unit by timestep, side by side.
     names : two str, optional

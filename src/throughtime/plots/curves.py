@@ -1,7 +1,5 @@
 """Parts that many plots share: a median with its band, the outline of a histogram, an image, norms."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -20,6 +21,7 @@ from throughtime.plots.axes import labels, texts
 Captured = Layer | xr.DataArray
 UNITS = ("unit", "output_unit", "cell_unit", "feature")  # of which an array has one
 IMAGE = ("row", "column", "depth", "channel")
+_SUBSCRIPT = re.compile(r"_\(t\)|_[ts0](?![^\W_])")  # not within a name such as input_times
 _PLAIN = {"_(t)": "ₜ", "_t": "ₜ", "_s": "ₛ", "_0": "₀"}
 _SIGNED = ("step_contribution", LAGS, "lag_mean", "lag_ratio")  # norms, as the symbol shows
 
@@ -160,10 +162,7 @@ def located(captured: Layer | str, dataset: xr.Dataset) -> str:
 def symbol_of(name: str, own: Sequence[str] = ()) -> str:
     """Symbol of a variable, in Unicode: dL/dhₜ."""
     known = words(tuple(own)) if own else VARIABLES
-    symbol = known[name].symbol if name in known else name
-    for plain, subscript in _PLAIN.items():
-        symbol = symbol.replace(plain, subscript)
-    return symbol
+    return _SUBSCRIPT.sub(lambda found: _PLAIN[found[0]], known[name].symbol if name in known else name)
 
 
 def norm_symbol(name: str, own: Sequence[str] = ()) -> str:

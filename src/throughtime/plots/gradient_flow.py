@@ -19,19 +19,9 @@ from throughtime.picture._drawing.palettes import hues
 from throughtime.picture._drawing.scale import Array, Scale, scale_for
 from throughtime.plots.axes import time_axis
 from throughtime.plots.curves import exponential, median_band, norms
-from throughtime.plots.data import (
-    Source,
-    count,
-    dotted,
-    has,
-    last_step,
-    layers,
-    located,
-    parts,
-    read,
-)
+from throughtime.plots.data import Source, count, dotted, has, last_step, layers, located, parts, read
 from throughtime.plots.look import Look, checked, finished
-from throughtime.plots.profiles import is_sum
+from throughtime.plots.profiles import is_sum, legend
 from throughtime.plots.recorded import band, is_summary, sampled, state_norms
 from throughtime.plots.sentences import named, percent, undrawn
 
@@ -97,11 +87,11 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     )
     sums = {path for path, leaf in every if is_sum(sampled(leaf))}
     names = list(dict.fromkeys(curve.layer for curve in found))
-    shades = dict(zip(names, hues(len(names)), strict=True))
+    styles = dict(zip(names, zip(hues(len(names)), legend(names), strict=True), strict=True))
     directions = list(dict.fromkeys(curve.direction for curve in found))
     panels = tuple(
         Panel(
-            _marks([curve for curve in found if curve.direction == name], scale, shades),
+            _marks([curve for curve in found if curve.direction == name], scale, styles),
             name if len(directions) > 1 else "",
             *_axes(found, every, scale),
             grid=True,
@@ -203,8 +193,10 @@ def _axes(found: list[NormCurve], every: list[tuple[str, xr.Dataset]], scale: Sc
     return x, Axis(scale.label(symbol), (-0.04, 1.06), scale.ticks())
 
 
-def _marks(curves: list[NormCurve], scale: Scale, shades: dict[str, str]) -> tuple[Mark, ...]:
+def _marks(curves: list[NormCurve], scale: Scale, styles: dict[str, tuple[str, str]]) -> tuple[Mark, ...]:
+    """Draw curves in the colour of their layer, with its label."""
     marks: list[Mark] = []
     for curve in curves:
-        marks += median_band(curve.quantiles, shades[curve.layer], scale, labels=("", curve.layer))
+        color, label = styles[curve.layer]
+        marks += median_band(curve.quantiles, color, scale, labels=("", label))
     return tuple(marks)

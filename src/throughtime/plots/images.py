@@ -1,7 +1,5 @@
 """Arrays as images in panels: one large image, or a small image for each sample with gutters between."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product

@@ -61,7 +61,8 @@ def lag_profile(captured: Layer, *, threshold: float = REACHES, **look: Unpack[L
     look = checked(look, without=("share", "scale", "cmap"))
     layer = sampled(certified(captured))
     curves = profiles(layer)
-    scale = fitted(curves, threshold, look.get("limits"))
+    drawn = [curve.middle if curve.each is None else curve.each for curve in curves]
+    scale = fitted(drawn, threshold, look.get("limits"))
     panels = tuple(_panel(curve, scale, threshold) for curve in curves)
     found = [(curve.direction, curve.found(threshold)) for curve in curves]
     counted = [curve.samples for curve in curves if curve.samples is not None]

@@ -1,7 +1,5 @@
 """The keywords that every plot takes besides its data: limits, scale, colours, title and size."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import TypedDict, cast
 

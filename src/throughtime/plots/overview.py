@@ -17,11 +17,12 @@ from throughtime.diagnostics.lags import by_lag, runs_backward, steps_of_last_ep
 from throughtime.diagnostics.statistics import quantiles
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Line, Mark, Panel, Picture, Rectangles
+from throughtime.picture._drawing.palettes import hues
 from throughtime.picture._drawing.scale import Array
-from throughtime.picture._drawing.theme import DISTINCT, hue
+from throughtime.picture._drawing.theme import DISTINCT
 from throughtime.plots.data import count, dotted, last_step, layers, located, parts
 from throughtime.plots.look import Look, checked, finished
-from throughtime.plots.profiles import LagCurve, profiles, reach_panel
+from throughtime.plots.profiles import LagCurve, legend, profiles, reach_panel, shortened
 from throughtime.plots.recorded import is_summary, sampled
 from throughtime.plots.sentences import sentence
 
@@ -109,12 +110,14 @@ def _teaching(found: Named) -> Iterator[Panel]:
     """Accumulate the step contributions from the last step back."""
     marks: list[Mark] = []
     shares = [(name, share) for path, leaf in found for name, share in _shares(path, leaf)]
-    for place, (name, share) in enumerate(shares):
+    labels = legend([name for name, _ in shares])
+    for color, label, (_, share) in zip(hues(len(shares)), labels, shares, strict=True):
         lags = np.arange(float(len(share)))
-        marks.append(Line(lags, share, hue(place), 1.8, label=name, details=(("share", share),)))
+        marks.append(Line(lags, share, color, 1.8, label=label, details=(("share", share),)))
     if marks:
         longest = max(1.0, *(len(share) - 1.0 for _, share in shares))
-        marks.append(Line(np.array([0.0, longest]), np.full(2, 0.9), DISTINCT[1], 1.0, dashed=True))
+        ends, level = np.array([0.0, longest]), np.full(2, 0.9)
+        marks.append(Line(ends, level, "#c0447a", 1.0, dashed=True, label="90 %"))
         x, y = (
             Axis("lag k, steps back", (-0.5, longest + 0.5)),
             Axis("share from the last k steps", (0.0, 1.03)),
@@ -136,7 +139,7 @@ def _shares(path: str, leaf: xr.Dataset) -> Iterator[tuple[str, Array]]:
 
 def _gates(every: Named) -> Iterator[Panel]:
     """Draw how often each gate is at either end of its range; of many gates only some."""
-    bars = [bar for path, leaf in every for bar in _ends(path if len(every) > 1 else "", leaf)]
+    bars = [bar for path, leaf in every for bar in _ends(shortened(path) if len(every) > 1 else "", leaf)]
     if not bars:
         return
     most = sorted(range(len(bars)), key=lambda place: -sum(bars[place][1:]))[:MOST_BARS]

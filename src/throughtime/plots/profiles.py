@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +17,11 @@ from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Band, Line, Mark, Panel
 from throughtime.picture._drawing.palettes import hues
 from throughtime.picture._drawing.scale import FLOOR, Array, Scale
-from throughtime.picture._drawing.theme import DISTINCT
 from throughtime.plots.recorded import is_summary
 from throughtime.plots.sentences import reach
 
 MOST_LABELLED = 8  # curves
+LONGEST = 32  # letters of a name beside others
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class LagCurve:
     def found(self, threshold: float) -> str:
         """Describe how far the gradient reaches; a sum over many steps shows nothing."""
         if self.samples == 0:
-            return "is 0 or not finite at lag 0 of every sample"
+            return "is 0 at lag 0 or not finite, in every sample"
         words = reach(self.middle, threshold)
         if self.basis == "sum" and words.startswith("reaches"):
             return "enters at many steps, so that R(k) does not show how far it reaches"
@@ -81,20 +81,15 @@ def is_sum(layer: xr.Dataset) -> bool:
     return FROM_LAST_STEP not in layer.attrs and reads_many_steps(layer)
 
 
-def fitted(curves: list[LagCurve], threshold: float, limits: tuple[float, float] | None = None) -> Scale:
-    """Fit a scale to curves: down to their least value, and to the threshold if that is near."""
+def fitted(drawn: list[Array], threshold: float, limits: tuple[float, float] | None = None) -> Scale:
+    """Fit a scale to what is drawn: down to its least value, and to the threshold if that is near."""
     if limits is not None:
         return Scale("log10", *map(float, limits))
-    values = np.concatenate(list(_values(curves)))
+    values = np.concatenate([each.ravel() for each in drawn])
     finite = values[np.isfinite(values) & (values > 0)]
     least = float(finite.min(initial=1.0))
     lowest = least / 2 if least > 10 * threshold else min(threshold / 4, least / 2)
     return Scale("log10", max(FLOOR / 4, lowest), float(finite.max(initial=1.0)))
-
-
-def _values(curves: list[LagCurve]) -> Iterator[Array]:
-    for curve in curves:
-        yield curve.middle if curve.each is None else curve.each.ravel()
 
 
 def curve_marks(curve: LagCurve, scale: Scale, color: str, label: str, band: str = "") -> list[Mark]:
@@ -108,7 +103,7 @@ def curve_marks(curve: LagCurve, scale: Scale, color: str, label: str, band: str
 
 def levels(ends: Array, scale: Scale, threshold: float) -> list[Mark]:
     """Draw the threshold, and the precision of float32 if the scale includes it."""
-    words = ((threshold, DISTINCT[1], f"threshold {threshold:g}"), (FLOOR, "#c0447a", "2⁻²⁴, float32"))
+    words = ((threshold, "#c0447a", f"threshold {threshold:g}"), (FLOOR, "#8a8a8a", "2⁻²⁴, float32"))
     places = [(float(scale.position(np.array(value))), color, word) for value, color, word in words]
     return [
         Line(ends, np.full(2, at), color, 1.0, dashed=True, label=word)
@@ -117,13 +112,26 @@ def levels(ends: Array, scale: Scale, threshold: float) -> list[Mark]:
     ]
 
 
+def legend(names: Sequence[str]) -> list[str]:
+    """Return the label of each curve; of many, whose colours follow their order, only the ends have one."""
+    ends = (0, len(names) - 1)
+    return [
+        shortened(name) if len(names) <= MOST_LABELLED or at in ends else "" for at, name in enumerate(names)
+    ]
+
+
+def shortened(name: str) -> str:
+    """Return the end of a long name."""
+    return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
+
+
 def reach_panel(curves: Mapping[str, LagCurve], title: str = "", lag: int | None = None) -> Panel:
     """Draw R(k) of several layers in one panel, with the threshold and, if it is given, a lag."""
-    scale = fitted([*curves.values()], REACHES)
+    scale = fitted([end for each in curves.values() for end in (each.middle, each.low, each.high)], REACHES)
     longest = max(1.0, *(float(curve.lags[-1]) for curve in curves.values()))
     marks: list[Mark] = []
-    for color, (name, curve) in zip(hues(len(curves)), curves.items(), strict=True):
-        marks += curve_marks(curve, scale, color, name if len(curves) <= MOST_LABELLED else "")
+    for color, label, curve in zip(hues(len(curves)), legend([*curves]), curves.values(), strict=True):
+        marks += curve_marks(curve, scale, color, label)
     marks += levels(np.array([0.0, longest]), scale, REACHES)
     if lag is not None and lag <= longest:
         line = np.full(2, float(lag)), np.array([0.0, 1.0])

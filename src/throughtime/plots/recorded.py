@@ -1,7 +1,5 @@
 """Plots of a run that keeps no vectors: norms of each sample, or quantiles over samples."""
 
-from __future__ import annotations
-
 import numpy as np
 import xarray as xr
 

@@ -4,8 +4,6 @@ Each function reads the arrays that are drawn and returns the end of a sentence,
 `sentence` adds the subject.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import takewhile
 
@@ -114,12 +112,15 @@ def broken(values: Array) -> str:
 
     >>> broken(np.array([[1.0, np.nan]])), broken(np.zeros(3)), broken(np.ones(3))
     ('is NaN or infinite in 50 % of its values, at timestep 1', 'is exactly 0 everywhere', '')
+    >>> broken(np.array([np.inf, 1.0, np.nan, 1.0]))
+    'is NaN or infinite in 50 % of its values, at 2 of 4 timesteps, 0 to 2'
     """
     wrong = ~np.isfinite(values)
     if wrong.any():
         steps = np.flatnonzero(wrong.reshape(-1, values.shape[-1]).any(axis=0))
-        place = ", last at ".join(dict.fromkeys(map(str, steps[[0, -1]])))
-        return f"is NaN or infinite in {percent(float(wrong.mean()))} of its values, at timestep {place}"
+        several = f"{steps.size} of {values.shape[-1]} timesteps, {steps[0]} to {steps[-1]}"
+        place = several if steps.size > 1 else f"timestep {steps[0]}"
+        return f"is NaN or infinite in {percent(float(wrong.mean()))} of its values, at {place}"
     return "" if values.any() or not values.size else "is exactly 0 everywhere"
 
 

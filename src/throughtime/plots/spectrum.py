@@ -84,10 +84,7 @@ def _found(spectra: xr.Dataset, exponents: xr.DataArray | None, name: str) -> st
         return sentence(
             subject(name, "Neighbouring states"),
             [
-                (
-                    way,
-                    f"{'separate' if rate > 0 else 'approach each other'}, λ₁ = {number(rate)} per step",
-                )
+                (way, f"{'separate' if rate > 0 else 'approach each other'}, λ₁ = {number(rate)} per step")
                 for way, rate in known
             ],
         )
@@ -137,6 +134,8 @@ def _exponents(layer: xr.Dataset, samples: int) -> tuple[xr.DataArray | None, st
         found = of_few_samples(layer, samples)
     except (DiagnosticError, SchemaError):
         return None, "no Lyapunov spectrum for this layer"
+    if found is not None and bool(found.isnull().all()):
+        return None, "no Lyapunov spectrum: not finite"
     return found, "" if found is not None or samples < 1 else "too large for a Lyapunov spectrum here"
 
 

@@ -3,8 +3,6 @@
 Functions return plain arrays of one direction; `captured_tree` makes a captured leaf of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

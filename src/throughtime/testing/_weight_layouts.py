@@ -13,11 +13,9 @@ from throughtime._inputs import takes
 from throughtime._inputs.rules import whole
 from throughtime._tree import Layer, require
 from throughtime._tree import layer as layer_of
+from throughtime.adapters.axes import GATE_ORDER
 
 Array = npt.NDArray[np.floating]
-
-# torch's order of the gates that the schema orders as i, f, c, o and z, r, h: i, f, g, o and r, z, n.
-_TORCH_GATES = {"lstm": [0, 1, 2, 3], "gru": [1, 0, 2], "simple_rnn": [0]}
 
 
 @takes(SchemaError)
@@ -106,8 +104,8 @@ def torch_weights(layer: Layer, number: int = 0) -> dict[str, Array]:
 def _directions(layer: xr.Dataset) -> Iterator[tuple[str, dict[str, Array]]]:
     """Yield the kind and the weights of each direction in the schema's layout, forward first."""
     kind = layer.attrs.get("kind")
-    if kind not in _TORCH_GATES:
-        raise SchemaError(f"Weights are converted for {', '.join(_TORCH_GATES)}, not for {kind!r}.")
+    if kind not in GATE_ORDER:
+        raise SchemaError(f"Weights are converted for {', '.join(GATE_ORDER)}, not for {kind!r}.")
     for name in ("kernel", "recurrent_kernel"):
         require(layer, name)
     names = [n for n in ("kernel", "recurrent_kernel", "bias", "recurrent_bias") if n in layer]
@@ -128,7 +126,7 @@ def _reset_after(layer: xr.Dataset) -> bool:
 
 def _torch_order(kind: str, array: Array) -> Array:
     """Reorder the gates, the second-to-last axis, for torch; a SimpleRNN has no such axis."""
-    return array if kind == "simple_rnn" else array[..., _TORCH_GATES[kind], :]
+    return array if kind == "simple_rnn" else array[..., list(GATE_ORDER[kind]), :]
 
 
 def _flat(kernel: Array) -> Array:

@@ -1,7 +1,5 @@
 """The networks of the demo in Keras 3 and tf_keras, and the choice of framework by its name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

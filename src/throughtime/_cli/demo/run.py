@@ -1,7 +1,5 @@
 """Runs the demo: trains the networks, draws them, and prints what was measured."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The demo's networks in PyTorch."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Trains a network on the digits, with captures early and late and a monitor throughout."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 `budget` compares the estimate of a capture with it before anything runs.
 """
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import math

@@ -1,7 +1,5 @@
 """Printable text: without control characters and marks of direction."""
 
-from __future__ import annotations
-
 import unicodedata
 from dataclasses import fields
 from typing import Any

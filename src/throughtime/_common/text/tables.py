@@ -4,8 +4,6 @@ An object lists its parts, and `Shown` displays them. Each view shows texts unch
 HTML, no control characters.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

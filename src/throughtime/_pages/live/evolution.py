@@ -1,7 +1,5 @@
 """Time × training step as an image, one row per record."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figures of numbers against training steps, and the part of its axes that a figure of the page shows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ Works on any run: one that does not exist yet is waited for, one that is thinned
 generation.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import xarray as xr

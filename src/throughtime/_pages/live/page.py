@@ -3,8 +3,6 @@
 A page reads the run by itself, so that several can be open on different layers.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from pathlib import Path
@@ -81,7 +79,7 @@ class Page:
                 self._write()
         except Exception as error:
             # Each of xarray, zarr and the file system has its own for what moves away under a reader.
-            if follower.is_same_folder() or isinstance(error, StoreError):
+            if follower.is_same_folder() or (isinstance(error, StoreError) and not follower.steps):
                 self._complain(error)
             else:
                 follower.forget()
@@ -120,9 +118,6 @@ class Page:
             return
         found, loop = losses(tree, self._count), of_training_loop(tree, self._count)
         read = [panels.read(tree, self._count, len(steps)) for panels in self._panels]
-        if not self._follower.is_same_folder():  # what was read may be of the run that took its place
-            self._follower.forget()
-            return
         if any(map(LayerPanels.is_longer, self._panels, read)):  # longer sequences than any before
             self._start_over()
             return

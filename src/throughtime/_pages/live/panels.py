@@ -1,7 +1,5 @@
 """The figures of one layer; a page has them once, or twice side by side."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -95,9 +93,11 @@ class LayerPanels:
     def tabulate(self, recorded: int | None, lag: int) -> None:
         """Write the numbers of the last record."""
         if self.rows and self.view:
-            _, steps, _, _, ratios = self._drawn
-            first = int(steps[0]), horizon_of(ratios[0])
-            self._numbers.text = str(words.numbers(self.rows, recorded, self.view, lag, first))
+            _, steps, _, drawn, ratios = self._drawn
+            first, norms = (int(steps[0]), horizon_of(ratios[0])), [drawn, self.rows.norms[:, MIDDLE]]
+            self._numbers.text = str(
+                words.numbers(self.rows, np.concatenate(norms), recorded, self.view, lag, first)
+            )
 
 
 def text(name: str) -> Div:

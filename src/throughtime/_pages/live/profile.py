@@ -1,7 +1,5 @@
 """A curve of the last record over those of earlier ones: a norm against time, a signal against lag."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

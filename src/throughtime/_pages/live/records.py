@@ -3,8 +3,6 @@
 Reads the variables it needs and nothing else, whatever level the run was recorded at.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ A request under another name than this machine's, or from another page, gets 403
 read a run through a browser on this machine.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

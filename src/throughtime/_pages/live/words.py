@@ -1,7 +1,5 @@
 """The page's texts about a run, as markup in which every text from the run is escaped."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +10,7 @@ from markupsafe import Markup, escape
 
 from throughtime._common.text.printable import printable
 from throughtime._errors import ThroughTimeError
-from throughtime._pages.live.records import MIDDLE, Rows, View
+from throughtime._pages.live.records import Floats, Rows, View
 from throughtime.diagnosis.results import steps_of
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnostics.alarm import Alarm, alarms_of_run, alarms_off
@@ -73,9 +71,15 @@ def state(
     return Markup("<p>{}</p>").format(Markup(" · ").join(shown))
 
 
-def numbers(rows: Rows, recorded: int | None, view: View, lag: int, first: tuple[int, str]) -> Markup:
-    """Tabulate the last record, or its layer alone; `first` is step and horizon of the first record."""
-    norms, ratios = rows.norms[:, MIDDLE], rows.ratios[-1]
+def numbers(
+    rows: Rows, norms: Floats, recorded: int | None, view: View, lag: int, first: tuple[int, str]
+) -> Markup:
+    """Tabulate the last record, or its layer alone.
+
+    `norms` (record, time) are those of the last record and of earlier ones; `first` is step and horizon of
+    the first record.
+    """
+    ratios = rows.ratios[-1]
     symbol = printable(norm_symbol(view.quantity))
     shown = {}
     if len(ratios):

@@ -1,7 +1,5 @@
 """The plots that a report opens with: R(k) of all layers, and sparklines of a run's records."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Tables of a report: certificates, measures of a layer, and the origin of the data."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Callable, Iterator
 from datetime import datetime

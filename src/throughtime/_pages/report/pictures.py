@@ -3,8 +3,6 @@
 The first few are open when a layer is unfolded. Plots of several quantities of one kind share a place.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Collects what a program has computed into records: one per loop, in input time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod

@@ -1,7 +1,5 @@
 """Compiles a program for all of a batch: loss, total derivatives, weights, each step again; losses alone."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,9 +93,7 @@ def _of_each(
 
 
 # Quantities for which each step runs once more.
-_WITHIN = frozenset(
-    {"gate_activation", "gate_gradient", "step_contribution", "certificate", "carried_gradient"}
-)
+_WITHIN = frozenset({"gate_activation", "gate_gradient", "step_contribution", "certificate"})
 
 
 @dataclass
@@ -133,7 +129,8 @@ class Computation:
             beside = outermost
             for one in (*layer.around, layer):
                 if one.op not in known:
-                    known[one.op] = Taps(one, runs_again=self._runs_again(one))
+                    hands_back = self.loss is not None and "carried_gradient" in self.wanted
+                    known[one.op] = Taps(one, runs_again=self._runs_again(one), hands_back=hands_back)
                     beside.append(known[one.op])
                 beside = known[one.op].inner
         return outermost
@@ -220,6 +217,7 @@ class Computation:
 
     def _of_scan(self, taps: Taps, seen: Seen, back: Zeros | None) -> dict[int, Results]:
         own = [(number, layer) for number, layer in enumerate(self.layers) if layer.op is taps.loop.op]
+        back = None if back is None else taps.completed(back)
         within = every_step(taps, seen, back) if own and self._runs_again(taps.loop) else {}
         of_layers = {
             number: {**self._of_layer(layer, seen, back, within), **transitions(layer, seen, seen.lengths)}
@@ -247,10 +245,11 @@ class Computation:
         of_gradients = _side(loop, gradients, gradients.states, output, back, entering)
         # A conjugate has the gradients of real and imaginary part.
         found["gradients"] = jax.tree.map(jnp.conj, of_gradients)
+        if before := gradients.entering:
+            each = ((state, before[state.place]) for state in loop.shown)
+            found["carried"] = [carried(loop, seen, *one) for one in each]
         if within:
             found |= {name: within[name] for name in ("weights", "steps")}
-            back = within["carried"]
-            found["carried"] = [carried(loop, seen, state, back[state.place]) for state in loop.shown]
         return found
 
 

@@ -1,7 +1,5 @@
 """Describes loops for the reader of a tree, joins both directions of one; cells of models that do not run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 

@@ -5,8 +5,6 @@ loop's, too. Gates, marks and their gradients follow, and a second time the grad
 which the certificate compares with those of the loop. Resets, masks and what goes back follow as well.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -17,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from .loop import Loop
-from .products import deviation, replaced
+from .products import activated, deviation, is_activation, replaced
 from .program import Op, Value, bind, evaluate
 from .scan import Change, State
 from .taps import Results, Seen, Taps, Zeros
@@ -26,8 +24,8 @@ from .taps import Results, Seen, Taps, Zeros
 def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> Results:
     """Compute what lies within the steps, and with gradients transport them back through each step.
 
-    Returns `values` of gates and marks by key; with gradients `gradients` of the same, `carried`, what each
-    step hands back to the states that entered it, `weights` and `steps` for the certificate.
+    Returns `values` of gates and marks by key; with gradients `gradients` of the same, `weights` and `steps`
+    for the certificate.
     """
     loop, zeros = taps.loop, taps.zeros_within()
     products = {one.const: one for one in taps.products}
@@ -35,15 +33,15 @@ def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> Results:
     asked = None if gradients is None else (gradients.states, gradients.emitted)
 
     def every(of_scan: Any, of_step: Any) -> Any:
-        known = seen.values, asked
+        known = seen.values, seen.entering, asked
         values, found = jax.vmap(partial(_one, taps, seen), in_axes=(None, 0, 0))(of_scan, of_step, known)
         return jnp.sum(values), found
 
-    given = (seen.consts, of_weights), (seen.inputs, seen.entering, zeros)
+    given = (seen.consts, of_weights), (seen.inputs, zeros)
     if gradients is None:
         return {"values": every(*given)[1]}
     found, values = jax.grad(every, (0, 1), has_aux=True, allow_int=True)(*given)
-    (consts, of_weights), (inputs, carried, tapped) = found
+    (consts, of_weights), (inputs, tapped) = found
     weights = _pairs(consts, gradients.consts)
     for k, one in products.items():
         ours, theirs = (one.along(side, one.weight) for side in weights[k])
@@ -51,7 +49,6 @@ def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> Results:
     return {
         "values": values,
         "gradients": tapped,
-        "carried": carried,
         "weights": list(weights.values()),
         "steps": deviation(list(_pairs(inputs, gradients.inputs).values()), loop.length),
     }
@@ -60,8 +57,8 @@ def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> Results:
 def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
     """Compute one step; return the sum whose gradients are those of the loop, and values within."""
     found: dict[Value, Array]
-    (consts, of_weights), (inputs, carry, zeros) = of_scan, of_step
-    found, asked = known
+    (consts, of_weights), (inputs, zeros) = of_scan, of_step
+    found, carry, asked = known
     made: dict[Value, Array] = {}
 
     def change(key: int, value: Array) -> Array:
@@ -76,7 +73,8 @@ def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
         for place, name in taps.entries.get(op, ()):
             values[place] = entries[name] = values[place] + zeros[name]
         if (product := taps.known.get(op)) is None:
-            return bind(op, values)
+            is_known = is_activation(op) and op.outputs[0] in taps.states
+            return [activated(op, *values, found[op.outputs[0]])] if is_known else bind(op, values)
         return [product.known(values, found.get(op.outputs[0]), of_weights[product.const])]
 
     entries: dict[int, Array] = {}
@@ -163,8 +161,9 @@ def transitions(loop: Loop, seen: Seen, lengths: Array | None) -> dict[str, Arra
     return {"reset": replaced, "valid": ~(masked | late)}
 
 
-def carried(loop: Loop, seen: Seen, state: State, gradient: Array) -> Array:
+def carried(loop: Loop, seen: Seen, state: State, gradient: Array | None) -> Array:
     """Norm of what each step is handed back for its state, from what the next one hands back."""
+    assert gradient is not None
     back = loop.moved(gradient, -1) * on_exit(seen, state)
     kept = (0,) if state.axis is None else (0, state.axis + 1)
     summed = tuple(axis for axis in range(back.ndim) if axis not in kept)

@@ -4,8 +4,6 @@ An LSTM computes c' = f·c + i·g and h' = o·tanh(c'), a GRU h' = (1 − z)·n 
 and what enters their activations is what `gate_gradient` is the gradient of.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations

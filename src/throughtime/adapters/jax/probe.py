@@ -1,7 +1,5 @@
 """Runs a JAX model on a batch and returns what was asked for; a program is compiled once a shape."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable
 from dataclasses import replace
 

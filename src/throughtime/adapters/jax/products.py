@@ -3,11 +3,11 @@
 A comparison takes thin products alone: R·dW is the sum of (R·x_t) dz_t over all steps.
 """
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +81,32 @@ def sums(scan: Scan, known: Sequence[Product]) -> dict[int, list[Op]]:
             if summed:
                 found[op.outputs[0]] = summed
     return {key: each for key, each in found.items() if len(each) > 1}
+
+
+_SLOPES: dict[str, Callable[[Array], Array]] = {
+    "tanh": lambda value: (1 - value) * (1 + value),
+    "logistic": lambda value: value * (1 - value),
+}
+
+
+def is_activation(op: Op) -> bool:
+    """Whether an operation's slope follows from its value, so that a loop need not keep anything else."""
+    if op.eqn is None or op.name not in _SLOPES or op.params.get("accuracy") is not None:
+        return False
+    return getattr(op.eqn.outvars[0].aval, "dtype", None) in (jnp.float32, jnp.float64)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def activated(op: Op, given: Array, found: Array | None) -> Array:
+    """Compute an activation, or take its value as found before; a loop keeps its slope alone."""
+    value: Array = bind(op, [given])[0] if found is None else found
+    return value
+
+
+@activated.defjvp
+def _(op: Op, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Array, Array]:
+    value = activated(op, *primals)
+    return value, tangents[0] * _SLOPES[op.name](value)
 
 
 @jax.custom_vjp

@@ -1,7 +1,5 @@
 """Structures of arrays: their samples, their shapes, and functions of their leaves."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass

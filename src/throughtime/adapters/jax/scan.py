@@ -4,8 +4,6 @@ Resets and masks select a state or multiply it by what no state decides: `where(
 `(1 - done) * h`, `where(valid, new, h)`, `valid * new + (1 - valid) * h`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property

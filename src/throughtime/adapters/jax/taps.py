@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .loop import Loop
-from .products import products, sums
+from .products import activated, is_activation, products, sums
 from .program import Op, Program, Value, bind, evaluate
 from .samples import tree_map
 
@@ -26,6 +26,7 @@ class Zeros(NamedTuple):
     initial: list[Array | None]
     inputs: list[Array | None]
     states: dict[Value, Array | None]  # by their keys
+    entering: dict[int, Array | None]  # states before a step, by their places
     emitted: list[Array | None]
     final: list[Array | None]
     inner: list[Zeros]  # of scans in the body, at each step, but for shared constants
@@ -55,13 +56,18 @@ Taken = TypeVar("Taken", Zeros, Seen)
 class Taps:
     """Zeros added to a scan and those in its body; values kept of it, more if its steps run once more."""
 
-    def __init__(self, loop: Loop, *, runs_again: bool) -> None:
+    def __init__(self, loop: Loop, *, runs_again: bool, hands_back: bool) -> None:
         self.loop, self.layers = loop, loop.parts_of_scan
+        self.before = {one.place for part in self.layers for one in part.shown} if hands_back else set()
         self.inner: list[Taps] = []  # of scans in the body
         self.products = products(loop) if runs_again else []
         self.sums = sums(loop, self.products)
         self.known = {one.op: one for one in self.products}
         self.states = {state.key for state in loop.states}
+        read = {key for op in loop.body.ops for key in op.inputs if isinstance(key, int)}
+        # A state that its own step does not read only enters the next step, and leaves the loop.
+        unread = (one for one in loop.states if one.place in self.before and one.key not in read)
+        self.summed = {one.place: one.key for one in unread}
 
         self.gates = [gate for one in self.layers for gate in one.gates.values()]
         self.marks = [key for one in self.layers for key in one.marks.values()]
@@ -99,7 +105,8 @@ class Taps:
             [zeros(key) for key in consts],
             [zeros(key) for key in initial],
             [zeros(key, loop.length) for key in inputs],
-            {key: zeros(key, loop.length) for key in self.states},
+            {key: zeros(key, loop.length) for key in self.states.difference(self.summed.values())},
+            {place: zeros(initial[place], loop.length) for place in self.before},
             [zeros(key, loop.length) for key in loop.emitted],
             [zeros(key) for key in loop.carried],
             [one.zeros() for one in self.inner],
@@ -108,6 +115,17 @@ class Taps:
             return found
         each = tree_map(lambda one: jnp.zeros((outer.length, *one.shape), one.dtype), found)
         return self.shared(found.consts, each)
+
+    def completed(self, found: Zeros) -> Zeros:
+        """Sum the gradients of states without a zero: of the next step, and of what is emitted."""
+        states, both = dict(found.states), list(zip(self.loop.emitted, found.emitted, strict=True))
+        for place, key in self.summed.items():
+            handed_back, final = found.entering[place], found.final[place]
+            assert handed_back is not None
+            assert final is not None
+            parts = [one for value, one in both if value == key and one is not None]
+            states[key] = sum(parts, self.loop.moved(handed_back, -1, final[None]))
+        return found._replace(states=states)
 
     def _zeros(self, key: Value, *steps: int) -> Array | None:
         shape = self.loop.body.shape_of(key)
@@ -150,10 +168,11 @@ class Taps:
         moved = {state.place: state.key for state in loop.states if state.carry == state.key}
 
         def step(carry: Any, now: Any) -> tuple[Any, Any]:
-            x, states, of_step = now
+            x, states, before, of_step = now
             both = zip(self.inner, zeros.inner, of_step, strict=True)
             inner = [one.shared(whole.consts, own) for one, whole, own in both]
-            read, seen = run(loop.body, [*consts, *carry, *x], self.inner, inner, states)
+            entered = _added(carry, [before.get(place) for place in range(len(carry))])
+            read, seen = run(loop.body, [*consts, *entered, *x], self.inner, inner, states)
             values = (
                 {key: read(key) for key in self._kept},
                 {k: carry[k] for k in loop.changing if k not in moved},
@@ -166,7 +185,7 @@ class Taps:
         final, (values, entering, rest, within) = jax.lax.scan(
             step,
             initial,
-            (inputs, zeros.states, self._apart(zeros.inner)),
+            (inputs, zeros.states, zeros.entering, self._apart(zeros.inner)),
             length=loop.length,
             reverse=loop.reverse,
             unroll=loop.op.params.get("unroll", 1),
@@ -198,7 +217,7 @@ def run(
 
     def step(op: Op, values: list[Array]) -> Sequence[Array]:
         if (number := numbers.get(op)) is None:
-            return bind(op, values)
+            return [activated(op, *values, None)] if is_activation(op) else bind(op, values)
         results, seen[number] = taps[number].run(values, zeros[number])
         return results
 

@@ -3,8 +3,6 @@
 Flax's and Equinox's cells are known by the names of their weights; all others keep their own.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Set

@@ -1,7 +1,5 @@
 """Operations on a batch: count samples, check shapes, select, copy; whether its parts add up."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType

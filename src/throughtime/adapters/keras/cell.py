@@ -5,12 +5,11 @@ place. States are tapped from outside the cell; gates, and the way from an LSTM'
 activations that Keras' cells apply in a fixed order.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 
 from throughtime._inputs.structures import leaves
 from throughtime.adapters.attributes import replaced
@@ -66,9 +65,14 @@ def is_called_as_defined(cell: Layer) -> bool:
 
 def _owner(cell: Layer, method: str) -> str:
     """Name the class of Keras that a cell's method is defined in; empty for a user's."""
-    function = inspect.unwrap(getattr(type(cell), method))
+    return _owner_of(package_of_object(cell), getattr(type(cell), method))
+
+
+@lru_cache(maxsize=64)
+def _owner_of(package: str, method: Call) -> str:
+    function = inspect.unwrap(method)
     module = f"{function.__module__}."
-    if not module.startswith(f"{package_of_object(cell)}.") or "legacy" in module:
+    if not module.startswith(f"{package}.") or "legacy" in module:
         return ""
     return str(function.__qualname__).partition(".")[0]
 

@@ -1,7 +1,5 @@
 """Collects the arrays of one finished pass into records: one per layer call, in input time."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -52,6 +50,10 @@ class Pass:
         self._keys = {id(variable): key for key, variable in program.variables().items()}
         self._arrays: dict[str, Array] = {}
         self._places: set[int] = set()  # memory that arrays have for themselves
+
+    def has_gradient(self, variable: Variable) -> bool:
+        """Whether the pass has returned the gradient of a weight."""
+        return self.result.gradients.get(self._keys.get(id(variable), "")) is not None
 
     def variable_gradient(self, variable: Variable) -> Array | None:
         """Bring the gradient of a weight, all its uses together, to NumPy; None where there is none."""
@@ -223,7 +225,7 @@ class _Call:
     def _read_weights(self, readers: Readers) -> None:
         for suffix, read in readers.items():
             self._arrays |= weights.named(self._layer, read, suffix)
-        if "weight_gradients" in self._wanted:
+        if "weight_gradients" in self._wanted and not all(map(self._done.has_gradient, self._layer.weights)):
             are_float = weights.named(
                 self._layer, lambda weight: np.full(shape_of(weight), is_float(dtype_of(weight))), "_gradient"
             )

@@ -1,7 +1,5 @@
 """Reads layers without running the model: weights, flags and penalties; copies a model's weights."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 

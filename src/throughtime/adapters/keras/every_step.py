@@ -7,8 +7,6 @@ compares them. Where input and state enter a cell by products, those of the step
 gates; elsewhere autodiff finds them here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce

@@ -3,8 +3,6 @@
 A layer's name is the user's, else the attribute's, else the class's.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -93,14 +91,7 @@ def _entry(path: str, layer: Layer, outer: Layer | None) -> Found:
         outer = layer
     kind, is_container = type(layer).__name__, _is_container(layer)
     return Found(
-        path,
-        str(layer.name),
-        own,
-        kind,
-        is_container,
-        is_recurrent(own),
-        stands_for=layer,
-        outer=outer,
+        path, str(layer.name), own, kind, is_container, is_recurrent(own), stands_for=layer, outer=outer
     )
 
 

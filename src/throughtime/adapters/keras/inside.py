@@ -5,8 +5,6 @@ and slow: there a cell whose adjoint `cells` knows keeps its kernel, which runs 
 states switched on, and the model is handed what the layer was set to return.
 """
 
-from __future__ import annotations
-
 import inspect
 import weakref
 from collections.abc import Sequence
@@ -27,12 +25,7 @@ from .recorder import Recorder, SeenCall, SeenInside, first_of, lies_within_step
 
 
 def run(
-    recorder: Recorder,
-    layer: Layer,
-    original: Call,
-    bound: inspect.BoundArguments,
-    *,
-    is_half: bool = False,
+    recorder: Recorder, layer: Layer, original: Call, bound: inspect.BoundArguments, *, is_half: bool = False
 ) -> object:
     """Run a recurrent layer so that its states are recorded.
 

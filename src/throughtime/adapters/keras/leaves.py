@@ -4,8 +4,6 @@ The cells of one layer share a loop; each gets a separate leaf, with the input a
 between them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 

@@ -5,8 +5,6 @@ computes. The loop takes the place of the layer's `inner_loop`: it is the pass f
 computed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial

@@ -4,8 +4,6 @@ Keras reduces a loss over samples and whatever else the predictions have; only t
 undone later, by the factor that `reductions` finds.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Any
 

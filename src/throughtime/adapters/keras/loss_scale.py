@@ -4,8 +4,6 @@ Gradients are taken of a scaled loss, as training takes them, and returned unsca
 two change no digit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,21 +1,11 @@
 """Adds up what the recurrent layers of a pass take, and stops the pass where that is too much."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 from throughtime._common.memory.budget import NOTHING, Budget, Need
-from throughtime.adapters.needs import (
-    COLUMNS,
-    Asked,
-    Direction,
-    Overhead,
-    bytes_of,
-    estimate,
-    estimate_outputs,
-)
+from throughtime.adapters import needs
 from throughtime.adapters.records import Request
 
 from . import cell as cells
@@ -26,12 +16,12 @@ from .library import dtype_of, halves, shape_of
 from .weights import cudnn_kind
 
 OVERHEAD = {
-    "tensorflow": Overhead(back=2.5, forward=1, solving=10, weights=10, each_step=4_500),
-    "jax": Overhead(back=3, forward=1, solving=6.6),
+    "tensorflow": needs.Overhead(back=2.5, forward=1, solving=10, weights=10, each_step=4_500),
+    "jax": needs.Overhead(back=3, forward=1, solving=6.6),
     # Its loop is Python's: every step has separate nodes in the graph.
-    "torch": Overhead(back=3, forward=1.5, solving=2.4, each_step=30_000),
+    "torch": needs.Overhead(back=3, forward=1.5, solving=2.4, each_step=30_000),
 }
-_COLUMNS = {**GATED, **COLUMNS}
+_COLUMNS = {**GATED, **needs.COLUMNS}
 _WITH_CELL = ("lstm", "conv_lstm")
 
 
@@ -66,25 +56,25 @@ class Meter:
         asked = self._asked(is_watched, flows_back, is_watched and not why_not(layer))
         directions = [self._direction(half, tuple(shape)) for half in each]
         is_merged = getattr(layer, "merge_mode", None) in ("sum", "mul", "ave")
-        need = estimate(directions, asked, OVERHEAD[self.keras.BACKEND], is_merged=is_merged)
+        need = needs.estimate(directions, asked, OVERHEAD[self.keras.BACKEND], is_merged=is_merged)
         if flows_back and self.samples > 1:  # what a pass hands out is there while it runs
             need += Need(passing=sum((one.handed_out for one in directions), NOTHING))
         self._add(need)
 
     def add_output(self, size: float, *, is_watched: bool, flows_back: bool) -> None:
         """Add the bytes that a layer that is not recurrent returned, or the model."""
-        self._add(estimate_outputs(size / self.samples, self._asked(is_watched, flows_back)))
+        self._add(needs.estimate_outputs(size / self.samples, self._asked(is_watched, flows_back)))
 
-    def _asked(self, is_watched: bool, flows_back: bool, looks_inside: bool = True) -> Asked:
+    def _asked(self, is_watched: bool, flows_back: bool, looks_inside: bool = True) -> needs.Asked:
         quantities: frozenset[str] = self.request.quantities if is_watched else frozenset()
-        return Asked(quantities, looks_inside, flows_back)
+        return needs.Asked(quantities, looks_inside, flows_back)
 
     def _add(self, need: Need) -> None:
         self._need += need
         if self.at_once:
             self.budget.check(self._need)
 
-    def _direction(self, layer: Layer, shape: tuple[int, ...]) -> Direction:
+    def _direction(self, layer: Layer, shape: tuple[int, ...]) -> needs.Direction:
         parts = cells.inner_cells(layer.cell)
         kinds = [cells.standard_kind(cell) for cell in parts]
         units = [_units(cell, layer, shape) for cell in parts]
@@ -95,7 +85,7 @@ class Meter:
             if not has_closed_form(self.keras, part, self.request.activations)
         ]
         columns = sum(_COLUMNS.get(kind, 0) * size for kind, size in known)
-        return Direction(
+        return needs.Direction(
             rows=shape[0] / self.samples,
             steps=shape[1],
             output_steps=shape[1] if layer.return_sequences else 1,
@@ -105,8 +95,8 @@ class Meter:
             cell=sum(size for kind, size in known if kind in _WITH_CELL),
             columns=columns,
             gates=0 if kinds[0] == "simple_rnn" else columns,
-            item=bytes_of(self.keras.compute_dtype(layer)),
-            weights=sum(prod(shape_of(each)) * bytes_of(dtype_of(each)) for each in layer.weights),
+            item=needs.bytes_of(self.keras.compute_dtype(layer)),
+            weights=sum(prod(shape_of(each)) * needs.bytes_of(dtype_of(each)) for each in layer.weights),
             jacobian=sum(size**2 for size in own),
         )
 

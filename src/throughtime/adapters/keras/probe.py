@@ -4,8 +4,6 @@ Traces are kept per model and freed with it; a recompiled model, other shapes or
 make a new one.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 

@@ -4,8 +4,6 @@ One product takes the inputs of all steps, and autodiff finds the gradients of k
 each, where a loop would add them up step by step. The layer's own loop checks the result.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from . import cell as cells

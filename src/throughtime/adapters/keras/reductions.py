@@ -3,8 +3,6 @@
 Only the mean over samples is undone later, by the factor found here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

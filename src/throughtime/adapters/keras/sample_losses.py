@@ -1,7 +1,5 @@
 """The loss of each sample alone: one pass without gradients, then the loss of one sample at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

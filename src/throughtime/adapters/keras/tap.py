@@ -6,8 +6,6 @@ crossentropies beside the output, on TensorFlow: there the output has no gradien
 are marked on every backend, so that trees can be compared.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext

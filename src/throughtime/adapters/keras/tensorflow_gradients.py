@@ -1,7 +1,5 @@
 """Gradients in TensorFlow, for every Keras: a tape, or in a graph of TensorFlow 1 `tf.gradients`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any

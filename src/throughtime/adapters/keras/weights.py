@@ -6,8 +6,6 @@ gate's matrix transposed and a bias on either side of a gate; they are converted
 `GRU`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 

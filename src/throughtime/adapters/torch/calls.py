@@ -7,7 +7,7 @@ the result itself is total.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ Function = Callable[..., Any]  # a forward, a kernel
 _RESHAPES = frozenset(
     {"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0", "AliasBackward0"}
 )
+_OF_PYTHON = torch._C._FunctionBase
 _OF_MODULES = frozenset({"_parameters", "_buffers", "_modules"})  # in a dataclass that is a module
 Key = tuple[str, ...]  # the name of an argument, and places within it
 
@@ -35,14 +36,14 @@ def edge_of(tensor: torch.Tensor) -> GradientEdge | None:
     """Name the place of the graph where a tensor's gradient arrives; None where it has none."""
     node = tensor.grad_fn
     # A leaf has no node, and a node of a Python function is not kept.
-    if node is None or isinstance(node, torch._C._FunctionBase):
+    if node is None or isinstance(node, _OF_PYTHON):
         return get_gradient_edge(tensor) if tensor.requires_grad else None
     return GradientEdge(node, tensor.output_nr)
 
 
 def copied(tensor: torch.Tensor) -> tuple[torch.Tensor, GradientEdge | None]:
     """Copy a tensor for one use of it, and name the place where the gradient of that use arrives."""
-    if torch.is_grad_enabled() and not tensor.requires_grad:
+    if not tensor.requires_grad and torch.is_grad_enabled():
         tensor = tensor.detach().requires_grad_()
     copy = tensor.clone()
     return copy, edge_of(copy)
@@ -91,12 +92,25 @@ class Step:
     layers: tuple[InnerLayer, ...] = ()
     layout: Layout | None = None
 
-    def edges(self) -> Iterator[GradientEdge]:
-        """Give every place whose gradient is of interest."""
-        places = [one.mark for one in self.entering.values()]
+    def edges(self, arguments: Collection[Key] | None) -> Iterator[GradientEdge]:
+        """Give every place whose gradient is of interest; of what enters only these, None for all."""
+        places = [one.mark for key, one in self.entering.items() if arguments is None or key in arguments]
         places += [one.edge for one in self.named.values()]
         places += [edge for one in self.leaving.values() for edge in (one.edge, one.copy)]
         return (one for one in places if one is not None)
+
+    def has_handed_out(self, states: Sequence[torch.Tensor]) -> bool:
+        """Whether these are all its results, as they were handed out, of the same samples."""
+        if self.rows is not None or len(states) != len(self.leaving):
+            return False
+        pairs = zip(states, self.leaving.values(), strict=True)
+        return all(one.copy is not None and state.grad_fn is one.copy.node for state, one in pairs)
+
+    def take(self, key: Key, given: torch.Tensor, plain: torch.Tensor, source: int) -> torch.Tensor:
+        """Note a result that was handed out for a call that only reads it, in the same memory."""
+        read = plain.view_as(plain)
+        self.entering[key] = Entering(given, edge_of(read), plain, source)
+        return read
 
     @property
     def first_node(self) -> int:
@@ -131,7 +145,9 @@ class Calls:
             swaps.copies.append((given, copy))
             return copy
 
-        names = (*self.names, *(f"argument_{place}" for place in range(len(self.names), len(arguments))))
+        names = self.names
+        if len(arguments) > len(names):
+            names = (*names, *(f"argument_{place}" for place in range(len(names), len(arguments))))
         try:
             pairs = zip(names, arguments, strict=False)
             arguments = [swaps.swapped(one, (name,), entering) for name, one in pairs]

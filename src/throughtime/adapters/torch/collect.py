@@ -1,7 +1,5 @@
 """Collects the arrays of a finished pass into records: one per layer call, in input time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch
@@ -9,13 +7,7 @@ from torch import nn
 
 from throughtime._errors import LayerNotFoundError
 from throughtime.adapters import marking
-from throughtime.adapters.records import (
-    UNREACHED,
-    Array,
-    LayerRecord,
-    ModelRecord,
-    to_snake_case,
-)
+from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRecord, to_snake_case
 
 from . import collect_kernels, description
 from .passes import Call, Pass

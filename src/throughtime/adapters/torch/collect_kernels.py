@@ -1,7 +1,5 @@
 """Collects the calls of torch's kernels, fused ones and cells: records in input time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -61,10 +59,6 @@ class KernelLeaf(Leaf):
 class CellLeaf(KernelLeaf):
     """Reads each call as a pass of one step, from the state given to the state handed out."""
 
-    def __init__(self, done: Pass, call: Call, recurrence: Recurrence) -> None:
-        super().__init__(done, call, recurrence)
-        recurrence.taken = taken_by(done.steps_of(call))
-
     def _of_kind(self) -> dict[str, Attribute]:
         return {**super()._of_kind(), "time": ORDER}
 
@@ -72,6 +66,8 @@ class CellLeaf(KernelLeaf):
         of_cell, gradients = self.done.used(self.call.kind, self._named(0, self.steps))
         total = [[step.leaving[0].edge] for step in self.steps]  # dL/dh handed out, of all who take it
         given = ([step.entering[state.argument].given for step in self.steps] for state in self.states)
+        if self.states[1:]:
+            self.recurrence.taken = taken_by(self.done.steps_of(self.call))
         yield DirectionRecord(
             weights=of_cell,
             weight_gradients=gradients,

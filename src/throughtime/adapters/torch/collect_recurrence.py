@@ -1,7 +1,5 @@
 """Collects a recurrence: a record whose time is the order of the module's calls."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
@@ -179,8 +177,9 @@ class Leaf:
         self.missing |= {name: _SHOWS for name in other if not any(one in name for one in known)}
         if "state_jacobian" in self.done.wanted:
             arrays |= self._jacobian()
+        is_certified = self.done.has_labels and "certificate" in self.done.wanted
         ours, theirs = (
-            graph.transported(self.recurrence, self.done.gradients) if self.done.has_labels else (None, None)
+            graph.transported(self.recurrence, self.done.gradients) if is_certified else (None, None)
         )
         yield SolvedRecord(
             arrays={**arrays, **marked.arrays, **({} if ours is None else {"input_gradient": ours})},

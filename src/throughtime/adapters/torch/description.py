@@ -1,7 +1,5 @@
 """Describes layers and captures: flags a reader of the tree needs, and layers that are not run."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ A wrapper that computes nothing itself (`torch.compile`, DistributedDataParallel
 name in a path.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

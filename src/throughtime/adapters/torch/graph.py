@@ -4,8 +4,6 @@ Changes of states between two calls: which samples are reset, what goes back. Th
 The certificate of the loop.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,7 +84,7 @@ class Transitions:
         for crossings in self._each:
             sources = [(one.entered.given, one.gradient) for one in crossings if not one.is_unchanged]
             given = [(tensor, gradient) for tensor, gradient in sources if gradient is not None]
-            each.append(_back(given, crossings))
+            each.append(_back(given, crossings) if given else [None] * len(crossings))
         return each
 
     def variables(self, rows: Rows) -> dict[str, Array]:

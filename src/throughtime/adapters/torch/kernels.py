@@ -1,11 +1,10 @@
 """Runs torch's recurrent kernels with marks: a layer part by part, or through a loop of calls."""
 
-from __future__ import annotations
-
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from operator import is_
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from . import recurrence
-from .calls import Calls, Function, Step
+from .calls import Calls, Function, Key, Step
 from .layout import Dense, Layout, Packed
 from .marks import INPUT, OUTPUT, STATE, WEIGHT, Marks
 from .recurrence import Recurrence, states_of_kernel
@@ -29,7 +28,13 @@ KINDS = {  # each with the activation of its candidate
     **dict.fromkeys((_VF.rnn_tanh, _VF.rnn_tanh_cell), ("simple_rnn", "tanh")),
     **dict.fromkeys((_VF.rnn_relu, _VF.rnn_relu_cell), ("simple_rnn", "relu")),
 }
-_OF_FORWARDS: dict[object, Function] = {nn.LSTMCell.forward: _VF.lstm_cell, nn.GRUCell.forward: _VF.gru_cell}
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of a cell
+_LSTM_CELL = _VF.lstm_cell  # found anew at each use of the name
+_OF_FORWARDS: dict[object, Mapping[str, Function]] = {  # by the activation where there are several
+    nn.LSTMCell.forward: {"": _LSTM_CELL},
+    nn.GRUCell.forward: {"": _VF.gru_cell},
+    nn.RNNCell.forward: {"tanh": _VF.rnn_tanh_cell, "relu": _VF.rnn_relu_cell},
+}
 
 
 @dataclass(frozen=True)
@@ -91,12 +96,13 @@ def read(kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | Non
     return Arguments(kernel, ordinary(data), layout, batch_first, 1 + is_bidirectional, states, *others)
 
 
-def of_cell(forward: Function, arguments: tuple[Any, ...]) -> Function | None:
+def of_cell(module: nn.Module, forward: Function, arguments: tuple[Any, ...]) -> Function | None:
     """Find the kernel that torch's own forward of a cell hands a batch and its states to as they are."""
-    kernel = _OF_FORWARDS.get(getattr(forward, "__func__", None))
-    if kernel is None or len(arguments) != 2:
+    kernels = _OF_FORWARDS.get(getattr(forward, "__func__", None))
+    if kernels is None or len(arguments) != 2:
         return None
-    states = arguments[1] if kernel is _VF.lstm_cell else arguments[1:]
+    kernel = kernels.get(getattr(module, "nonlinearity", ""))
+    states = arguments[1] if kernel is _LSTM_CELL else arguments[1:]
     tensors = (arguments[0], *states) if isinstance(states, tuple) else ()
     return kernel if tensors and all(getattr(one, "ndim", 0) == 2 for one in tensors) else None
 
@@ -154,6 +160,14 @@ def _kernel(
     return tuple(result)
 
 
+_INPUT = ("input",)
+
+
+@cache
+def _keys(count: int) -> tuple[Key, ...]:
+    return tuple(("states", str(place)) for place in range(count))
+
+
 @dataclass
 class Windows(Calls):
     """All calls of one layer or cell during a pass, each with the states that it was given and handed out."""
@@ -171,7 +185,7 @@ class Windows(Calls):
         states = states if isinstance(states, (tuple, list)) else (states,)
         weights = [weight for weight in weights if weight is not None]
         step, before, loop = self._next(states, weights, marks, can_go_on=True, is_fused=False)
-        entering = self.enter(step, ("input",), ordinary(data))
+        entering = self.enter(step, _INPUT, ordinary(data))
         results = kernel(entering, before if len(before) > 1 else before[0], *step.marked)
         out = self.hand_out(step, results if isinstance(results, tuple) else (results,))
         return tuple(out) if len(out) > 1 else out[0], loop
@@ -195,17 +209,28 @@ class Windows(Calls):
         is_fused: bool,
     ) -> tuple[Step, tuple[torch.Tensor, ...], Recurrence]:
         """Begin a call: its step, the states that it reads, and its sequence."""
-        step, pairs = Step(len(self.steps)), enumerate(map(ordinary, states))
-        entering = tuple(self.enter(step, ("states", str(place)), one) for place, one in pairs)
+        step, latest = Step(len(self.steps)), self.steps[-1] if self.steps else None
+        is_next = can_go_on and latest is not None and latest.has_handed_out(states)
+        if latest is not None and is_next:  # the usual call: no search for where its states come from
+            pairs = zip(_keys(len(states)), states, latest.leaving.values(), strict=True)
+            entering = tuple(step.take(key, given, one.plain, latest.order) for key, given, one in pairs)
+            source = latest.order
+        else:
+            each = zip(_keys(len(states)), map(ordinary, states), strict=True)
+            entering = tuple(self.enter(step, *pair) for pair in each)
         known = states_of_kernel(len(entering), axis=int(is_fused))
-        source = self._source(step, known, by_values=is_fused) if can_go_on else -1
+        if not is_next:
+            source = self._source(step, known, by_values=is_fused) if can_go_on else -1
         if source >= 0:
             loop, mark = self._last.pop(source)
         else:  # samples that leave are as padding of a packed sequence; a weight is marked once for all calls
             loop, mark = Recurrence([], known, blank=0.0), cache(partial(marks, WEIGHT))
         self._last[step.order] = loop, mark
+        step.weights = tuple(weights)
+        before = loop.steps[-1] if loop.steps else step
+        is_same = len(before.marked) == len(weights) and all(map(is_, weights, before.weights))
+        step.marked = before.marked if is_same else tuple(map(mark, weights))
         loop.steps.append(step)
-        step.weights, step.marked = tuple(weights), tuple(map(mark, weights))
         return step, entering, loop
 
     def _source(self, step: Step, states: Sequence[State], *, by_values: bool) -> int:

@@ -1,7 +1,5 @@
 """Runs a module as its signature takes the batch, and evaluates its loss."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Mapping, Sequence

@@ -18,8 +18,10 @@ from .structure import numpy
 
 Summand = TypeVar("Summand", torch.Tensor, Array)
 INPUT, OUTPUT, STATE, WEIGHT = "input", "output", "state", "weight"
+TAKEN = "taken"  # whatever a call of a loop is given, beside its states
 _NEEDED_FOR = {
     INPUT: frozenset({"input_gradient", "certificate"}),
+    TAKEN: INSIDE_GRADIENTS | {"input_gradient", "certificate"},
     OUTPUT: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient"},
     STATE: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient"},
     WEIGHT: frozenset({"certificate", "weight_gradients"}),
@@ -48,6 +50,10 @@ class Marks:
         if self.is_open:
             self._marks.append(mark)
         return mark
+
+    def has(self, kind: str) -> bool:
+        """Whether gradients of a kind are needed."""
+        return kind in self._kinds
 
     def differentiate(
         self,

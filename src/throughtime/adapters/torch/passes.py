@@ -1,7 +1,5 @@
 """A pass and its calls of watched layers, as `tap` records them and the `collect` modules read them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,10 +1,9 @@
 """Runs a torch module once on a batch and returns what was asked for; nothing is kept between batches."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import torch
 
@@ -91,7 +90,7 @@ class Probe:
         recorder.close()
         found = self._found(recurrences, has_marks=bool(recorder.named))
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
-        keep = any(len(call.steps) > 1 for call in recorder.calls)
+        keep = any(len(call.steps) > 1 and _is_asked_later(call) for call in recorder.calls)
         gradients = recorder.marks.differentiate(loss, weights, recorder.edges(found), keep=keep)
         if has_labels:
             reduced = tried_factor(self.loss, data, recorder.sizes)
@@ -175,6 +174,18 @@ class Probe:
                 self._samples = structure.Samples(meter.budget.samples, recorder.time_major)
             raise
         return output
+
+
+def _is_asked_later(call: Call) -> bool:
+    """Whether gradients are taken back once more: through a module, or a change between calls."""
+    loop = call.recurrence
+    if loop is None or call.kind == "rnn" or loop.steps[0].layers:
+        return True
+    return not all(
+        after.entering[state.argument].taken is before.leaving[state.place].plain
+        for before, after in pairwise(loop.steps)
+        for state in loop.states
+    )
 
 
 def _detached(leaf: object) -> object:

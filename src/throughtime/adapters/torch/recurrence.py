@@ -11,8 +11,6 @@ A module is one if
 4. no module around it is one: the outermost is the layer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -111,7 +109,7 @@ class Recurrence:
             if self.rows or self.by_sample(first) is not first:
                 each = [None if one is None else self.whole(one, number) for number, one in enumerate(each)]
             zeros = torch.zeros_like(next(one for one in each if one is not None))
-            found = torch.stack([zeros if one is None else one for one in each], 1)
+            found = torch.stack([zeros if one is None else one for one in each]).transpose(0, 1)
         if self.rows and found.is_floating_point():
             found[~self.valid.to(found.device)] = self.blank
         return found
@@ -190,18 +188,17 @@ def links_of(
     calls: Calls, step: Step, ends: Collection[Node], number: int, *, by_values: bool = True
 ) -> list[Link]:
     """Find where call `number` gets its arguments from: by the graph, else by values of the call before."""
-    pairs, oldest = step.entering.items(), calls.first_node
-    each = [link for key, one in pairs for link in _reached(calls, key, one, ends, oldest)]
+    each = [link for key, one in step.entering.items() for link in _reached(calls, key, one, ends)]
     return each if each or not by_values else list(_alike(step, number - 1, calls.steps[number - 1]))
 
 
-def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Node], oldest: int) -> Iterator[Link]:
+def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Node]) -> Iterator[Link]:
     """Walk the graph back to what the module handed out, latest first and no further than its latest call.
 
     Nodes are numbered as they are made, so that nothing made before the first call is visited.
     """
     waiting: list[tuple[int, int, Node | None, int]] = [(0, 0, one.given.grad_fn, 0)]
-    seen = {one.given.grad_fn}
+    seen, oldest = {one.given.grad_fn}, 0 if one.given.grad_fn is None else calls.first_node
     while waiting:
         *_, node, distance = heappop(waiting)
         if node is None or node in ends or node in calls.plain or node._sequence_nr() < oldest:

@@ -4,8 +4,6 @@ New leaves on the same memory stand in for parameters, so that gradients of froz
 exist and no hook on a parameter runs; buffers by copies, which a forward pass may write on.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Finds which samples of a state stay in the next call, where a loop drops those that are done."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,10 +1,8 @@
 """Structures of tensors, as models take and return them, and where the samples stand in a batch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar, cast
 
 import numpy as np
 import torch
@@ -16,17 +14,24 @@ from throughtime.adapters.loss_reduction import TRAINING
 from throughtime.adapters.records import Array
 
 T = TypeVar("T")
+_LEAVES = {torch.Tensor, np.ndarray, type(None)}
 Data = tuple[Any, ...]  # of a batch: x, y, sample weights; or what a loss is called with
 
 
 def mapped(function: Callable[[Any], object], structure: T) -> T:
     """Apply a function to every leaf; a packed sequence is one."""
+    if type(structure) in _LEAVES:  # the usual ones at once
+        return cast("T", function(structure))
+    if type(structure) is tuple:
+        return cast("T", tuple(mapped(function, one) for one in cast("tuple[Any, ...]", structure)))
     found: T = _pytree.tree_map(function, structure, is_leaf=is_packed)
     return found
 
 
 def leaves(structure: object) -> list[Any]:
     """List all leaves; a packed sequence is one."""
+    if type(structure) in _LEAVES:
+        return [structure]
     return list(_pytree.tree_leaves(structure, is_leaf=is_packed))
 
 

@@ -4,8 +4,6 @@ Within the forward of a recurrent layer the call of torch's kernel is taken over
 around it: packing, states, a subclass's own forward.
 """
 
-from __future__ import annotations
-
 import functools
 from collections import defaultdict
 from collections.abc import Sequence
@@ -24,7 +22,7 @@ from . import calls, kernels, layout, recurrence, structure
 from .calls import Function
 from .find import Found, class_name, is_recurrent
 from .layout import Meter
-from .marks import OUTPUT, Marks
+from .marks import OUTPUT, TAKEN, Marks
 from .passes import Call
 
 
@@ -152,7 +150,8 @@ class Recorder:
             if is_plain or not self._is_open:  # a checkpoint has to save what it saved before
                 return calls.Calls(names).run(forward, arguments, keywords, 0)
             self._count_of_calls += 1
-            noted = self._watched.setdefault(path, calls.Calls(names, copies=self._copies))
+            noted = self._watched.get(path) or calls.Calls(names, copies=self._copies)
+            self._watched[path] = noted
             self._open_calls.append({})
             try:
                 result = noted.run(forward, arguments, keywords, self._count_of_calls)
@@ -188,8 +187,11 @@ class Recorder:
 
     def edges(self, found: Sequence[Found]) -> list[GradientEdge]:
         """List the places whose gradients leaves are made of, besides marks; a single window has none."""
-        each = ((call, step) for call in self.calls_of(found) for step in call.steps)
-        edges = [edge for call, one in each if call.steps[1:] or not one.layers for edge in one.edges()]
+        has_inputs, edges = self.marks.has(TAKEN), []
+        for loop in (call.recurrence for call in self.calls_of(found) if call.recurrence is not None):
+            arguments = None if has_inputs else {state.argument for state in loop.states}
+            steps = (one for one in loop.steps if loop.steps[1:] or not one.layers)
+            edges += [edge for one in steps for edge in one.edges(arguments)]
         return edges + [one.edge for _, one in self.named_outside() if one.edge is not None]
 
     def _recurrent(
@@ -203,8 +205,9 @@ class Recorder:
                 self._count(module, given, is_watched=entry is not None)
             if entry is None:
                 return forward(*arguments, **keywords)
-            if not keywords and (kernel := kernels.of_cell(forward, arguments)) is not None:
-                weights = module.weight_ih, module.weight_hh, module.bias_ih, module.bias_hh
+            if not keywords and (kernel := kernels.of_cell(module, forward, arguments)) is not None:
+                own = module._parameters  # torch's own search takes longer
+                weights = (own[one] if one in own else getattr(module, one) for one in kernels.WEIGHTS)
                 return self.run(entry, kernel, (*arguments, *weights))
             with _Kernels(self, entry, getattr(given, "unsorted_indices", None)):
                 return forward(*arguments, **keywords)

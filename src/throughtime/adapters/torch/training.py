@@ -1,7 +1,5 @@
 """Follows a module's training: its first step, and the processes that train it together."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from contextlib import ExitStack

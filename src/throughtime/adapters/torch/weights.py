@@ -4,8 +4,6 @@ torch keeps weights as (gate · unit, feature), the gates of an LSTM as i, f, g,
 r, z, n, where z keeps; the schema has input, forget, candidate, output and update, reset, candidate.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence

@@ -3,14 +3,12 @@
 Positions are fractions of a cell (0 left or bottom, 1 right or top).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from throughtime.compat._classic.frame import Canvas, FigureOptions
+from throughtime.compat._classic.frame import Canvas
 from throughtime.compat._classic.look import QUIET, dress
 
 Positions = NDArray[np.float64]
@@ -36,11 +34,11 @@ def join_cells(cells: Positions) -> Positions:
     return np.pad(cells, ((0, 0), (0, 1)), constant_values=np.nan).ravel()
 
 
-def dress_cells(canvas: Canvas, frame: FigureOptions, names: Sequence[str]) -> None:
+def dress_cells(canvas: Canvas, names: Sequence[str]) -> None:
     """Label each row with its first panel, and each column with the number to add to it."""
     ax = canvas.panels[0]
-    dress(ax, frame, size=8, edges=False)
-    if frame.show_borders:
+    dress(ax, canvas.frame, size=8, edges=False)
+    if canvas.frame.show_borders:
         x, y = (
             cell_x(canvas, np.array([0.0, 1, 1, 0, 0]), 0),
             cell_y(canvas, np.array([0.0, 0, 1, 1, 0]), 0),

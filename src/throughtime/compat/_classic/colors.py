@@ -1,7 +1,5 @@
 """Colours of the classic plots: of samples and units, and of values by the `norm` of `show_features_2D`."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 The classic functions draw `Features`, which are copies, so that the caller's data cannot change.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product

@@ -4,13 +4,11 @@
 `MOST_SUBPLOTS` panels matplotlib takes seconds, so one Axes then holds all of them as cells.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -51,7 +49,7 @@ class FigureOptions:
     savepath: Any
 
     @classmethod
-    def of(cls, arguments: Mapping[str, Any]) -> FigureOptions:
+    def of(cls, arguments: Mapping[str, Any]) -> Self:
         """Select these from all arguments of a call."""
         names = [field.name for field in fields(cls)]
         return cls(**{name: arguments[name] for name in names if name in arguments})
@@ -115,11 +113,18 @@ class Canvas:
 
     fig: Figure | SubFigure
     axes: NDArray[np.object_]
+    frame: FigureOptions
     count: int
     rows: int
     columns: int
-    is_cells: bool
-    is_ours: bool
+
+    @property
+    def is_cells(self) -> bool:
+        return self.axes.size < self.count
+
+    @property
+    def is_ours(self) -> bool:
+        return self.frame.axes is None
 
     @property
     def panels(self) -> list[Axes]:
@@ -141,7 +146,7 @@ class Canvas:
 @contextmanager
 def panels(
     count: int,
-    frame: FigureOptions,
+    arguments: Mapping[str, Any],
     *,
     size: tuple[float, float] = (3.0, 2.4),
     share_x: bool = True,
@@ -149,15 +154,17 @@ def panels(
 ) -> Iterator[Canvas]:
     """Open `count` panels, each at most `size` inches wide and tall, and save them after drawing.
 
-    A new figure is closed if drawing fails.
+    `arguments` are those of the function that draws. A new figure is closed if drawing fails.
     """
+    frame = FigureOptions.of(arguments)
     path = None if frame.savepath is None else figure_path(frame.savepath)
     rows, columns = grid(count, frame.n_rows)
     if frame.axes is not None:
-        canvas = _given_axes(frame, count, rows, columns)
+        axes = _given_axes(frame, count)
     else:
         fig = _figure(frame, rows, columns, size)
-        canvas = _fresh_axes(fig, count, rows, columns, share=(share_x, share_y))
+        axes = _fresh_axes(fig, count, rows, columns, (share_x, share_y))
+    canvas = Canvas(axes.item(0).figure, axes, frame, count, rows, columns)
     try:
         with mpl.rc_context({"text.parse_math": False}):  # a name may contain a dollar sign
             yield canvas
@@ -222,17 +229,16 @@ def _figure(frame: FigureOptions, rows: int, columns: int, size: tuple[float, fl
 
 def _fresh_axes(
     fig: Figure | SubFigure, count: int, rows: int, columns: int, share: tuple[bool, bool]
-) -> Canvas:
+) -> NDArray[np.object_]:
     if count > MOST_SUBPLOTS:
-        only = fig.subplots(squeeze=False)
-        return Canvas(fig, only, count, rows, columns, is_cells=True, is_ours=True)
+        return fig.subplots(squeeze=False)
     axes = fig.subplots(rows, columns, sharex=share[0], sharey=share[1], squeeze=False)
     for unused in axes.flat[count:]:
         unused.set_visible(False)
-    return Canvas(fig, axes, count, rows, columns, is_cells=False, is_ours=True)
+    return axes
 
 
-def _given_axes(frame: FigureOptions, count: int, rows: int, columns: int) -> Canvas:
+def _given_axes(frame: FigureOptions, count: int) -> NDArray[np.object_]:
     if frame.figure is not None:
         raise FeatureError("Both axes= and figure= were passed. Pass only one of them.")
     axes = frame.axes
@@ -245,15 +251,12 @@ def _given_axes(frame: FigureOptions, count: int, rows: int, columns: int) -> Ca
         raise FeatureError(
             f"{given.size} Axes were passed for {count} panels. Pass {count}, or one Axes to hold them all."
         )
-    is_cells = given.size < count
-    return Canvas(given.flat[0].figure, given, count, rows, columns, is_cells=is_cells, is_ours=False)
+    return given
 
 
-def entitle(
-    canvas: Canvas, frame: FigureOptions, parts: Sequence[str], names: tuple[str, str]
-) -> FigureAndAxes:
+def entitle(canvas: Canvas, parts: Sequence[str], names: tuple[str, str]) -> FigureAndAxes:
     """Write the title and the names of x and y; the caller's title is not changed."""
-    fig, first = canvas.fig, canvas.panels[0]
+    fig, frame, first = canvas.fig, canvas.frame, canvas.panels[0]
     title = frame.show_title
     if not isinstance(title, str):
         title = wrap(parts, fig.bbox.width / fig.dpi, frame.title_fontsize) if title else ""

@@ -1,7 +1,5 @@
 """Sort values into panels and count them for `show_features_hist`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

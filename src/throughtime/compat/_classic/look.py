@@ -1,7 +1,5 @@
 """The look of all classic plots: ticks, borders, limits, labels, titles, and marks of NaN and ±∞."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

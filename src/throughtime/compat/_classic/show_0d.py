@@ -11,20 +11,10 @@ from matplotlib.axes import Axes
 from throughtime._errors import FeatureError
 from throughtime._inputs import takes
 from throughtime._inputs.rules import number
+from throughtime.compat._classic import look
 from throughtime.compat._classic.colors import RGBA, colors
 from throughtime.compat._classic.data import Features, Values, points
-from throughtime.compat._classic.frame import FRAME, FigureAndAxes, FigureOptions, entitle, panels
-from throughtime.compat._classic.look import (
-    INK,
-    QUIET,
-    draw_nonfinite,
-    dress,
-    index_ticks,
-    title_parts,
-    value_limits,
-    value_ticks,
-    zero_note,
-)
+from throughtime.compat._classic.frame import FRAME, FigureAndAxes, entitle, panels
 from throughtime.picture._render.keys import NONFINITE
 
 SPREAD = 0.7  # of the distance between samples, so that the units of one do not hide each other
@@ -87,18 +77,17 @@ def show_features_0D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     >>> ax.get_xlabel()
     'sample'
     """
-    frame = FigureOptions.of(locals())
     features = points(data, channel_axis)
     style = {"shape": marker, "size": markersize, "width": markerwidth}
     unit_colors = colors(color, features.values.shape[2], cmap)
-    with panels(1, frame, size=(2.0 + 0.06 * features.values.size, 3.4)) as canvas:
+    with panels(1, locals(), size=(2.0 + 0.06 * features.values.size, 3.4)) as canvas:
         ax = canvas.panels[0]
         if show_y_zero:
-            ax.axhline(0, color=QUIET, linewidth=1, zorder=1, label="zero")
+            ax.axhline(0, color=look.QUIET, linewidth=1, zorder=1, label="zero")
         draw(ax, features, unit_colors, **style)
-        dress(ax, frame)
-        title = title_parts(features, zero_note(features), channel="unit")
-        shown = entitle(canvas, frame, title, ("sample", features.value_name))
+        look.dress(ax, canvas.frame)
+        title = look.title_parts(features, look.zero_note(features), channel="unit")
+        shown = entitle(canvas, title, ("sample", features.value_name))
     return shown._replace(axes=ax)
 
 
@@ -108,7 +97,7 @@ def draw(
     """Draw x as the sample, y as the value and the colour as the unit."""
     values = features.values[:, 0, :]
     samples, units = values.shape
-    low, high = value_limits(values)
+    low, high = look.value_limits(values)
     middle, half = (low + high) / 2, 0.55 * (high - low)
     low, high = middle - half, middle + half
     x = np.arange(samples)[:, None] + (np.arange(units) - (units - 1) / 2) / units * SPREAD
@@ -124,9 +113,9 @@ def draw(
         at = x[test(values)]
         if len(at):
             share = 0.96 if kind == "positive_infinity" else 0.04
-            draw_nonfinite(ax, kind, at, np.full(len(at), low + share * (high - low)), size=36)
-    value_ticks(ax.yaxis, count=7)
-    index_ticks(ax.xaxis, min(samples, 16))
+            look.draw_nonfinite(ax, kind, at, np.full(len(at), low + share * (high - low)), size=36)
+    look.value_ticks(ax.yaxis, count=7)
+    look.index_ticks(ax.xaxis, min(samples, 16))
     if any(name != str(index) for index, name in enumerate(features.samples)) and samples <= 32:
         ax.set_xticks(range(samples), features.samples)
     ax.set(xlim=(-0.6, samples - 0.4), ylim=(low, high))
@@ -154,7 +143,7 @@ def _name_units(ax: Axes, features: Features) -> None:
         frameon=False,
         fontsize=9,
         markerscale=0.6,
-        labelcolor=INK,
+        labelcolor=look.INK,
         handletextpad=0.2,
     )
-    legend.get_title().set(color=INK, fontsize=9)
+    legend.get_title().set(color=look.INK, fontsize=9)

@@ -9,29 +9,16 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
 from throughtime._errors import FeatureError
 from throughtime._inputs import takes
+from throughtime.compat._classic import look
 from throughtime.compat._classic.cells import cell_x, cell_y, dress_cells, join_cells
 from throughtime.compat._classic.colors import RGBA, colors
 from throughtime.compat._classic.data import Features, Values, nonfinite_note, sequences
-from throughtime.compat._classic.frame import FRAME, Canvas, FigureAndAxes, FigureOptions, entitle, panels
-from throughtime.compat._classic.look import (
-    INK,
-    QUIET,
-    corner_label,
-    draw_nonfinite,
-    dress,
-    index_ticks,
-    shorten,
-    title_parts,
-    value_limits,
-    value_ticks,
-    zero_note,
-)
+from throughtime.compat._classic.frame import FRAME, Canvas, FigureAndAxes, entitle, panels
 from throughtime.picture._drawing.theme import DISTINCT
-from throughtime.picture._render.keys import NONFINITE
+from throughtime.picture._render.keys import NONFINITE, lone
 
 
 @takes(FeatureError, **FRAME)
@@ -106,24 +93,23 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - an established name and 
     >>> axes.shape
     (2, 3)
     """
-    frame = FigureOptions.of(locals())
     features = sequences(data, channel_axis, max_timesteps)
     samples, _, channels = features.values.shape
     line_colors = colors(color, samples)
     parts = [features.values] * channels if equate_axes else np.moveaxis(features.values, 2, 0)
-    limits = np.array([value_limits(part) for part in parts])  # (channel, 2)
-    with panels(channels, frame, share_y=equate_axes) as canvas:
+    limits = np.array([look.value_limits(part) for part in parts])  # (channel, 2)
+    with panels(channels, locals(), share_y=equate_axes) as canvas:
         if canvas.is_cells:
-            dress_cells(canvas, frame, features.channels if label_channels else ())
+            dress_cells(canvas, features.channels if label_channels else ())
             draw_cells(canvas.panels[0], canvas, features, line_colors, limits)
             names = (cell_scale(features, limits, equate=equate_axes), "channel")
         else:
             draw_panels(canvas, features, line_colors, limits)
-            dress_panels(canvas, frame, features, equate=equate_axes, label=label_channels)
+            dress_panels(canvas, features, equate=equate_axes, label=label_channels)
             names = ("timestep", features.value_name)
-            if 1 < samples <= len(DISTINCT) and frame.is_new:
+            if 1 < samples <= len(DISTINCT) and canvas.frame.is_new:
                 _name_samples(canvas, features, line_colors)
-        return entitle(canvas, frame, title_parts(features, zero_note(features)), names)
+        return entitle(canvas, look.title_parts(features, look.zero_note(features)), names)
 
 
 def draw_panels(canvas: Canvas, features: Features, line_colors: Sequence[RGBA], limits: Values) -> None:
@@ -131,24 +117,22 @@ def draw_panels(canvas: Canvas, features: Features, line_colors: Sequence[RGBA],
     margin = 0.02 * (times[-1] - times[0]) or 0.5
     for channel, ax in enumerate(canvas.panels):
         values, (low, high) = features.values[:, :, channel], limits[channel]
-        ax.axhline(0, color=QUIET, linewidth=0.8, zorder=1, label="zero")
+        ax.axhline(0, color=look.QUIET, linewidth=0.8, zorder=1, label="zero")
         _draw_lines(ax, times, values, features.samples, line_colors)
         _mark(ax, values, times, partial(np.interp, xp=(0, 1), fp=(low, high)))
         ax.set(xlim=(times[0] - margin, times[-1] + margin), ylim=(low, high))
 
 
-def dress_panels(
-    canvas: Canvas, frame: FigureOptions, features: Features, *, equate: bool, label: bool
-) -> None:
+def dress_panels(canvas: Canvas, features: Features, *, equate: bool, label: bool) -> None:
     """Write ticks, the name of each channel, and how many of its values are not finite."""
     size = canvas.font_size
     for channel, ax in enumerate(canvas.panels):
         left = not equate or canvas.is_left(channel)
-        dress(ax, frame, bottom=canvas.is_bottom(channel), left=left, size=size)
-        value_ticks(ax.yaxis)
-        index_ticks(ax.xaxis, 3 if canvas.columns > 4 else 5)
-        corner_label(ax, features.channels[channel] if label else "", size=size)
-        corner_label(ax, nonfinite_note(features.values[:, :, channel]), size=size, right=True)
+        look.dress(ax, canvas.frame, bottom=canvas.is_bottom(channel), left=left, size=size)
+        look.value_ticks(ax.yaxis)
+        look.index_ticks(ax.xaxis, 3 if canvas.columns > 4 else 5)
+        look.corner_label(ax, features.channels[channel] if label else "", size=size)
+        look.corner_label(ax, nonfinite_note(features.values[:, :, channel]), size=size, right=True)
 
 
 def draw_cells(
@@ -158,7 +142,7 @@ def draw_cells(
     low, span = limits[:, :1], np.diff(limits)
     zero = cell_y(canvas, np.repeat(np.clip(-low / span, 0, 1), 2, axis=1))
     ends = cell_x(canvas, np.array([0.0, 1.0]))
-    ax.plot(join_cells(ends), join_cells(zero), color=QUIET, linewidth=0.5, zorder=1, label="zero")
+    ax.plot(join_cells(ends), join_cells(zero), color=look.QUIET, linewidth=0.5, zorder=1, label="zero")
     duration = features.times[-1] - features.times[0]
     x = cell_x(canvas, (features.times - features.times[0]) / duration if duration else np.array([0.5]))
     values = features.values.transpose(0, 2, 1)
@@ -175,15 +159,8 @@ def _draw_lines(
     for row, name, color in zip(y, names, line_colors, strict=True):
         # The default round joins take a fifth more time and are invisible at this width.
         ax.plot(x, row, color=color, label=f"sample {name}", linewidth=width, solid_joinstyle="bevel")
-        alone = is_alone(row)
-        if alone.any():
+        if (alone := lone(row)).size:
             ax.scatter(x[alone], row[alone], s=12 * scale**2, color=[color], linewidths=0, zorder=3)
-
-
-def is_alone(values: Values) -> NDArray[np.bool_]:
-    """Whether a finite value has no finite neighbour along the last axis, so that a line does not show it."""
-    finite = np.pad(np.isfinite(values), [(0, 0)] * (values.ndim - 1) + [(1, 1)])
-    return np.asarray(finite[..., 1:-1] & ~finite[..., :-2] & ~finite[..., 2:])
 
 
 def _mark(ax: Axes, values: Values, x: Values, height: Callable[[float], Any], size: float = 26) -> None:
@@ -192,7 +169,7 @@ def _mark(ax: Axes, values: Values, x: Values, height: Callable[[float], Any], s
         at = test(values).any(axis=0)
         if at.any():
             y = np.broadcast_to(height(0.92 if kind == "positive_infinity" else 0.08), at.shape)
-            draw_nonfinite(ax, kind, x[at], y[at], size=size)
+            look.draw_nonfinite(ax, kind, x[at], y[at], size=size)
 
 
 def _name_samples(canvas: Canvas, features: Features, line_colors: Sequence[RGBA]) -> None:
@@ -206,12 +183,13 @@ def _name_samples(canvas: Canvas, features: Features, line_colors: Sequence[RGBA
         fontsize=9,
         title_fontsize=9,
         handlelength=1.2,
-        labelcolor=INK,
+        labelcolor=look.INK,
     )
 
 
 def cell_scale(features: Features, limits: Values, *, equate: bool) -> str:
     """Describe the range of a cell's width and height, in place of its ticks."""
-    width = f"each cell: timesteps {shorten(features.times[0], 6)} to {shorten(features.times[-1], 6)}"
-    low, high = limits[0]
-    return f"{width}, height {shorten(low)} to {shorten(high)}" if equate else f"{width}, its own height"
+    first, last = (look.shorten(time, 6) for time in features.times[[0, -1]])
+    low, high = map(look.shorten, limits[0])
+    width = f"each cell: timesteps {first} to {last}"
+    return f"{width}, height {low} to {high}" if equate else f"{width}, its own height"

@@ -16,19 +16,11 @@ from numpy.typing import NDArray
 
 from throughtime._errors import FeatureError, warn
 from throughtime._inputs import takes
+from throughtime.compat._classic import look
 from throughtime.compat._classic.cells import dress_cells
 from throughtime.compat._classic.colors import NORM, PanelNorms, clipped_note, colormap, norms, range_of
 from throughtime.compat._classic.data import Features, Values, nonfinite_note, sequences
-from throughtime.compat._classic.frame import FRAME, Canvas, FigureAndAxes, FigureOptions, entitle, panels
-from throughtime.compat._classic.look import (
-    INK,
-    QUIET,
-    draw_nonfinite,
-    dress,
-    index_ticks,
-    tick_text,
-    title_parts,
-)
+from throughtime.compat._classic.frame import FRAME, Canvas, FigureAndAxes, entitle, panels
 from throughtime.picture._drawing.colors import SPECIALS
 from throughtime.picture._drawing.pooling import pooled
 from throughtime.picture._render.keys import NONFINITE, marks
@@ -99,7 +91,6 @@ def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     >>> axes[0, 0].images[0].get_array().shape
     (6, 100)
     """
-    frame = FigureOptions.of(locals())
     features = sequences(data, channel_axis, max_timesteps)
     if reflect_half:
         features = reflect(features)
@@ -109,13 +100,13 @@ def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
         bad=(0, 0, 0, 0), under=SPECIALS["clipped_low"], over=SPECIALS["above"]
     )
     # Images are drawn with channels on y; without `timesteps_xaxis` they are turned.
-    with panels(len(features.values), frame, size=(3.0, height)) as canvas:
+    with panels(len(features.values), locals(), size=(3.0, height)) as canvas:
         draw = draw_cells if canvas.is_cells else draw_panels
-        images, names = draw(canvas, features, frame, chosen, colors, time_on_x=timesteps_xaxis)
+        images, names = draw(canvas, features, chosen, colors, time_on_x=timesteps_xaxis)
         if show_colorbar:
             add_colorbars(canvas, images, chosen, features.value_name)
         notes = [chosen.words, clipped_note(features, chosen)]
-        return entitle(canvas, frame, title_parts(features, *notes), names)
+        return entitle(canvas, look.title_parts(features, *notes), names)
 
 
 def reflect(features: Features) -> Features:
@@ -151,20 +142,14 @@ def add_colorbars(canvas: Canvas, images: list[AxesImage], chosen: PanelNorms, n
         bars[0].set_label(f"{name}, of each panel's own range" if own else name, fontsize=10)
     for bar in bars:
         bar.ax.tick_params(labelsize=8, width=0.6, length=2.5)
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(tick_text))
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(look.tick_text))
         if chosen.words == "range 0":
             bar.set_ticks([0])
-        bar.outline.set(edgecolor=QUIET, linewidth=0.8)
+        bar.outline.set(edgecolor=look.QUIET, linewidth=0.8)
 
 
 def draw_panels(
-    canvas: Canvas,
-    features: Features,
-    frame: FigureOptions,
-    chosen: PanelNorms,
-    colors: Colormap,
-    *,
-    time_on_x: bool,
+    canvas: Canvas, features: Features, chosen: PanelNorms, colors: Colormap, *, time_on_x: bool
 ) -> tuple[list[AxesImage], tuple[str, str]]:
     """Draw one sample into each panel; return the images and the names of x and y."""
     size, times = canvas.font_size, features.times
@@ -178,15 +163,16 @@ def draw_panels(
         sheet = pooled(values.T if time_on_x else values, int(box.height), int(box.width))
         images.append(_draw(ax, sheet, extent, colors, chosen.of(values)))
         _draw_blocks(ax, features.blocks, time_on_x=time_on_x)
-        dress(ax, frame, bottom=canvas.is_bottom(sample), left=canvas.is_left(sample), size=size)
-        index_ticks(ax.xaxis, 3 if canvas.columns > 4 else 5)
-        index_ticks(ax.yaxis, 4)
+        bottom, left = canvas.is_bottom(sample), canvas.is_left(sample)
+        look.dress(ax, canvas.frame, bottom=bottom, left=left, size=size)
+        look.index_ticks(ax.xaxis, 3 if canvas.columns > 4 else 5)
+        look.index_ticks(ax.yaxis, 4)
         _name_blocks(ax, features.blocks, time_on_x=time_on_x)
         own = range_of(values).replace("range ±", "±") if chosen.shared is None else ""
         name, note = f"sample {features.samples[sample]}", nonfinite_note(values)
         words = ", ".join(filter(None, (name, own, note) if canvas.count > 1 else (own,)))
         if words:
-            ax.set_title(words, loc="left", fontsize=size, color=INK, pad=2)
+            ax.set_title(words, loc="left", fontsize=size, color=look.INK, pad=2)
     return images, ("timestep", "channel") if time_on_x else ("channel", "timestep")
 
 
@@ -209,7 +195,7 @@ def _draw(
     if wrong.any():
         ax.imshow(wrong, label="not finite", **style)
         for kind, x, y in marks(sheet, part == 2, (left, right), (top, bottom)):
-            draw_nonfinite(ax, kind, x, y, size=14)
+            look.draw_nonfinite(ax, kind, x, y, size=14)
     ax.set(xlim=(left, right), ylim=(bottom, top))
     return image
 
@@ -219,7 +205,7 @@ def _draw_blocks(ax: Axes, blocks: Sequence[str], *, time_on_x: bool) -> None:
     line = ax.axhline if time_on_x else ax.axvline
     for channel in range(1, len(blocks)):
         if blocks[channel] != blocks[channel - 1]:
-            line(channel - 0.5, color=INK, linewidth=1.2)
+            line(channel - 0.5, color=look.INK, linewidth=1.2)
 
 
 def _name_blocks(ax: Axes, blocks: Sequence[str], *, time_on_x: bool) -> None:
@@ -230,17 +216,11 @@ def _name_blocks(ax: Axes, blocks: Sequence[str], *, time_on_x: bool) -> None:
 
 
 def draw_cells(
-    canvas: Canvas,
-    features: Features,
-    frame: FigureOptions,
-    chosen: PanelNorms,
-    colors: Colormap,
-    *,
-    time_on_x: bool,
+    canvas: Canvas, features: Features, chosen: PanelNorms, colors: Colormap, *, time_on_x: bool
 ) -> tuple[list[AxesImage], tuple[str, str]]:
     """Draw one image of all samples, separated by gutters; return it and the names of x and y."""
     ax = canvas.panels[0]
-    dress_cells(canvas, frame, features.samples)
+    dress_cells(canvas, features.samples)
     box = ax.get_window_extent()
     most = (int(box.height / canvas.rows), int(box.width / canvas.columns))
     own = chosen.shared is None

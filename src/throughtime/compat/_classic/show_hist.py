@@ -15,7 +15,7 @@ from throughtime._inputs.rules import rising, whole
 from throughtime.compat._classic.cells import PADDING, cell_x, cell_y, dress_cells
 from throughtime.compat._classic.colors import ALARM, RGBA, colors
 from throughtime.compat._classic.data import Values, title_of, warn_if_nothing_finite
-from throughtime.compat._classic.frame import FRAME, Canvas, FigureAndAxes, FigureOptions, entitle, panels
+from throughtime.compat._classic.frame import FRAME, Canvas, FigureAndAxes, entitle, panels
 from throughtime.compat._classic.histograms import Bars, groups, histograms, ranges, shares
 from throughtime.compat._classic.look import QUIET, corner_label, count_noun, dress, shorten, value_ticks
 from throughtime.picture._drawing.theme import DISTINCT
@@ -84,7 +84,6 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     >>> axes.shape
     (1, 2)
     """
-    frame = FigureOptions.of(locals())
     names, arrays = annotate(groups(data, by, channel_axis), annotations)
     warn_if_nothing_finite(np.concatenate(arrays))
     limits = ranges(arrays, xlims, center_zero=center_zero, equate=equate_axes)
@@ -92,21 +91,17 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     fills = colors(DISTINCT[0] if color is None else color, len(bars))
     # Counts are comparable only between panels with equally many values.
     share_y = equate_axes and len({each.values.size for each in bars}) == 1
-    with panels(len(bars), frame, share_x=equate_axes, share_y=False) as canvas:
+    with panels(len(bars), locals(), share_x=equate_axes, share_y=False) as canvas:
         draw = draw_cells if canvas.is_cells else draw_panels
-        axis_names = draw(canvas, bars, frame, fills, share=(equate_axes, share_y))
+        axis_names = draw(canvas, bars, fills, share=(equate_axes, share_y))
         everything = np.concatenate([array.ravel() for array in arrays])
         grids = [count_noun(len(arrays), "histogram")] if len(arrays) > 1 else []
         title = [*title_of(data), *grids, count_noun(everything.size, "value"), shares(everything)]
-        return entitle(canvas, frame, title, axis_names)
+        return entitle(canvas, title, axis_names)
 
 
 def draw_panels(
-    canvas: Canvas,
-    histogram: Sequence[Bars],
-    frame: FigureOptions,
-    fills: Sequence[RGBA],
-    share: tuple[bool, bool],
+    canvas: Canvas, histogram: Sequence[Bars], fills: Sequence[RGBA], share: tuple[bool, bool]
 ) -> tuple[str, str]:
     """Draw one histogram into each panel, which may share limits; return the names of x and y."""
     size, highest = canvas.font_size, max(map(top, histogram))
@@ -114,7 +109,7 @@ def draw_panels(
         ax.stairs(bars.heights, bars.edges, fill=True, color=fills[panel], label="counts")
         ax.axvline(0, color=QUIET, linewidth=0.8, zorder=0, label="zero")
         bottom, left = not share[0] or canvas.is_bottom(panel), not share[1] or canvas.is_left(panel)
-        dress(ax, frame, bottom=bottom, left=left, size=size)
+        dress(ax, canvas.frame, bottom=bottom, left=left, size=size)
         value_ticks(ax.xaxis, 4)
         value_ticks(ax.yaxis, 3)
         ax.set(xlim=bars.limits, ylim=(0, highest if share[1] else top(bars)))
@@ -142,16 +137,12 @@ def _mark_peaks(ax: Axes, bars: Bars, size: float) -> None:
 
 
 def draw_cells(
-    canvas: Canvas,
-    histogram: Sequence[Bars],
-    frame: FigureOptions,
-    fills: Sequence[RGBA],
-    share: tuple[bool, bool],
+    canvas: Canvas, histogram: Sequence[Bars], fills: Sequence[RGBA], share: tuple[bool, bool]
 ) -> tuple[str, str]:
     """Draw all histograms into one Axes, each scaled to its cell; return the names of x and y."""
     ax, highest = canvas.panels[0], max(map(top, histogram))
     names = [bars.name for bars in histogram]
-    dress_cells(canvas, frame, names if any(names) else ())
+    dress_cells(canvas, names if any(names) else ())
     corners = cell_x(canvas, np.zeros(1)), cell_y(canvas, np.zeros((canvas.count, 1)))
     scale = 1 - 2 * PADDING
     outlines, marks = [], []

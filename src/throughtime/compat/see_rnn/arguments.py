@@ -4,8 +4,6 @@ An old argument is renamed, passed, or refused with the name of its successor. `
 unique part of one, a list of those, or "*" for all.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Gradients, outputs and weights as plain arrays in the framework's layout; numbers and texts about them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from typing import Any
 

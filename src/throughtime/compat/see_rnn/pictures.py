@@ -1,7 +1,5 @@
 """The old plots: the classic ones with their further options, and those of recurrent weights."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Sequence

@@ -4,10 +4,9 @@ NaN, infinities, exact zeros, masked steps, and values below or above the scale 
 that no renderer can confuse two of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 
@@ -84,7 +83,7 @@ class Colors(Printable):
         """Return the colour of a special value."""
         return self.specials.get(special, SPECIALS[special])
 
-    def on_dark(self) -> Colors:
+    def on_dark(self) -> Self:
         """Return the colours for dark paper, on which light colours are large."""
         if not self.is_magnitude:
             return self

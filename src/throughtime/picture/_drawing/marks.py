@@ -13,17 +13,7 @@ import numpy as np
 from throughtime._common.text.printable import Printable
 from throughtime._errors import PictureError
 from throughtime._inputs import takes
-from throughtime._inputs.rules import (
-    Rule,
-    array,
-    choice,
-    instance,
-    number,
-    optional,
-    require,
-    several,
-    text,
-)
+from throughtime._inputs.rules import Rule, array, choice, instance, number, optional, require, several, text
 from throughtime.picture._drawing.colors import Colors
 from throughtime.picture._drawing.scale import Array
 

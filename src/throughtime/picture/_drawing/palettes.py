@@ -1,7 +1,5 @@
 """Colour maps by name, as lists of colours: perceptually uniform, also for colour-blind readers."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from importlib.metadata import distribution
 from pathlib import Path

@@ -1,13 +1,9 @@
 """Shrinks an image to the available pixels without losing a spike."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from throughtime.picture._drawing.colors import Colors
+from throughtime.picture._drawing.scale import Array
 
 
 def pooled(image: Array, rows: int, columns: int) -> Array:
@@ -34,6 +30,15 @@ def pooled_flags(flags: Array, rows: int, columns: int) -> Array:
         if starts is not None:
             flags = np.logical_and.reduceat(flags, starts, axis=axis)
     return flags
+
+
+def pooled_codes(colors: Colors, values: Array, valid: Array | None, rows: int, columns: int) -> Array:
+    """Return the code of each pixel, in which masked values do not count unless all of its values are."""
+    if valid is None:
+        return colors.codes(pooled(values, rows, columns))
+    valid = np.broadcast_to(valid, values.shape)
+    shown = pooled(np.where(valid, values, 0.0), rows, columns)
+    return colors.codes(shown, ~pooled_flags(~valid, rows, columns))
 
 
 def _starts(length: int, most: int) -> Array | None:

@@ -3,8 +3,6 @@
 Values are transformed here, so that all renderers agree; a renderer gets positions from 0 to 1 and words.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """A plot in words, for readers who cannot see it."""
 
-from __future__ import annotations
-
 from throughtime.picture import Image, Picture
 from throughtime.picture._render.keys import keys
 

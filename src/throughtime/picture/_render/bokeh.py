@@ -1,7 +1,5 @@
 """Plots drawn with Bokeh, with zoom, hover and sliders; no global state is changed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,7 +75,7 @@ def draw(
     # A circle stays round if the page does not stretch it.
     is_fixed = any(panel.equal for panel in picture.panels)
     grid = gridplot(
-        [figures[start : start + picture.columns] for start in range(0, len(figures), picture.columns)],
+        [*_rows(figures, picture.columns)],
         toolbar_location="right",
         sizing_mode=None if is_fixed else "stretch_width",
         toolbar_options={"logo": None},
@@ -180,6 +178,15 @@ def _figure(picture: Picture, place: int, ranges: Ranges, theme: Theme, frames: 
     return made
 
 
+def _rows(figures: list[Any], columns: int) -> Iterator[list[Any]]:
+    """Split figures into rows, each as high as its highest: a long legend moves all frames of a row down."""
+    for start in range(0, len(figures), columns):
+        row = figures[start : start + columns]
+        for each in row:
+            each.height = max(other.height for other in row)
+        yield row
+
+
 def _side(picture: Picture) -> int:
     """Return the side of a square panel in pixels; a usual page has room for three."""
     return int((0.66 if picture.columns < 3 else 0.42) * picture.height * PIXELS_AN_INCH)
@@ -228,6 +235,8 @@ def _place_legend(made: Any, theme: Theme) -> None:
     _style_legend(legend, theme)
     longest = max(len(item.label.value) for item in legend.items)
     legend.ncols = max(1, min(len(legend.items), int(made.width / (7 * longest + 40))))
+    lines = -(-len(legend.items) // legend.ncols)
+    made.height += (lines - 1) * (legend.glyph_height + legend.spacing)
     legend.click_policy = "hide"
 
 

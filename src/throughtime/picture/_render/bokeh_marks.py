@@ -1,7 +1,5 @@
 """Draws each mark on a Bokeh figure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +9,7 @@ from bokeh.models import ColumnDataSource, CustomJSHover, HoverTool, LinearColor
 from throughtime._common.text.printable import printable
 from throughtime.picture import Band, Dots, Image, Line, Panel, Picture, Rectangles, Text
 from throughtime.picture._drawing.colors import SPECIALS, TOP, WIDTH, Colors, lowest_code
-from throughtime.picture._drawing.pooling import pooled, pooled_flags
+from throughtime.picture._drawing.pooling import pooled_codes
 from throughtime.picture._drawing.scale import Array
 from throughtime.picture._drawing.theme import Theme
 from throughtime.picture._render.bokeh_text import template_text
@@ -112,16 +110,9 @@ def shrinking(picture: Picture, most_cells: float) -> float:
 
 def _codes(image: Image, factor: float) -> list[Array]:
     """Return the codes of each frame; large images are pooled by their largest magnitude."""
-    made = []
-    for number in range(image.frames):
-        values, valid = image.frame(number)
-        if factor < 1:
-            most = tuple(max(1, int(factor * size)) for size in values.shape)
-            valid = None if valid is None else np.broadcast_to(valid, values.shape)
-            values = pooled(values if valid is None else np.where(valid, values, 0.0), *most)
-            valid = None if valid is None else ~pooled_flags(~valid, *most)
-        made.append(np.ascontiguousarray(image.colors.codes(values, valid)))
-    return made
+    most = [max(1, int(factor * size)) for size in image.values.shape[-2:]]
+    frames = map(image.frame, range(image.frames))
+    return [np.ascontiguousarray(pooled_codes(image.colors, *frame, *most)) for frame in frames]
 
 
 def _image_hover(

@@ -1,7 +1,5 @@
 """Texts that Bokeh does not parse, as in a title it reads $$…$$ as a formula; and code that it does."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from pathlib import Path

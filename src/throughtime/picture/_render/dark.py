@@ -1,7 +1,5 @@
 """Colours that follow the paper: on dark paper, maps of magnitudes are reversed."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from matplotlib.colors import to_rgb

@@ -1,7 +1,5 @@
 """The texts of a plot, and fonts for letters that a theme's font lacks, such as emoji."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Callable, Set
 from dataclasses import fields, is_dataclass, replace

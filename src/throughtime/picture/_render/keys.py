@@ -1,7 +1,5 @@
 """Entries of a legend for special values of an image; marks and boxes of such cells."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Plots drawn with matplotlib, without pyplot: nothing is registered or shown."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Layout of a narrow figure: titles in lines, separate tick labels, panels that are wide enough."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Iterable

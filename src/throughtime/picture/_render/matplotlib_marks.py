@@ -1,7 +1,5 @@
 """Draws each mark on matplotlib axes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from throughtime.picture import Band, Dots, Image, Line, Mark, Rectangles, Text
 from throughtime.picture._drawing.colors import SPECIALS, WIDTH, Colors, lowest_code
-from throughtime.picture._drawing.pooling import pooled, pooled_flags
+from throughtime.picture._drawing.pooling import pooled_codes
 from throughtime.picture._drawing.scale import Array
 from throughtime.picture._drawing.theme import Theme
 from throughtime.picture._render.keys import MARKERS, lone, masked_boxes, nonfinite
@@ -105,12 +103,7 @@ def mark_nonfinite(
 
 def _pixels(values: Array, valid: Array | None, colors: Colors, most: tuple[int, int]) -> Array:
     """Shrink to pixels and look up the colours, (row, column, RGBA)."""
-    if valid is None:
-        codes = colors.codes(pooled(values, *most))
-    else:
-        valid = np.broadcast_to(valid, values.shape)
-        shown = np.where(valid, values, 0.0)
-        codes = colors.codes(pooled(shown, *most), ~pooled_flags(~valid, *most))
+    codes = pooled_codes(colors, values, valid, *most)
     return np.asarray(_table(colors.listed())[(codes.astype(np.int32) - lowest_code()) // WIDTH])
 
 

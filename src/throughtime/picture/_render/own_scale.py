@@ -1,7 +1,5 @@
 """A button on a page that shows each image relative to its largest magnitude."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

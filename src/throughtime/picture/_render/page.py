@@ -1,13 +1,12 @@
-"""Plots as one page that needs no network: it contains the drawing library, and requests are forbidden.
+"""Plots as one page, or a frame of a notebook, that needs no network: it contains the drawing library.
 
 Every template escapes its content. The policy of the page allows only the scripts of Bokeh and of the
 template, by their hashes, and thus no script or handler in a name. Bokeh compiles the code of hovers and
 sliders with `new Function`, which needs 'unsafe-eval'; that code is fixed, and data are its arguments.
 """
 
-from __future__ import annotations
-
 import re
+import sys
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -15,13 +14,14 @@ from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from bokeh.embed import components
 from bokeh.models import InlineStyleSheet, Toolbar
 from bokeh.models.widgets import Slider, Toggle
 from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from throughtime._common.text.printable import printable
 from throughtime.picture import Picture
@@ -30,7 +30,11 @@ from throughtime.picture._render import bokeh
 from throughtime.picture._render.alt import alt
 from throughtime.picture._render.bokeh_text import template_text
 
+# A name in an alphabet written from right to left would draw the numbers beside it into its own order.
+_RIGHT_TO_LEFT = re.compile(r"[\w/.-]*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc][\w/.-]*")
 _INLINE = re.compile(r'<script(?: type="text/javascript")?>(.*?)</script>', re.DOTALL)
+_NO_LIBRARY = "<p>The cell with the drawing library was cleared. Restart the kernel and run all cells.</p>"
+_holder: list[str] = []  # the cell whose output has the library
 # Colours of the figures, and their replacements on a dark page.
 _DARK_OF = {
     "#2b2b2b": "#e6e6e6",
@@ -67,6 +71,34 @@ def page(picture: Picture, theme: Theme) -> str:
         alt=alt(picture),
         width=int(picture.width * bokeh.PIXELS_AN_INCH + 160),
     )
+
+
+def in_a_frame(picture: Picture, theme: Theme) -> str:
+    """Return a plot as a frame, isolated from the notebook in both directions."""
+    before, after = page(picture, theme).split(str(library()))
+    return template("frame.html").render(
+        id=f"throughtime-{uuid4().hex}",
+        height=int(picture.height * bokeh.PIXELS_AN_INCH) + 170 + 60 * len(picture.sliders),
+        title=alt(picture),
+        is_held=_is_held(),
+        library=str(library()),
+        before=before,
+        after=after,
+        message=_NO_LIBRARY,
+    )
+
+
+def _is_held() -> bool:
+    """Whether the output of another cell of this notebook has the library; noted if this one has it now."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    kernel: Any = getattr(shell, "kernel", None)
+    if kernel is None or "google.colab" in sys.modules:  # Colab keeps the outputs of cells apart
+        return False
+    cell = str(kernel.get_parent().get("metadata", {}).get("cellId", ""))
+    if _holder and (not cell or _holder != [cell]):
+        return True
+    _holder[:] = [cell]
+    return False
 
 
 def without_controls_in_print(layout: Any) -> None:
@@ -121,6 +153,11 @@ def script_sources(scripts: Iterable[str]) -> Markup:
     return Markup(" ").join(Markup("'sha256-{}'").format(digest) for digest in digests)
 
 
+def isolated(text: str) -> Markup:
+    """Escape a sentence, and keep its order around names that are written from right to left."""
+    return Markup(_RIGHT_TO_LEFT.sub(r"<bdi>\g<0></bdi>", str(escape(printable(text)))))
+
+
 def _finalized(value: Any) -> Any:
     return printable(value) if type(value) is str else value  # markup is ours
 
@@ -135,5 +172,5 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["script_sources"] = script_sources
+    made.filters |= {"script_sources": script_sources, "isolated": isolated}
     return made

@@ -1,7 +1,5 @@
 """A report as one offline page: the answer on top, and folded layers below, drawn when they are unfolded."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace

@@ -5,8 +5,6 @@ at each step, in a graph that nothing leaves but what a step hands out: `Drawn` 
 out the masks as well. A layer with `unroll=True` draws once for all steps.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,15 +15,7 @@ import tensorflow as tf
 
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.cell import inner_cells
-from throughtime.adapters.keras.contracts import (
-    INPUT,
-    RECURRENT,
-    Call,
-    Layer,
-    LoopResult,
-    Masks,
-    Tensor,
-)
+from throughtime.adapters.keras.contracts import INPUT, RECURRENT, Call, Layer, LoopResult, Masks, Tensor
 from throughtime.adapters.keras.library import every_layer, internal, is_a, is_own
 from throughtime.adapters.keras.loop import Loop, in_processing_order
 

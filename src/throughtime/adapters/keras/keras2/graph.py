@@ -4,8 +4,6 @@ Nothing is added to the user's graph, which may be finalized, and nothing runs i
 reading of weights. The layers are called again in the new graph, on variables of the same names and values.
 """
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager

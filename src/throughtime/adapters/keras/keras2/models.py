@@ -3,8 +3,6 @@
 Losses are evaluated as Keras' training would, without its metrics, which hold variables.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -17,18 +15,10 @@ import tensorflow as tf
 
 from throughtime._errors import BatchError, UnsupportedModelError
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras import library
 from throughtime.adapters.keras.batches import PAD, mapped
 from throughtime.adapters.keras.cell import inner_cells
 from throughtime.adapters.keras.contracts import Call, Layer, Model, Tensor, Variable
-from throughtime.adapters.keras.library import (
-    belongs_to_a_graph,
-    check_built,
-    every_layer,
-    internal,
-    is_a,
-    is_layer,
-    package_of_object,
-)
 from throughtime.adapters.keras.reductions import Labels
 from throughtime.adapters.records import Attribute
 
@@ -40,14 +30,14 @@ AVERAGES_OVER_VALID_STEPS = False
 
 def check_model(model: Model) -> None:
     """Refuse what cannot be captured: a model without weights yet, or spread over devices."""
-    check_built(model, [part for layer in every_layer(model) for part in _unbuilt(layer)])
+    library.check_built(model, [part for layer in library.every_layer(model) for part in _unbuilt(layer)])
     if any("distribute" in type(raw_variable(variable)).__module__ for variable in model.weights):
         raise UnsupportedModelError(
             f"The weights of {model.name!r} are spread over devices by a tf.distribute strategy. Build the "
             "model once more outside of strategy.scope(), give it the weights with "
             "set_weights(model.get_weights()), and capture that one."
         )
-    for layer in every_layer(model):
+    for layer in library.every_layer(model):
         if getattr(layer, "time_major", False):
             raise UnsupportedModelError(
                 f"The layer {layer.name!r} has time_major=True: its first axis is time. Build it with "
@@ -56,16 +46,16 @@ def check_model(model: Model) -> None:
 
 
 def _unbuilt(layer: Layer) -> Iterator[str]:
-    if is_a(layer, "RNN") and hasattr(layer, "cell"):
+    if library.is_a(layer, "RNN") and hasattr(layer, "cell"):
         for cell in inner_cells(layer.cell):
-            if is_layer(cell) and not cell.built:  # what is no layer has its weights from the start
+            if library.is_layer(cell) and not cell.built:  # what is no layer has its weights from the start
                 yield str(cell.name)
 
 
 def weight_values(model: Model, variables: Sequence[Variable]) -> dict[int, object]:
     """Read variables as they are now, by their identity."""
     variables = list({id(variable): variable for variable in variables}.values())
-    if belongs_to_a_graph(model):
+    if library.belongs_to_a_graph(model):
         values = graph.values_of(model, variables)
     else:
         values = [np.array(raw_variable(variable).read_value()) for variable in variables]
@@ -75,22 +65,22 @@ def weight_values(model: Model, variables: Sequence[Variable]) -> dict[int, obje
 def of_framework(model: Model) -> dict[str, Attribute]:
     """Name the Keras 2 of a model, its version, and how it runs."""
     return {
-        "framework": (package := package_of_object(model)),
+        "framework": (package := library.package_of_object(model)),
         "framework_version": str(getattr(import_module(package), "__version__", "")),
         "backend": "tensorflow",
         "backend_version": str(tf.__version__),
-        "mode": "graph" if belongs_to_a_graph(model) else "eager",
+        "mode": "graph" if library.belongs_to_a_graph(model) else "eager",
     }
 
 
 def regularised(model: Model) -> list[str]:
     """Name the layers that are regularised, once for each regulariser."""
-    return [layer.name for layer in every_layer(model) for _ in layer._callable_losses]
+    return [layer.name for layer in library.every_layer(model) for _ in layer._callable_losses]
 
 
 def automatic_name_count(layer: Layer, prefix: str) -> int:
     """How many names Keras has given out for this prefix, in the graph that has given out most."""
-    counts = internal(layer, "backend").PER_GRAPH_OBJECT_NAME_UIDS.values()
+    counts = library.internal(layer, "backend").PER_GRAPH_OBJECT_NAME_UIDS.values()
     return max((int(names.get(("", prefix), 0)) for names in counts), default=0)
 
 
@@ -143,7 +133,7 @@ def losses_to_call(model: Model, name: str | None) -> Call:
     if name is None and compiled is not None:
         container = copy.copy(compiled)
     else:
-        kind = internal(model, "engine.compile_utils").LossesContainer
+        kind = library.internal(model, "engine.compile_utils").LossesContainer
         container = kind.__new__(kind)
         losses, scales = (name, None) if name is not None else (model.loss, model.loss_weights)
         # The attributes that its constructor sets; the constructor would make a metric.

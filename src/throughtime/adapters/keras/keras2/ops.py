@@ -1,7 +1,5 @@
 """The functions of `keras.ops` that the engine uses, on TensorFlow's tensors."""
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from throughtime.adapters.keras.contracts import Shape, Tensor

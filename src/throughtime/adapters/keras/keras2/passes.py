@@ -1,7 +1,5 @@
 """Runs computations in TensorFlow, eager or in a separate graph."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

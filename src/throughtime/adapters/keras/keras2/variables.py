@@ -4,8 +4,6 @@ A layer reads its weights from its attributes. For the time of one call they hol
 the loss can be differentiated with respect to, or the same variable in another graph.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

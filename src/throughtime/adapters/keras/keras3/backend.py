@@ -1,7 +1,5 @@
 """Runs computations on the backend that Keras computes with, without a trace on the model's variables."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager

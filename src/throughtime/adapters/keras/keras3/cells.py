@@ -1,7 +1,5 @@
 """Recurrent layers of Keras 3 and their cells; dropout masks are drawn once for all steps of a sequence."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any

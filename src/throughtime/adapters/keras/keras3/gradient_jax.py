@@ -1,7 +1,5 @@
 """Passes on the JAX backend: a zero added to each marked tensor, differentiated, compiled once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Passes on the TensorFlow backend: one `tf.function`, traced once, then run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import tensorflow as tf

@@ -1,7 +1,5 @@
 """Passes on the torch backend: `autograd.grad` on the graph of each; nothing is traced or kept."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

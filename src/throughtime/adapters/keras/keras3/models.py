@@ -1,7 +1,5 @@
 """Operations on a whole model of Keras 3: its batch, variables and losses, and restoring it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,11 +71,7 @@ def compute_dtype(layer: Any) -> str:
 
 def of_framework(model: Model) -> dict[str, Attribute]:
     """Name Keras, its version and its backend."""
-    return {
-        "framework": "keras",
-        "framework_version": keras.__version__,
-        "backend": keras.backend.backend(),
-    }
+    return {"framework": "keras", "framework_version": keras.__version__, "backend": keras.backend.backend()}
 
 
 def regularised(model: Any) -> list[str]:
