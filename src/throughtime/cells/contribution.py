@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -66,25 +66,34 @@ def sums_along(
     gate_gradient = solved["gate_gradient"]
     own, shape = gate_gradient.reshape(recurrent.shape), (-1, *gate_gradient.shape[2:])
     entering = along_directions(kernel).reshape(-1, gate_gradient[0, 0].size).T
-    bias = own.sum((0, 1))
-    recurrent_bias = bias if recurrent is gate_gradient else recurrent.sum((0, 1))
+    inputs, shares = solved["input"][:, :, None], recurrent is gate_gradient and hidden_before.shape[2] == 1
+    of_inputs, *others, bias = _sums([inputs, hidden_before] if shares else [inputs], own)
+    of_hidden, recurrent_bias = (*others, bias) if shares else _sums([hidden_before], recurrent)
     return {
-        "kernel_gradient": _sum(solved["input"][:, :, None], own).reshape(shape),
-        "recurrent_kernel_gradient": _sum(hidden_before, recurrent).reshape(shape),
+        "kernel_gradient": of_inputs.reshape(shape),
+        "recurrent_kernel_gradient": of_hidden.reshape(shape),
         "bias_gradient": bias.reshape(shape[1:]),
         "recurrent_bias_gradient": recurrent_bias.reshape(shape[1:]),
         "input_gradient": (_by_time(gate_gradient) @ entering).swapaxes(0, 1),
     }
 
 
-def _sum(left: Floats, right: Floats) -> Floats:
-    """Σ over samples and steps of (left R)ᵀ right, (direction, gate, unit); `left` has all gates, or one."""
-    if left.shape[2] > 1:
-        each = range(left.shape[2])
-        return np.concatenate([_sum(left[:, :, [k]], right[:, :, [k]]) for k in each], axis=1)
-    thin = _by_time(left) @ directions(left.shape[-1]).astype(np.result_type(left, np.float32))
-    found: Floats = (thin.swapaxes(1, 2) @ _by_time(right)).sum(0, dtype=np.float64)
-    return found.reshape(-1, *right.shape[2:])
+def _sums(sides: Sequence[Floats], right: Floats) -> list[Floats]:
+    """Σ over samples and steps of (left R)ᵀ right for each left side, (direction, gate, unit), and of right.
+
+    A left side has all gates, or one; one product reads the right side for all.
+    """
+    if sides[0].shape[2] > 1:
+        gates = range(right.shape[2])
+        each = [_sums([left[:, :, [k]] for left in sides], right[:, :, [k]]) for k in gates]
+        return [np.concatenate(parts, axis=1) for parts in zip(*each, strict=True)]
+    thin = [
+        _by_time(left) @ directions(left.shape[-1]).astype(np.result_type(left, np.float32)) for left in sides
+    ]
+    joined = np.concatenate([*thin, np.ones((*thin[0].shape[:2], 1), thin[0].dtype)], axis=2)
+    found: Floats = (joined.swapaxes(1, 2) @ _by_time(right)).sum(0, dtype=np.float64)
+    ends = np.cumsum([one.shape[2] for one in thin])
+    return [part.reshape(-1, *right.shape[2:]) for part in np.split(found, ends)]
 
 
 def _by_time(array: Floats) -> Floats:

@@ -135,7 +135,8 @@ class Loop:
             names = [f"{place}.{name}" for name in cells.state_names(part)]
             old = before[len(after) : len(after) + len(names)]
             done, marked = self._stepped(place, part, x, old, now)
-            left |= dict(zip(names, done.states, strict=True)) | marked
+            left |= {name: self._handed_out(name, one) for name, one in zip(names, done.states, strict=True)}
+            left |= marked
             x = done.output
             if done.output_state is None:
                 x = left[f"{place}.{EMITTED}"] = _plus(x, taps.get(f"{place}.{EMITTED}"))
@@ -153,6 +154,11 @@ class Loop:
         if self.layer.return_sequences:
             left["output"] = output
         return (after, [output]), left
+
+    def _handed_out(self, name: str, state: Tensor) -> Tensor:
+        """Cut off a state that no one reads step by step, whose gradient would be zeros at every step."""
+        is_read = name == self.handed_on[-1] and self.layer.return_sequences
+        return state if is_read else self.keras.ops.stop_gradient(state)
 
     def _stepped(
         self, place: int, part: Layer, x: Tensor, old: Sequence[Tensor], now: Mapping[str, Any]
@@ -176,7 +182,7 @@ class Loop:
             if self.entering is not None:
                 done = products.step(self.keras, part, x, old, kept)
                 if now and self.shows_gates and len(done.gates) > 1:
-                    marked["gates"] = self.keras.ops.stack(done.gates, axis=1)
+                    marked["gates"] = self.keras.ops.stop_gradient(self.keras.ops.stack(done.gates, axis=1))
                 return done, marked
             done = cells.step(self.keras, part, x, old, training=self.training)
         new = list(map(kept, cells.state_names(part), done.states, old))
