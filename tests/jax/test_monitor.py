@@ -51,6 +51,22 @@ def test_a_module_that_changes_in_place_is_followed(tmp_path: Path) -> None:
     assert (np.diff(losses) < 0).all()
 
 
+def test_a_new_model_that_is_not_passed_is_noticed(tmp_path: Path) -> None:
+    model = Folded(eqx.nn.GRUCell)
+    monitor = tt.Monitor(tmp_path / "run.zarr", batch=(X, Y), every=1, vanishing_lag=None)
+    with (
+        pytest.warns(tt.ThroughTimeWarning, match=r"weights of the last record.*monitor\.step\(model\)"),
+        monitor.watch(model, loss=squared),
+    ):
+        monitor.step()
+
+
+def test_parameters_without_their_function_are_refused(tmp_path: Path) -> None:
+    monitor = tt.Monitor(tmp_path / "run.zarr", batch=(X, Y))
+    with pytest.raises(tt.MonitorError, match=r"Partial\(function, parameters\)"):
+        monitor.step({"kernel": jnp.ones((2, 3))})
+
+
 def test_another_torch_module_is_refused() -> None:
     torch = pytest.importorskip("torch")
     first, second = torch.nn.GRU(2, 3), torch.nn.GRU(2, 3)

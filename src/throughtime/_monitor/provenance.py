@@ -224,13 +224,16 @@ def weights_fingerprint(model: Any) -> int:
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
+def is_of_jax(model: Any) -> bool:
+    """Whether a model that can be captured is one of JAX, which training may replace by another."""
+    return not hasattr(model, "get_weights") and not hasattr(model, "parameters")
+
+
 def _weights_of(model: Any) -> list[Any]:
     if isinstance(model, dict | list | tuple):
         return leaves(model)
-    if hasattr(model, "get_weights"):
-        return list(model.get_weights())
-    if hasattr(model, "parameters"):
-        return list(model.parameters())
+    if not is_of_jax(model):
+        return list(model.get_weights() if hasattr(model, "get_weights") else model.parameters())
     found = [
         leaf
         for leaf in sys.modules["jax"].tree.leaves(model)

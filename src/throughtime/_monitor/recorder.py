@@ -26,10 +26,14 @@ from .guards import BackgroundWorker, WarningQueue
 from .levels import LEVELS, QUANTILES, Weights, weights_of
 from .numbers import numbers, of_loop
 from .place import WEIGHTS
-from .provenance import attributes_of, weights_fingerprint
+from .provenance import attributes_of, is_of_jax, weights_fingerprint
 from .settings import Settings
 from .together import Alone, Seen, together
 
+_UNCHANGED = (
+    "The model has the weights of the last record. If training has changed them, pass the model "
+    "that it returned: monitor.step(model)."
+)
 Finish = Callable[[Warn], Captured]
 Begin = Callable[[], Finish]
 
@@ -61,7 +65,8 @@ class Recorder:
         self.gradient_norms = GradientNorms()
         self._together = together(model, settings)
         quantities = "all" if settings.level in LEVELS else settings.level
-        self._model = model
+        self._model, self._is_followed = model, False
+        self._root = self._fingerprint()
         self._probe = Probe(model, loss=loss, layers=settings.layers, quantities=quantities)
         self._run: Run | None = None  # the first of several processes has it
         x, y, weight = settings.batch
@@ -90,7 +95,10 @@ class Recorder:
         self.last_step = step
         self._training.optimizer = optimizer_step(self.optimizer)  # the learning rate may change
         norms = self._warnings.guard(self.gradient_norms.take) or Norms()
-        self._worker.put(self._warnings.guard, self._keep, begin, step, norms, self._fingerprint())
+        before, self._root = self._root, self._fingerprint()
+        if not self._is_followed and is_of_jax(self._model) and self._root == before:
+            self._warnings.leave(_UNCHANGED)
+        self._worker.put(self._warnings.guard, self._keep, begin, step, norms, self._root)
 
     def _begin(self) -> Finish:
         """Run the model on the batch; the returned function computes the rest."""
@@ -104,7 +112,7 @@ class Recorder:
     def follow(self, model: Any) -> None:
         """Record this model from now on: the object that a training step returned in place of the old one."""
         self._probe.follow(model)
-        self._model = model
+        self._model, self._is_followed = model, True
 
     def has_trained(self, model: Any, step: int) -> bool:
         """Whether this is the recorded model, and it was trained since it is recorded."""
@@ -148,7 +156,7 @@ class Recorder:
 
     def _open(self, model: Any, loss: Any, seen: Seen) -> tuple[int, Path, Outcome]:
         """Open the run, and record the first step of a new run or check that it can be continued."""
-        settings, root = self._settings, self._fingerprint()
+        settings, root = self._settings, self._root
         kept = seen.reduced(settings.level, None)
         self._check_budget(nbytes(kept))
         attributes = {**attributes_of(model, loss, settings, seen.captured), **self._together.attributes}

@@ -1,6 +1,6 @@
 """The settings of a monitor, checked before anything is recorded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -41,7 +41,8 @@ LAG = rules.Rule(
     f"a whole number of timesteps, 1 or more, {HALF!r} for half of the window, or None to turn the alarm off",
 )
 BUDGET = rules.optional(rules.Rule(_bytes, "a number of bytes, 1 or more, or a text: '2 GB'"))
-COUNT = rules.whole(0)
+_STEPS = "a whole number, 0 or more; or in JAX a model, such as jax.tree_util.Partial(function, parameters)"
+COUNT = replace(rules.whole(0), expected=_STEPS)
 _NEEDED = {
     "explosion": "hidden_gradient",
     "vanishing": "hidden_gradient",
