@@ -49,6 +49,13 @@ def copied(tensor: torch.Tensor) -> tuple[torch.Tensor, GradientEdge | None]:
     return copy, edge_of(copy)
 
 
+def is_unchanged(given: torch.Tensor, returned: torch.Tensor) -> bool:
+    """Whether nothing has written on a result since: autograd does not show writes under `no_grad`."""
+    if given.shape != returned.shape:
+        return False
+    return torch.equal(given, returned) or torch.allclose(given, returned, rtol=0.0, atol=0.0, equal_nan=True)
+
+
 @dataclass(eq=False, slots=True)
 class Entering:
     """A tensor among the arguments: as it was given, and the edge of the copy that the module reads."""
@@ -104,7 +111,10 @@ class Step:
         if self.rows is not None or len(states) != len(self.leaving):
             return False
         pairs = zip(states, self.leaving.values(), strict=True)
-        return all(one.copy is not None and state.grad_fn is one.copy.node for state, one in pairs)
+        return all(
+            one.copy is not None and state.grad_fn is one.copy.node and is_unchanged(state, one.plain)
+            for state, one in pairs
+        )
 
     def take(self, key: Key, given: torch.Tensor, plain: torch.Tensor, source: int) -> torch.Tensor:
         """Note a result that was handed out for a call that only reads it, in the same memory."""
@@ -171,7 +181,7 @@ class Calls:
         # Taken from before its copy, which keeps what all others ask of it.
         source, place = self.place_of(given) or (-1, 0)
         plain = None if source < 0 else self.steps[source].leaving[place].plain
-        taken = plain if plain is not None and plain.shape == given.shape else None
+        taken = plain if plain is not None and is_unchanged(given, plain) else None
         copy, edge = copied(given if taken is None else taken)
         step.entering[key] = Entering(given, edge, taken, source)
         return copy
