@@ -482,7 +482,7 @@ def test_of_many_layers_those_between_which_the_others_lie_are_named():
     assert "is 6.2 % of its size at lag 0 in layers/1" in text  # 0.5 ** 4
     first = text.partition(" Use ")[0]
     assert set(re.findall(r"layers/(\d)", first)) == {"1", "2"}
-    assert first.count("the other 7 layers lie between") == 2
+    assert first.count("the other 7 layers lie in between") == 2
 
 
 def test_units_are_dead_also_if_inputs_are_flags():

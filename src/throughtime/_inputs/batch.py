@@ -48,7 +48,7 @@ def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
     labels and weights. An empty batch or dataset, and labels passed twice, raise BatchError.
     """
     if isinstance(x, (str, PathLike)):
-        raise BatchError(f"x={str(x)!r} is a name, not data: load it, and pass its arrays or a dataset.")
+        raise BatchError(f"x={str(x)!r} is a name, not data: load the data, and pass arrays or a dataset.")
     if _is_data(x):
         batch = Batch(_arrays(x), _arrays(y), _arrays(sample_weight), "the arrays given")
     else:

@@ -77,7 +77,7 @@ def where(
     *,
     rule: Rule | None = None,
 ) -> Rule:
-    """Allow values for which a condition holds, once a rule, if there is one, has converted them."""
+    """Allow values for which a condition holds; a `rule`, if it is given, converts them first."""
 
     def take(value: Any) -> Any:
         value = value if rule is None else rule.take(value)

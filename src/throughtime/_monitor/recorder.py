@@ -115,7 +115,7 @@ class Recorder:
         self._model, self._is_followed = model, True
 
     def has_trained(self, model: Any, step: int) -> bool:
-        """Whether this is the recorded model, and it was trained since it is recorded."""
+        """Whether this is the recorded model, and it has been trained since recording began."""
         return self._model is model and step > self._began
 
     def drain(self) -> None:

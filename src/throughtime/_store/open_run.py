@@ -49,8 +49,8 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     ------
     StoreError
         The path holds no run, a run of a newer version, or a run that is damaged or unsafe to open. Reading
-        an array from a damaged file also raises it, and the message names variable and steps; so does
-        reading from a run that was replaced or thinned to its budget meanwhile: open it again.
+        an array from a damaged file also raises it, and the message names variable and steps. Reading from a
+        run that was replaced, moved or thinned after it was opened raises it too: open the run again.
 
     Examples
     --------
@@ -188,7 +188,7 @@ class StoredValues(BackendArray):
         """Raise StoreError if what was read may be another run's, or lie at other steps."""
         if self._files.are_replaced():
             raise StoreError(
-                f"{self._path} was replaced, moved or thinned to a budget since it was opened: open it again."
+                f"{self._path} has been replaced, moved or thinned since it was opened: open it again."
             )
 
     def _explain(self, place: tuple[int, ...], problem: str) -> str:

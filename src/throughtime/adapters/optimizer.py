@@ -73,7 +73,7 @@ def optimizer_step(optimizer: object) -> OptimizerStep:
 
 
 def left_out(optimizer: object, model: object, paths: Iterable[str]) -> list[str]:
-    """List the layers without a weight in an optimizer of torch; none if it holds no weight of the model."""
+    """List the layers of which a torch optimizer holds no weight; none if it holds no weight of the model."""
     groups: Sequence[dict[str, Any]] = getattr(optimizer, "param_groups", None) or ()
     held = {id(weight) for group in groups for weight in group["params"]}
     modules = dict(getattr(model, "named_modules", dict)()) if held else {}

@@ -180,7 +180,7 @@ def _dead(layer: xr.Dataset) -> Iterator[Evidence]:
 
 
 def _wide(layer: xr.Dataset) -> Iterator[Evidence]:
-    """Report inputs so large that they drive the gates or states of a layer to the ends of their range."""
+    """Report inputs so large that they can drive a layer's gates or states to the ends of their ranges."""
     if "input" in layer and is_bounded(layer.attrs):
         size = float(np.sqrt((layer["input"].astype(np.float64).where(valid_steps(layer)) ** 2).mean()))
         if size >= _WIDE:

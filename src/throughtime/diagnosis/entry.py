@@ -77,8 +77,9 @@ def diagnose(
         are measured at up to 13 of them, in a `TrainingDiagnosis`. A run that keeps a summary has medians
         over samples; one recorded with `quantities="timestep"` or "full" has share as well.
     optimizer : optimizer of Keras or torch, optional
-        Optimizer of the model, which determines clipping and the size of a step. The default is that with
-        which a Keras model was compiled; for others, plain gradient descent at rate 0.01.
+        Optimizer of the model, which determines clipping, the size of a step and, in torch, which layers are
+        trained. The default is that with which a Keras model was compiled; for others, plain gradient descent
+        at rate 0.01.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The order in which layers read time, and labels at each step: a model may reverse its inputs."""
+"""The order of time in layers, and of labels at each step: a model may reverse its inputs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _LOSS_STEPS = 32
 
 
 class Mirror:
-    """Mirrors layers that read time backwards, because the model reverses it: those of the first batch.
+    """Mirrors layers that read time backwards because the model reverses it; the first batch shows which.
 
     The first inputs of the model enter such a layer at the last step, and not in the first half. Layers with
-    a mask are left as they are, because inputs of another sample may change it.
+    a mask are left as they are, because inputs of another sample may change the mask.
     """
 
     def __init__(self, capture: Callable[..., xr.DataTree]) -> None:
@@ -69,7 +69,7 @@ def _mirrored(leaf: xr.Dataset) -> xr.Dataset:
 
 
 def with_labels(losing: Losing, leaves: Mapping[str, xr.Dataset], batch: Batch) -> dict[str, xr.Dataset]:
-    """Put layers that read backwards into the order of the labels at their steps, if that is their own.
+    """Return layers that read backwards to their own order, if the labels at each step are in that order.
 
     The label that is farthest from the middle decides: in one order it is predicted from the inputs between
     its step and the mirror image of that, in the other from none of them.
@@ -98,7 +98,7 @@ def with_labels(losing: Losing, leaves: Mapping[str, xr.Dataset], batch: Batch) 
 
 
 def lag_matrices(model: Any, batch: Batch, lag: int, *, seed: int, **settings: Any) -> xr.DataTree:
-    """Compute lag matrices of some loss steps; if all are nearer to an end than a lag, the ends are added."""
+    """Compute lag matrices of some loss steps; add both ends if none is `lag` steps from one of them."""
     drawn, among = draw(batch, _LOSS_STEPS, seed)
     if lag > min(drawn[-1], int(batch.y.shape[1]) - 1 - drawn[0]):
         drawn = np.union1d(drawn, among[[0, -1]])

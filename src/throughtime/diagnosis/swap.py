@@ -39,7 +39,7 @@ class Reading:
 
     `valid` is (sample, time), `ways` are the directions in which they process it, "forward" and "backward",
     and, if the loss has a value for each step, `anchors` the steps whose losses are evaluated. They are some
-    of `counted`, (sample, time), which have weight. Time that `is_reversed` begins at the last input.
+    of `counted`, (sample, time), which have weight. If `is_reversed`, time begins at the last input.
     """
 
     valid: Flags
@@ -128,7 +128,7 @@ def prefix_swap(
 
 
 def _mixes(losing: Losing, batch: Batch, partner: Whole, reading: Reading, own: Floats) -> bool:
-    """Whether the inputs of every second sample change the losses of the others, `own` before that."""
+    """Whether exchanging every second sample's inputs changes the other samples' losses, which were `own`."""
     even = np.arange(len(partner)) % 2 == 0
     x = Leaves(batch.x, reading).exchange(partner, reading.valid & even[:, None])
     after = _losses(losing, batch, x, next(iter(reading.anchors), None))

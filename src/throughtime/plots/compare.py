@@ -50,8 +50,8 @@ def compare(
     first, second : capture with one layer, a layer, or DataArray
         For two steps of a stored run: `run["lstm"].sel(step=0)` and `run["lstm"].sel(step=500)`.
     quantity : str
-        A variable of both. An LSTM keeps its memory in the cell, whose gradient is `cell_gradient`;
-        `gradient_flow` draws both states together.
+        A variable that both sides have. An LSTM keeps its memory in the cell state, whose gradient is
+        `cell_gradient`; `gradient_flow` draws the gradients of hidden and cell state together.
     kind : "curves" or "heatmap"
         The norm over units against time, in one colour for each side; or unit by timestep, side by side.
     names : two str, optional

@@ -48,7 +48,7 @@ class LagCurve:
     def found(self, threshold: float) -> str:
         """Describe how far the gradient reaches; a sum over many steps shows nothing."""
         if self.samples == 0:
-            return "is 0 at lag 0 or not finite, in every sample"
+            return "is, in every sample, 0 at lag 0 or not finite"
         words = reach(self.middle, threshold)
         if self.basis == "sum" and words.startswith("reaches"):
             return "enters at many steps, so that R(k) does not show how far it reaches"
@@ -113,7 +113,7 @@ def levels(ends: Array, scale: Scale, threshold: float) -> list[Mark]:
 
 
 def legend(names: Sequence[str]) -> list[str]:
-    """Return the label of each curve; of many, whose colours follow their order, only the ends have one."""
+    """Return the label of each curve; if they are many, only the first and the last have one."""
     ends = (0, len(names) - 1)
     return [
         shortened(name) if len(names) <= MOST_LABELLED or at in ends else "" for at, name in enumerate(names)

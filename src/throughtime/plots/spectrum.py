@@ -135,7 +135,7 @@ def _exponents(layer: xr.Dataset, samples: int) -> tuple[xr.DataArray | None, st
     except (DiagnosticError, SchemaError):
         return None, "no Lyapunov spectrum for this layer"
     if found is not None and bool(found.isnull().all()):
-        return None, "no Lyapunov spectrum: not finite"
+        return None, "no Lyapunov spectrum: its exponents are not finite"
     return found, "" if found is not None or samples < 1 else "too large for a Lyapunov spectrum here"
 
 

@@ -125,7 +125,7 @@ def why_unfit(name: str, module: Recurrent, given: object) -> str:
 # torch keeps nothing back where no gradient flows: what is asked for then is small.
 FUSED = Overhead(back=2.8, forward=2.8, solving=1.8)
 STEPWISE = Overhead(back=2.9, forward=2.9, solving=5.2, each_step=37_000)
-# Calls of a cell of which each is counted if memory is scarce; else some, because counting takes time.
+# If memory is scarce, one call of a cell in so many is counted; else fewer, because counting takes time.
 _OFTEN = 16
 _PLENTY = 4.0  # times the need so far
 

@@ -33,7 +33,7 @@ def pooled_flags(flags: Array, rows: int, columns: int) -> Array:
 
 
 def pooled_codes(colors: Colors, values: Array, valid: Array | None, rows: int, columns: int) -> Array:
-    """Return the code of each pixel, in which masked values do not count unless all of its values are."""
+    """Return the code of each pixel; masked values do not count unless all values of the pixel are masked."""
     if valid is None:
         return colors.codes(pooled(values, rows, columns))
     valid = np.broadcast_to(valid, values.shape)
