@@ -422,9 +422,6 @@ PRODUCED = {
     "far_labels": lambda _: far_away(),
     "remedy_far_labels": lambda _: far_away(),
     "wide": lambda _: vanished(wide()),
-    "unread_of_0": lambda _: printed(
-        Model(changed(decaying(), hidden_gradient=silent, loss=silent), OLD), dependency_length=8
-    ),
     "padding": lambda _: padded(),
     "remedy_padding": lambda _: padded(),
     "remedy_epsilon": lambda _: vanished(decaying(), optimizer=optimizer()),

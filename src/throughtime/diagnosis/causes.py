@@ -26,6 +26,7 @@ _FLOOR = 10  # times the optimizer's epsilon
 _KEEPS_LENGTH = 0.95  # share of a signal left by a step, from which a kernel keeps it
 _STILL = 1e-3  # largest difference between samples, of states between two limits
 _WIDE = 30.0  # root mean square of inputs that are far from scaled
+_END = 0.8  # of a state between −1 and 1, as a gate within a tenth of its range
 _LONG = 0.5  # a step this long, relative to an orthogonal kernel, leaves little of the kernel
 _WORTH_NAMING = 0.1  # share of the weights below it
 
@@ -180,11 +181,22 @@ def _dead(layer: xr.Dataset) -> Iterator[Evidence]:
 
 
 def _wide(layer: xr.Dataset) -> Iterator[Evidence]:
-    """Report inputs so large that they can drive a layer's gates or states to the ends of their ranges."""
-    if "input" in layer and is_bounded(layer.attrs):
-        size = float(np.sqrt((layer["input"].astype(np.float64).where(valid_steps(layer)) ** 2).mean()))
-        if size >= _WIDE:
-            yield Evidence("wide", size, phrase("wide", size=number(size)))
+    """Report inputs so large that they drive a layer's gates or states to the ends of their ranges."""
+    if "input" not in layer or not is_bounded(layer.attrs):
+        return
+    valid = valid_steps(layer)
+    given = layer["input"].where(valid, 0).values.ravel()
+    size = math.sqrt(float(np.vdot(given, given)) / max(given.size * float(valid.mean()), 1))
+    if size >= _WIDE and _at_ends(layer) >= MOSTLY:
+        yield Evidence("wide", size, phrase("wide", size=number(size)))
+
+
+def _at_ends(layer: xr.Dataset) -> float:
+    """Return the share of a layer's gates, or of its states without gates, at an end of their range."""
+    if "gate_activation" in layer:
+        found = saturation(layer)
+        return float((found["left"] + found["right"]).mean())
+    return float((np.abs(layer["hidden"]) > _END).mean())
 
 
 def _frozen(layer: xr.Dataset) -> Iterator[Evidence]:

@@ -12,7 +12,19 @@ from throughtime.diagnostics.thresholds import FAINT
 
 from . import causes, integrity, measure
 from .diagnosis import Diagnosis
-from .results import NO, NOT_MEASURED, UNCLEAR, YES, Answer, Asked, LayerDiagnosis, Results, Verdict, steps_of
+from .results import (
+    NO,
+    NOT_MEASURED,
+    UNCLEAR,
+    YES,
+    Answer,
+    Asked,
+    LayerDiagnosis,
+    Remedy,
+    Results,
+    Verdict,
+    steps_of,
+)
 from .words import join_words, number, phrase, size, with_interval
 
 _MOST_NAMED = 8  # layers in a sentence
@@ -57,18 +69,32 @@ def with_remedies(found: Diagnosis, asked: Asked, misread: Collection[str] = ())
     if is_solved:
         solved = number(float(asked.solved or 0.0))
         sentences = (*sentences, phrase("solved", loss=number(found.loss), solved=solved))
-    elif found.largest_use.answer == NO and (far := asked.far_labels(found.loss)):
-        proposed.append(causes.remedy("remedy_far_labels", far))
-    elif found.largest_use.answer in (NO, UNCLEAR) and (padding := asked.padding()):
-        proposed.append(causes.remedy("remedy_padding", padding))
     else:
-        lag = found.dependency_length if asked.solved is not None else None
-        for layer in _measured_layers(found.layers).values():
-            proposed += causes.remedies(layer, found.verdict, lag, asked.optimizer)
+        of_data = _remedies_of_data(found, asked)
+        if not of_data or _has_certain_cause(found):
+            lag = found.dependency_length if asked.solved is not None else None
+            for layer in _measured_layers(found.layers).values():
+                proposed += causes.remedies(layer, found.verdict, lag, asked.optimizer)
+        proposed += of_data
     remedies = {each.text: each for each in reversed(proposed)}
     return replace(
         found, sentences=sentences, remedies=tuple(reversed(remedies.values())), is_solved=is_solved
     )
+
+
+def _remedies_of_data(found: Diagnosis, asked: Asked) -> list[Remedy]:
+    """Propose what the data suggest, if old inputs are not used."""
+    if found.largest_use.answer == NO and (far := asked.far_labels(found.loss)):
+        return [causes.remedy("remedy_far_labels", far)]
+    if found.largest_use.answer in (NO, UNCLEAR) and (padding := asked.padding()):
+        return [causes.remedy("remedy_padding", padding)]
+    return []
+
+
+def _has_certain_cause(found: Diagnosis) -> bool:
+    """Whether more is known than data suggest: gradients explode, or training does not reach the weights."""
+    known = {name for layer in found.layers.values() for name in layer.evidence}
+    return found.verdict is Verdict.UNSTABLE or bool(known & {"frozen", "cut"})
 
 
 def decide(found: Diagnosis) -> tuple[Diagnosis, str]:
@@ -224,7 +250,7 @@ def notes_of(found: Results, directions: Mapping[str, xr.Dataset], misread: Coll
             continue
         signal = measure.signal(leaf)
         if signal.measured == 0 and path not in misread:
-            yield phrase("unread_direction" if found.loss else "unread_of_0", layer=path)
+            yield phrase("unread_direction", layer=path)
         elif signal.without_signal and path not in misread:
             yield phrase("dead_samples", n=signal.without_signal, all=signal.samples, layer=path)
         if found.layers[path].share.n and (noise := measure.noise(leaf)) is not None:

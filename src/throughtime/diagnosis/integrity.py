@@ -101,13 +101,17 @@ def with_data(asked: Asked, batches: Sequence[Batch], leaves: Mapping[str, xr.Da
         "lag_matrix" in leaf or reads_many_steps(leaf) or not valid_steps(leaf).all()
         for leaf in leaves.values()
     )
-    return replace(asked, padding=partial(_padding, batches[0])) if is_whole else asked
+    steps = next(iter(leaves.values())).sizes.get("time", 0)
+    return replace(asked, padding=partial(_padding, batches[0], steps)) if is_whole else asked
 
 
-def _padding(batch: Batch) -> str:
+def _padding(batch: Batch, length: int) -> str:
     """Describe samples that end in one value, which occurs nowhere else, for different numbers of steps."""
-    for array in map(structures.to_numpy, arrays(batch.x)):
-        if array.ndim < 2 or array.shape[1] < 3:
+    for given in map(structures.to_numpy, arrays(batch.x)):
+        is_time_first = given.ndim > 1 and given.shape[0] == length != given.shape[1]
+        array = given.swapaxes(0, 1) if is_time_first else given
+        is_series = array.ndim > 1 and array.shape[1] == length and array.dtype.kind in "iuf"
+        if not is_series or length < 3 or len(np.unique(array)) < 3:  # as a mask that the model takes
             continue
         steps = array.reshape(*array.shape[:2], -1)
         last, count = np.unique(steps[:, -1], axis=0, return_counts=True)

@@ -16,7 +16,7 @@ from .diagnosis import Diagnosis
 from .layers import by_direction
 from .results import NOT_MEASURED, Answer, Asked, LayerDiagnosis, Remedy, Verdict
 from .swap import Swapped
-from .use import largest_used, pays, use, use_curve
+from .use import largest_used, use, use_curve
 from .words import phrase
 
 
@@ -41,8 +41,7 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
     leaves, rounding = integrity.accept_rounding(leaves)
     found = replace(found, notes=(*found.notes, *rounding))
     directions = by_direction(leaves)
-    is_used = not first.reason and pays(first, seed=asked.seed)
-    why_not = _reason_without_lag(directions, asked, loss, is_used=is_used)
+    why_not = _reason_without_lag(directions, asked, loss)
     if why_not is not None:
         sentence, remedies = why_not
         return replace(found, sentences=(sentence,), remedies=remedies)
@@ -71,9 +70,9 @@ def note_few_samples(samples: int) -> list[str]:
 
 
 def _reason_without_lag(
-    directions: Mapping[str, xr.Dataset], asked: Asked, loss: float, *, is_used: bool
+    directions: Mapping[str, xr.Dataset], asked: Asked, loss: float
 ) -> tuple[str, tuple[Remedy, ...]] | None:
-    """Find why no lag can be judged: no gradient and no use, no valid step, or a window that is too short."""
+    """Find why no lag can be judged: no gradient, no valid step, or a window that is too short."""
     reasons = {path: measure.why_no_gradient(leaf) for path, leaf in directions.items()}
     known = {path: leaf for path, leaf in directions.items() if not reasons[path]}
     if not known:
@@ -96,8 +95,6 @@ def _reason_without_lag(
         misread = misread_layers(known)
         silent = phrase("no_signal" if loss else "no_signal_of_0", layer=next(iter(signals)))
         remedies = tuple({causes.reading_remedy(path): None for path in misread})
-        if is_used and not misread:
-            return None
         return " ".join(misread.values()) or silent, remedies
     return None
 

@@ -110,7 +110,7 @@ def prefix_swap(
     for anchor in reading.anchors or (None,):
         before.append(own := _losses(losing, batch, batch.x, anchor))
         advance()
-        if len(before) == 1 and _mixes(losing, batch, partners[0], reading, own):
+        if len(before) == 1 and _mixes(losing, batch, partners[0], reading, own, advance):
             return Swapped(reason=phrase("mixed"))
         changes.append(np.full((len(own), len(lags)), np.nan))
         for place, lag in enumerate(lags):
@@ -127,13 +127,16 @@ def prefix_swap(
     return Swapped(lags, _mean(changes), _mean(before), without_partner=alone[reading.valid.any(1)].sum())
 
 
-def _mixes(losing: Losing, batch: Batch, partner: Whole, reading: Reading, own: Floats) -> bool:
+def _mixes(
+    losing: Losing, batch: Batch, partner: Whole, reading: Reading, own: Floats, advance: Callable[[], None]
+) -> bool:
     """Whether exchanging every second sample's inputs changes the other samples' losses, which were `own`."""
     even = np.arange(len(partner)) % 2 == 0
     x = Leaves(batch.x, reading).exchange(partner, reading.valid & even[:, None])
     after = _losses(losing, batch, x, next(iter(reading.anchors), None))
-    moved, rounding = np.abs(np.nan_to_num(after) - np.nan_to_num(own)), ROUNDING * np.nansum(np.abs(own))
-    return bool(moved[~even].sum() > moved[even].sum() / 100 + rounding)
+    advance()
+    moved = np.abs(np.nan_to_num(after) - np.nan_to_num(own))
+    return bool(moved[~even].sum() > moved[even].sum() / 100 + ROUNDING * np.nansum(np.abs(own)))
 
 
 def predicts_at_steps(
@@ -184,13 +187,10 @@ def losses_with_shared_inputs(losing: Losing, batch: Batch, reading: Reading, *,
     _, group = np.unique(reading.valid, axis=0, return_inverse=True)
     losses = []
     for _ in range(_SHARED):
-        given = np.array(
-            [rng.choice(np.flatnonzero(group.ravel() == each)) for each in range(group.max() + 1)]
-        )
-        inputs = leaves.exchange(given[group.ravel()], reading.valid)
-        losses.append(
-            _mean([_losses(losing, batch, inputs, anchor) for anchor in reading.anchors or (None,)])
-        )
+        drawn = [rng.choice(np.flatnonzero(group.ravel() == each)) for each in range(group.max() + 1)]
+        inputs = leaves.exchange(np.array(drawn)[group.ravel()], reading.valid)
+        each = [_losses(losing, batch, inputs, anchor) for anchor in reading.anchors or (None,)]
+        losses.append(_mean(each))
     return np.array(losses)
 
 
