@@ -114,15 +114,15 @@ def levels(ends: Array, scale: Scale, threshold: float) -> list[Mark]:
 
 def legend(names: Sequence[str]) -> list[str]:
     """Return the label of each curve; if they are many, only the first and the last have one."""
-    ends = (0, len(names) - 1)
-    return [
-        shortened(name) if len(names) <= MOST_LABELLED or at in ends else "" for at, name in enumerate(names)
-    ]
+    ends, short = (0, len(names) - 1), [*map(shortened, names)]
+    labels = short if len({*short}) == len({*names}) else names
+    return [label if len(names) <= MOST_LABELLED or at in ends else "" for at, label in enumerate(labels)]
 
 
 def shortened(name: str) -> str:
-    """Return the end of a long name."""
-    return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
+    """Return both ends of a long name: names may differ at either."""
+    half = LONGEST // 2
+    return name if len(name) <= LONGEST else f"{name[:half]}…{name[1 - half :]}"
 
 
 def reach_panel(curves: Mapping[str, LagCurve], title: str = "", lag: int | None = None) -> Panel:

@@ -9,7 +9,6 @@ import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
 
 from throughtime._inputs.structures import leaves
 from throughtime.adapters.attributes import replaced
@@ -65,14 +64,9 @@ def is_called_as_defined(cell: Layer) -> bool:
 
 def _owner(cell: Layer, method: str) -> str:
     """Name the class of Keras that a cell's method is defined in; empty for a user's."""
-    return _owner_of(package_of_object(cell), getattr(type(cell), method))
-
-
-@lru_cache(maxsize=64)
-def _owner_of(package: str, method: Call) -> str:
-    function = inspect.unwrap(method)
+    function = inspect.unwrap(getattr(type(cell), method))
     module = f"{function.__module__}."
-    if not module.startswith(f"{package}.") or "legacy" in module:
+    if not module.startswith(f"{package_of_object(cell)}.") or "legacy" in module:
         return ""
     return str(function.__qualname__).partition(".")[0]
 

@@ -5,7 +5,6 @@ seen: classes are known by their modules.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -29,24 +28,12 @@ def package_of(kind: type) -> str:
 
 def package_of_object(thing: object) -> str:
     """Name the Keras 2 that an object belongs to, by the first of its classes that is from one."""
-    kind: Any = type(thing)
-    return _package(kind)
-
-
-@lru_cache(maxsize=256)
-def _package(kind: type) -> str:
-    return next(filter(None, map(package_of, kind.__mro__)), "")
+    return next(filter(None, map(package_of, type(thing).__mro__)), "")
 
 
 def is_a(thing: object, *names: str) -> bool:
     """Whether an object is an instance of one of Keras' classes with these names."""
-    kind: Any = type(thing)
-    return not _names(kind).isdisjoint(names)
-
-
-@lru_cache(maxsize=256)
-def _names(kind: type) -> frozenset[str]:
-    return frozenset(cls.__name__ for cls in kind.__mro__ if package_of(cls))
+    return any(cls.__name__ in names and package_of(cls) for cls in type(thing).__mro__)
 
 
 def is_layer(thing: object) -> bool:

@@ -50,10 +50,15 @@ def copied(tensor: torch.Tensor) -> tuple[torch.Tensor, GradientEdge | None]:
 
 
 def is_unchanged(given: torch.Tensor, returned: torch.Tensor) -> bool:
-    """Whether nothing has written on a result since: autograd does not show writes under `no_grad`."""
-    if given.shape != returned.shape:
+    """Whether a result is as it was handed out: without a hook, and without writes that autograd misses."""
+    if given.shape != returned.shape or given._backward_hooks:
         return False
     return torch.equal(given, returned) or torch.allclose(given, returned, rtol=0.0, atol=0.0, equal_nan=True)
+
+
+def _kept(given: torch.Tensor, copy: torch.Tensor) -> torch.Tensor:
+    """Return the tensor to read after the pass: a buffer may be filled anew."""
+    return given if given.requires_grad else copy.detach()
 
 
 @dataclass(eq=False, slots=True)
@@ -119,7 +124,7 @@ class Step:
     def take(self, key: Key, given: torch.Tensor, plain: torch.Tensor, source: int) -> torch.Tensor:
         """Note a result that was handed out for a call that only reads it, in the same memory."""
         read = plain.view_as(plain)
-        self.entering[key] = Entering(given, edge_of(read), plain, source)
+        self.entering[key] = Entering(_kept(given, read), edge_of(read), plain, source)
         return read
 
     @property
@@ -183,7 +188,7 @@ class Calls:
         plain = None if source < 0 else self.steps[source].leaving[place].plain
         taken = plain if plain is not None and is_unchanged(given, plain) else None
         copy, edge = copied(given if taken is None else taken)
-        step.entering[key] = Entering(given, edge, taken, source)
+        step.entering[key] = Entering(_kept(given, copy), edge, taken, source)
         return copy
 
     def hand_out(self, step: Step, results: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -191,7 +191,7 @@ class FusedLeaf(KernelLeaf):
         reset = np.zeros(valid.shape, bool)
         reset[:, ends[:-1]] = found["reset"][:, 1:]
         reset &= valid
-        if not self.done.has_labels:
+        if not self._shows_carried:
             return {"reset": reset}
         across = found["carried_by_state"]
         carried = np.full((*reset.shape, across.shape[-1]), np.nan, across.dtype)

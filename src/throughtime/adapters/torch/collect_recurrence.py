@@ -242,4 +242,8 @@ class Leaf:
         found["reset"] &= valid
         for name in ("carried_gradient", "carried_by_state"):
             found[name][~valid] = self.recurrence.blank
-        return found if self.done.has_labels else {"reset": found["reset"]}
+        return found if self._shows_carried else {"reset": found["reset"]}
+
+    @property
+    def _shows_carried(self) -> bool:
+        return self.done.has_labels and "carried_gradient" in self.done.wanted

@@ -21,6 +21,7 @@ from .structure import ordinary
 
 _VF = torch._VF
 Mark = Callable[[torch.Tensor], torch.Tensor]
+Open = tuple[int, Recurrence, Mark]  # the call that another one goes on from, its sequence, marks of weights
 _FUSED = frozenset({_VF.lstm, _VF.gru, _VF.rnn_tanh, _VF.rnn_relu})
 KINDS = {  # each with the activation of its candidate
     **dict.fromkeys((_VF.lstm, _VF.lstm_cell), ("lstm", "tanh")),
@@ -184,20 +185,28 @@ class Windows(Calls):
         data, states, *weights = arguments
         states = states if isinstance(states, (tuple, list)) else (states,)
         weights = [weight for weight in weights if weight is not None]
-        step, before, loop = self._next(states, weights, marks, can_go_on=True, is_fused=False)
+        step, before, sequence = self._next(states, weights, marks, can_go_on=True, is_fused=False)
         entering = self.enter(step, _INPUT, ordinary(data))
         results = kernel(entering, before if len(before) > 1 else before[0], *step.marked)
         out = self.hand_out(step, results if isinstance(results, tuple) else (results,))
-        return tuple(out) if len(out) > 1 else out[0], loop
+        return tuple(out) if len(out) > 1 else out[0], self._go_on(step, sequence)
 
     def _fused(self, asked: Arguments, marks: Marks) -> tuple[tuple[torch.Tensor, ...], Recurrence]:
         can_go_on = isinstance(asked.layout, Dense) and asked.directions == 1
-        step, before, loop = self._next(
+        step, before, sequence = self._next(
             asked.states, asked.weights, marks, can_go_on=can_go_on, is_fused=True
         )
         step.layout = asked.layout
         step.layers, (output, *states) = run(replace(asked, states=before, weights=step.marked), marks)
-        return (output, *self.hand_out(step, states)), loop
+        return (output, *self.hand_out(step, states)), self._go_on(step, sequence)
+
+    def _go_on(self, step: Step, sequence: Open) -> Recurrence:
+        """Add a call to its sequence, once the kernel has not raised."""
+        source, loop, mark = sequence
+        self._last.pop(source, None)
+        self._last[step.order] = loop, mark
+        loop.steps.append(step)
+        return loop
 
     def _next(
         self,
@@ -207,7 +216,7 @@ class Windows(Calls):
         *,
         can_go_on: bool,
         is_fused: bool,
-    ) -> tuple[Step, tuple[torch.Tensor, ...], Recurrence]:
+    ) -> tuple[Step, tuple[torch.Tensor, ...], Open]:
         """Begin a call: its step, the states that it reads, and its sequence."""
         step, latest = Step(len(self.steps)), self.steps[-1] if self.steps else None
         is_next = can_go_on and latest is not None and latest.has_handed_out(states)
@@ -222,16 +231,14 @@ class Windows(Calls):
         if not is_next:
             source = self._source(step, known, by_values=is_fused) if can_go_on else -1
         if source >= 0:
-            loop, mark = self._last.pop(source)
+            loop, mark = self._last[source]
         else:  # samples that leave are as padding of a packed sequence; a weight is marked once for all calls
             loop, mark = Recurrence([], known, blank=0.0), cache(partial(marks, WEIGHT))
-        self._last[step.order] = loop, mark
         step.weights = tuple(weights)
         before = loop.steps[-1] if loop.steps else step
         is_same = len(before.marked) == len(weights) and all(map(is_, weights, before.weights))
         step.marked = before.marked if is_same else tuple(map(mark, weights))
-        loop.steps.append(step)
-        return step, entering, loop
+        return step, entering, (source, loop, mark)
 
     def _source(self, step: Step, states: Sequence[State], *, by_values: bool) -> int:
         """Find the call whose states this one starts from; -1 where it starts anew."""

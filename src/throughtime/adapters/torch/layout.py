@@ -125,9 +125,7 @@ def why_unfit(name: str, module: Recurrent, given: object) -> str:
 # torch keeps nothing back where no gradient flows: what is asked for then is small.
 FUSED = Overhead(back=2.8, forward=2.8, solving=1.8)
 STEPWISE = Overhead(back=2.9, forward=2.9, solving=5.2, each_step=37_000)
-# If memory is scarce, one call of a cell in so many is counted; else fewer, because counting takes time.
-_OFTEN = 16
-_PLENTY = 4.0  # times the need so far
+_OFTEN = 16  # calls of a cell, of which only each of so many is counted: counting takes time as well
 
 
 class Meter:
@@ -142,7 +140,6 @@ class Meter:
         self._sum = Need()
         self._calls: dict[int, int] = {}  # so far, of each module in a loop
         self._of_cells: dict[int, Need] = {}
-        self._is_scarce = False
 
     def add(self, module: Recurrent, given: object, *, samples: int, is_watched: bool) -> None:
         """Add a call of a recurrent layer or cell before it runs, of a model of so many samples."""
@@ -179,18 +176,13 @@ class Meter:
     def is_due(self, module: int) -> bool:
         """Note a call of a cell, or of another module in a loop; returns whether it is one that is added."""
         calls = self._calls[module] = self._calls.get(module, 0) + 1
-        if self._is_scarce:
-            return calls % _OFTEN == 0 or calls & (calls - 1) == 0  # the first ones: 1, 2, 4, 8
-        return calls & (calls - 1) == 0 and calls.bit_length() % 2 == 1  # 1, 4, 16, 64, ...
+        return calls % _OFTEN == 0 or calls & (calls - 1) == 0  # the first ones: 1, 2, 4, 8
 
     def _asked(self, is_watched: bool) -> Asked:
         return Asked(self._quantities if is_watched else frozenset())
 
     def _check(self) -> None:
-        need = sum(self._of_cells.values(), self._sum)
-        self.budget.check(need)
-        available = self.budget.available
-        self._is_scarce = available is not None and available < _PLENTY * self.budget.needed(need)
+        self.budget.check(sum(self._of_cells.values(), self._sum))
 
 
 def _steps(module: nn.RNNBase, given: torch.Tensor | PackedSequence) -> int:

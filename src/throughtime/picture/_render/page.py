@@ -31,7 +31,7 @@ from throughtime.picture._render.alt import alt
 from throughtime.picture._render.bokeh_text import template_text
 
 # A name in an alphabet written from right to left would draw the numbers beside it into its own order.
-_RIGHT_TO_LEFT = re.compile(r"[\w/.-]*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc][\w/.-]*")
+_RIGHT_TO_LEFT = re.compile(r"(?<![\w/.-])[\w/.-]*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc][\w/.-]*")
 _INLINE = re.compile(r'<script(?: type="text/javascript")?>(.*?)</script>', re.DOTALL)
 _NO_LIBRARY = "<p>The cell with the drawing library was cleared. Restart the kernel and run all cells.</p>"
 _holder: list[str] = []  # the cell whose output has the library

@@ -1,0 +1,142 @@
+"""States and inputs that a loop overwrites, hooks on states, and calls that raise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import throughtime as tt
+
+SAMPLES, STEPS, INPUTS, UNITS = 3, 6, 2, 4
+RESET = 3  # of sample 0
+
+
+class Leaky(nn.Module):
+    """A custom cell."""
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__()
+        self.kernel = nn.Linear(inputs + units, units)
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        return 0.7 * h + 0.3 * torch.sin(self.kernel(torch.cat([x, h], -1)))
+
+
+class Rollout(nn.Module):
+    """A loop that resets its memory by hand."""
+
+    def __init__(self, make: Callable[..., nn.Module], write: Callable[[torch.Tensor], None] | None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.write = make(INPUTS, UNITS), write
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        zeros = x.new_zeros(SAMPLES, UNITS)
+        states = (zeros, zeros.clone()) if isinstance(self.cell, nn.LSTMCell) else (zeros,)
+        for step in range(STEPS):
+            if step == RESET and self.write:
+                for state in states:
+                    self.write(state)
+            found = self.cell(x[:, step], states if len(states) > 1 else states[0])
+            states = found if len(states) > 1 else (found,)
+        return states[0]
+
+
+def of_data(state: torch.Tensor) -> None:
+    state.data[0] = 0
+
+
+def without_gradient(state: torch.Tensor) -> None:
+    with torch.no_grad():
+        state[0] = 0
+
+
+def squared(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return (output - y).square().sum()
+
+
+# Not of an RNNCell, whose own gradient reads the overwritten state.
+@pytest.mark.parametrize("write", [of_data, without_gradient])
+@pytest.mark.parametrize("make", [nn.GRUCell, nn.LSTMCell, Leaky])
+def test_what_a_loop_writes_on_a_state_is_read_and_its_gradient_crosses(
+    make: Callable[..., nn.Module], write: Callable[[torch.Tensor], None]
+) -> None:
+    x = inputs().requires_grad_()
+    y, model = torch.zeros(SAMPLES, UNITS, dtype=torch.float64), Rollout(make, write).double()
+    true = squared(model(x), y)
+    true.backward()
+    cell = tt.capture(model, x.detach(), y, loss=squared)["cell"]
+    assert cell["loss"].item() == pytest.approx(true.item(), rel=1e-14)
+    np.testing.assert_allclose(cell["input_gradient"], x.grad, rtol=1e-10, atol=1e-14)
+    leaks = tt.diagnostics.boundary_leak(cell, np.arange(STEPS) == RESET * np.ones((SAMPLES, 1)))
+    assert (0, RESET) in {(leak.sample, leak.time) for leak in leaks}
+    assert not cell["reset"].values.any()
+
+
+class Loop(nn.Module):
+    """A loop whose `step` calls the cell."""
+
+    def __init__(self, make: Callable[..., nn.Module], step: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.step = make(INPUTS, UNITS), step
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h, self.buffer = x.new_zeros(SAMPLES, UNITS), torch.zeros_like(x[:, 0])
+        for step in range(STEPS):
+            h = self.step(self, x[:, step], h)
+        return h
+
+
+def with_hook(loop: Loop, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    h = loop.cell(x, h)
+    if h.requires_grad:
+        h.register_hook(lambda gradient: 0.5 * gradient)
+    return h
+
+
+def from_a_buffer(loop: Loop, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    made: torch.Tensor = loop.cell(loop.buffer.copy_(x), h)
+    return made
+
+
+def after_an_error(loop: Loop, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    with suppress(RuntimeError):
+        loop.cell(x[:, :1], h)
+    made: torch.Tensor = loop.cell(x, h)
+    return made
+
+
+def inputs() -> torch.Tensor:
+    return torch.randn(
+        SAMPLES, STEPS, INPUTS, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
+
+
+@pytest.mark.parametrize("step", [with_hook, after_an_error])
+@pytest.mark.parametrize("make", [nn.GRUCell, nn.RNNCell])
+def test_hooks_of_states_are_called_and_errors_that_the_loop_catches_add_no_step(
+    make: Callable[..., nn.Module], step: Callable[..., torch.Tensor]
+) -> None:
+    x, y, model = inputs().requires_grad_(), torch.zeros(SAMPLES, UNITS).double(), Loop(make, step).double()
+    squared(model(x), y).backward()
+    cell = tt.capture(model, x.detach(), y, loss=squared)["cell"]
+    np.testing.assert_allclose(cell["input_gradient"], x.grad, rtol=1e-10, atol=1e-14)
+    assert cell.sizes["time"] == STEPS
+
+
+@pytest.mark.parametrize("make", [nn.GRUCell, Leaky])
+def test_a_buffer_that_is_filled_anew_shows_each_input(make: Callable[..., nn.Module]) -> None:
+    cell = tt.capture(Loop(make, from_a_buffer).double(), inputs())["cell"]
+    np.testing.assert_array_equal(cell["input"], inputs())
+
+
+def test_resets_alone_come_without_norms_of_gradients() -> None:
+    model, y = Loop(nn.GRUCell, after_an_error).double(), torch.zeros(SAMPLES, UNITS).double()
+    cell = tt.capture(model, inputs(), y, loss=squared, quantities=["reset"])["cell"]
+    assert not {"carried_gradient", "carried_by_state"} & {*cell.data_vars}
