@@ -187,7 +187,8 @@ def padded():
 
 
 def wide():
-    return changed(decaying(), input=lambda values: values * 1e4, attributes={"activation": "tanh"})
+    at_ends = {"input": lambda values: values * 1e4, "hidden": lambda values: values * 0 + 1}
+    return changed(decaying(), **at_ends, attributes={"activation": "tanh"})
 
 
 def vanished(tree, **options):

@@ -21,7 +21,7 @@ from .structure import ordinary
 
 _VF = torch._VF
 Mark = Callable[[torch.Tensor], torch.Tensor]
-Open = tuple[int, Recurrence, Mark]  # the call that another one goes on from, its sequence, marks of weights
+Open = tuple[int, Recurrence, Mark]  # the call that it continues, its sequence, marks of weights
 _FUSED = frozenset({_VF.lstm, _VF.gru, _VF.rnn_tanh, _VF.rnn_relu})
 KINDS = {  # each with the activation of its candidate
     **dict.fromkeys((_VF.lstm, _VF.lstm_cell), ("lstm", "tanh")),
