@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import throughtime as tt
 
@@ -34,3 +35,6 @@ def check_each_checkpoint(keras: Any, folder: Path) -> None:
         norms = np.linalg.norm(gradient, axis=1)
         np.testing.assert_allclose(one["recurrent_kernel_gradient_norm"], norms, rtol=2e-6)
     assert all(map(np.array_equal, before, model.get_weights()))
+    model.compile(loss="mae")
+    with pytest.raises(tt.SweepError, match="differs in loss"):
+        tt.sweep(model, (x, y), checkpoints=files, to=folder / "sweep", shard_size=8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,6 +14,7 @@ from flax import nnx
 from tests.jax.programs import Folded, Reader, X, Y, rnn, squared
 
 import throughtime as tt
+from throughtime._monitor.provenance import weights_fingerprint
 
 pytestmark = pytest.mark.filterwarnings("ignore:The certificate:throughtime.ThroughTimeWarning")
 
@@ -59,6 +60,27 @@ def test_a_new_model_that_is_not_passed_is_noticed(tmp_path: Path) -> None:
         monitor.watch(model, loss=squared),
     ):
         monitor.step()
+
+
+def test_modules_in_a_tuple_or_a_dict_have_their_own_fingerprint() -> None:
+    class Pair(NamedTuple):
+        cell: Any
+        activation: Any
+
+    def of(seed: int) -> list[Any]:
+        cell = eqx.nn.GRUCell(2, 3, key=jax.random.key(seed))
+        return [cell, Pair(cell, lambda x: jnp.tanh(2 * x)), {"a": {"cell": cell, "name": "b"}}]
+
+    one, same, other = ({weights_fingerprint(each) for each in of(seed)} for seed in (0, 0, 1))
+    assert len(one) == 1
+    assert one == same
+    assert not one & {*other, 0}
+
+
+def test_weights_of_half_precision_are_followed() -> None:
+    cell = eqx.nn.GRUCell(2, 3, dtype=jnp.bfloat16, key=jax.random.key(0))
+    changed = eqx.tree_at(lambda cell: cell.bias, cell, cell.bias + 1)
+    assert len({0, weights_fingerprint(cell), weights_fingerprint(changed)}) == 3
 
 
 def test_parameters_without_their_function_are_refused(tmp_path: Path) -> None:

@@ -110,6 +110,27 @@ class TestARunIsOneTraining:
         assert {9, 18} <= set(steps)
 
 
+def test_fit_after_an_interrupt_continues_the_run_and_with_the_first_weights_does_not(tmp_path: Path) -> None:
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 1:
+                raise KeyboardInterrupt
+
+    def stopped() -> tuple[Any, tt.Monitor]:
+        model, monitor = made(), tt.Monitor(tmp_path / "run.zarr", BATCH, every=1, mode="overwrite")
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, monitor.keras(), Stop())
+        return model, monitor
+
+    model, monitor = stopped()
+    fit(model, monitor.keras())
+    assert tt.open_run(monitor.path)["lstm"]["step"].values.tolist() == list(range(2 + 9 + 1))
+    model, monitor = stopped()
+    model.set_weights(made().get_weights())
+    fit(model, monitor.keras())
+    assert tt.open_run(monitor.path)["lstm"]["step"].values.tolist() == list(range(9 + 1))
+
+
 def test_a_monitor_among_callbacks_names_the_one_to_pass(tmp_path: Path) -> None:
     with pytest.raises(tt.MonitorError, match=r"callbacks=\[monitor.keras\(\)\]"):
         fit(made(), tt.Monitor(tmp_path / "run.zarr", BATCH))

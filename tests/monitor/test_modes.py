@@ -7,6 +7,7 @@ import re
 import warnings
 from datetime import datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -22,6 +23,13 @@ def other() -> Reader:
     """Make a second fresh model."""
     torch.manual_seed(1)
     return Reader()
+
+
+class Dense(NamedTuple):
+    """Weights as JAX programs may keep them."""
+
+    weight: Any
+    activation: Any
 
 
 def steps_of(path: Path) -> list[int]:
@@ -244,7 +252,24 @@ class TestFingerprints:
         assert weights_fingerprint(model.bfloat16()) not in (0, before)
 
     def test_of_what_has_none_nothing_is_known(self) -> None:
-        assert weights_fingerprint(object()) == 0
+        for nothing in (object(), [], {"act": torch.tanh, "name": "a"}):
+            assert weights_fingerprint(nothing) == 0
+
+    @pytest.mark.parametrize(
+        "weights", [np.ones(3), torch.ones(3), torch.ones(3, dtype=torch.bfloat16), np.ones(3, np.complex64)]
+    )
+    def test_functions_and_objects_beside_weights_do_not_count(self, weights: Any) -> None:
+        """Their addresses would: each process has others."""
+        kinds = [
+            lambda w: {"weight": w, "act": lambda x: x},
+            lambda w: [object(), w, "name"],
+            lambda w: Dense(w, lambda x: x),
+        ]
+        for kind in kinds:
+            kept = kind(weights), kind(weights)
+            found = {weights_fingerprint(each) for each in (*kept, kind(weights))}
+            assert found == {weights_fingerprint([weights])}
+            assert weights_fingerprint(kind(2 * weights)) not in (*found, 0)
 
 
 class TestSettings:

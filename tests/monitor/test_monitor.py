@@ -128,12 +128,56 @@ def test_training_that_was_interrupted_is_followed_again(tmp_path: Path) -> None
     train(model, 3, monitor)  # then, as by Ctrl-C in `fit`, nothing more is called
     with pytest.raises(tt.MonitorError, match="recording already"):
         monitor.begin(made())
-    with monitor.watch(model):
-        train(model, 2, monitor)
+    with pytest.warns(tt.ThroughTimeWarning, match="interrupted at step 3.* another training"):
+        monitor.begin(model)
+    train(model, 2, monitor)
+    monitor.end()
     run = tt.open_run(monitor.path)["rnn"]
     assert run["step"].values.tolist() == [0, 2, 3, 4, 5]
     alone = made()
     train(alone, 5)
+    assert float(run["loss"][-1]) == pytest.approx(float(MSE(alone(BATCH[0]), BATCH[1]).detach()), rel=1e-6)
+
+
+@pytest.mark.parametrize(("every", "mode"), [(1, "auto"), (2, "auto"), (2, "new"), (2, "continue")])
+def test_interrupted_training_that_begins_anew_is_another_training(
+    tmp_path: Path, every: int, mode: str
+) -> None:
+    model = made()
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    monitor = tt.Monitor(
+        tmp_path / "run.zarr", BATCH, loss=MSE, every=every, vanishing_lag=None, mode=mode, **WAY
+    )
+    monitor.begin(model)
+    train(model, 5, monitor)  # then Ctrl-C
+    model.load_state_dict(start)
+    interrupted, steps = monitor.path, list(range(0, 6, every))
+    if mode == "auto":
+        with pytest.raises(tt.StoreError, match=f"ended at step {steps[-1]} with other weights"):
+            monitor.begin(model)
+    else:
+        monitor.begin(model)
+        monitor.end()
+    assert (monitor.path != interrupted) is (mode == "new")
+    run, alone = tt.open_run(interrupted)["rnn"], made()
+    assert run["step"].values.tolist() == steps
+    for loss in run["loss"].values:
+        assert float(loss) == pytest.approx(float(MSE(alone(BATCH[0]), BATCH[1]).detach()), rel=1e-6)
+        train(alone, every)
+
+
+def test_interrupted_training_that_has_no_record_yet_begins_anew(tmp_path: Path) -> None:
+    model = made()
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    monitor = tt.Monitor(tmp_path / "run.zarr", BATCH, loss=MSE, vanishing_lag=None, **WAY)  # every 50 steps
+    monitor.begin(model)
+    train(model, 5, monitor)
+    model.load_state_dict(start)
+    with monitor.watch(model):
+        train(model, 3, monitor)
+    run, alone = tt.open_run(monitor.path)["rnn"], made()
+    train(alone, 3)
+    assert run["step"].values.tolist() == [0, 3]
     assert float(run["loss"][-1]) == pytest.approx(float(MSE(alone(BATCH[0]), BATCH[1]).detach()), rel=1e-6)
 
 

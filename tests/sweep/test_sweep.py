@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import multiprocessing
+import pickle
 import shutil
 from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -25,6 +28,14 @@ KERNEL = "recurrent_kernel_gradient_norm"
 
 def pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def scaled(output: Any, y: Any, factor: float) -> Any:
+    return factor * mse(output, y)
+
+
+def enclosing(factor: float) -> Any:
+    return lambda output, y: scaled(output, y, factor)
 
 
 def assert_identical(one: xr.DataTree, other: xr.DataTree) -> None:
@@ -255,6 +266,44 @@ def test_the_use_of_a_model_that_reverses_its_inputs(tmp_path: Path, step: slice
     assert 0 < exact.interval[0] < mine.value < exact.interval[1] < 0.9, "older inputs matter less"
 
 
+def test_a_shard_that_cannot_show_the_order_of_time_leaves_it_to_others(tmp_path: Path) -> None:
+    """One sample has nobody to exchange inputs with, whichever worker sees it first."""
+    torch.manual_seed(0)
+    model, (x, _) = Turned(), batch(65)
+    with torch.no_grad():
+        model.rnn.bias_ih_l0[5:10] += 2
+        y = model(x)[:, -1:] + 0.01 * torch.randn(65, 1, 1)
+
+    def loss(output: Any, y: Any) -> Any:
+        return mse(output[:, -1:], y)
+
+    data = [(x[:1], y[:1]), (x[1:], y[1:])]
+    settings = {"loss": loss, "dependency_length": LAG}
+    serial = tt.sweep(model, data, to=tmp_path / "serial", **settings)
+    assert_identical(serial, tt.sweep(model, data, to=tmp_path / "other", executor=Reversed(), **settings))
+    exact = tt.diagnose(model, x[1:], y[1:], loss=loss, dependency_length=LAG).layers["rnn"].use
+    mine = tt.diagnose(serial, dependency_length=LAG).layers["rnn"].use
+    assert exact.interval[0] < mine.value < exact.interval[1]
+
+
+@pytest.mark.parametrize("several", [lambda y: {"y": y}, lambda y: [y, y], lambda y: (y, y[:, 0])])
+def test_several_arrays_of_labels_at_each_step(tmp_path: Path, several: Any) -> None:
+    """Use is not measured; the rest is that of the same loss with one array."""
+
+    def of_several(output: Any, y: Any) -> Any:
+        return mse(output, y["y"] if isinstance(y, dict) else y[0])
+
+    torch.manual_seed(0)
+    model, (x, _) = Turned(), batch(16)
+    one = tt.sweep(model, (x, x[..., :1]), loss=mse, to=tmp_path / "one", dependency_length=LAG)
+    data = (x, several(x[..., :1]))
+    found = tt.sweep(model, data, loss=of_several, to=tmp_path / "several", dependency_length=LAG)
+    for name in ("loss", "lag_ratio", KERNEL):
+        np.testing.assert_allclose(found["rnn"][name], one["rnn"][name], rtol=1e-6)
+    assert "use" in one["rnn"]
+    assert "use" not in found["rnn"]
+
+
 def test_the_model_keeps_its_weights(tmp_path: Path) -> None:
     model = made()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -303,6 +352,25 @@ class TestErrors:
                 tt.sweep(model, batch(), checkpoints=checkpoints, loss=mse, to=to)
         with pytest.raises(tt.SweepError, match="which differs in loss"):
             tt.sweep(made(), batch(), loss=lambda *each: 2 * mse(*each), to=to)
+
+    @pytest.mark.parametrize(
+        "losses",
+        [
+            [lambda output, y: 2 * mse(output, y), lambda output, y: 3 * mse(output, y)],
+            [lambda output, y: 2 * mse(output, y), lambda output, y: 2 * total(output, y)],
+            [partial(scaled, factor=1), partial(scaled, factor=3)],
+            [enclosing(1), enclosing(3)],
+            [lambda output, y, factor=factor: scaled(output, y, factor=factor) for factor in (1, 3)],
+        ],
+        ids=["constant", "function", "partial", "enclosed", "default"],
+    )
+    def test_another_loss_of_the_same_name(self, tmp_path: Path, losses: list[Any]) -> None:
+        given = {"to": tmp_path / "sweep"}
+        found = tt.sweep(made(), batch(), loss=losses[0], **given)
+        for same in (losses[0], pickle.loads(cloudpickle.dumps(losses[0]))):
+            assert_identical(found, tt.sweep(made(), batch(), loss=same, **given))
+        with pytest.raises(tt.SweepError, match="which differs in loss"):
+            tt.sweep(made(), batch(), loss=losses[1], **given)
 
     def test_no_such_layer_is_an_error_before_any_task(self, tmp_path: Path) -> None:
         with pytest.raises(tt.LayerNotFoundError, match="no layer 'lower'"):

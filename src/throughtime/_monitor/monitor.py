@@ -190,7 +190,8 @@ class Monitor(Callbacks):
             The batch does not fit, there is no loss, or the run belongs to another training.
         """
         if self._recorder is not None and self._recorder.has_trained(model, self._step):
-            self.end()  # training was interrupted, of which callbacks are not notified
+            self._recorder.interrupt(self._step)  # callbacks are not notified of it
+            self.end()
         if self._recorder is not None:
             raise MonitorError("This monitor is recording already. Call end() first, or create another one.")
         settings.try_schedule(self._is_due)
@@ -211,8 +212,7 @@ class Monitor(Callbacks):
         Parameters
         ----------
         count : int, or a JAX model
-            Number of steps, 0 or more. In JAX, where a training step returns a new model, pass that model:
-            `monitor.step(model)` counts one step.
+            Number of steps, 0 or more. In JAX, the new model that the training step returned: one step.
         gradient_norm : float or scalar tensor, optional
             Norm of all gradients before clipping, as `torch.nn.utils.clip_grad_norm_` returns it.
         clip_norm : float, optional

@@ -217,8 +217,10 @@ def weights_fingerprint(model: Any) -> int:
     """
     digest = hashlib.blake2b(digest_size=8)
     try:
-        for weight in _weights_of(model):
-            digest.update(_sample(weight).tobytes())
+        arrays = (array for array in map(_sample, _weights_of(model)) if array.dtype.kind in "fiubc")
+        digest.update(next(arrays).tobytes())  # a function has no weights
+        for array in arrays:
+            digest.update(array.tobytes())
     except Exception:  # unknown kind of weights; "auto" does not continue a run without a fingerprint
         return 0
     return int.from_bytes(digest.digest(), "little", signed=True)
@@ -230,18 +232,17 @@ def is_of_jax(model: Any) -> bool:
 
 
 def _weights_of(model: Any) -> list[Any]:
-    if isinstance(model, dict | list | tuple):
-        return leaves(model)
+    if isinstance(model, dict | list | tuple):  # of arrays, or of modules of JAX
+        return [
+            part for leaf in leaves(model) for part in ([leaf] if hasattr(leaf, "dtype") else _nodes(leaf))
+        ]
     if not is_of_jax(model):
         return list(model.get_weights() if hasattr(model, "get_weights") else model.parameters())
-    found = [
-        leaf
-        for leaf in sys.modules["jax"].tree.leaves(model)
-        if getattr(getattr(leaf, "dtype", None), "kind", "") == "f"
-    ]
-    if not found:
-        raise TypeError("a function has no weights")
-    return found
+    return [leaf for leaf in _nodes(model) if "float" in str(getattr(leaf, "dtype", ""))]
+
+
+def _nodes(module: Any) -> list[Any]:
+    return sys.modules["jax"].tree.leaves(module) if "jax" in sys.modules else [module]
 
 
 def _sample(weight: Any) -> np.ndarray[Any, Any]:

@@ -34,6 +34,11 @@ _UNCHANGED = (
     "The model has the weights of the last record. If training has changed them, pass the model "
     "that it returned: monitor.step(model)."
 )
+_INTERRUPTED = (
+    "Training was interrupted at step {step}. {path} continues with the weights that the model has now, "
+    "which cannot be compared with those of that step. If this is another training, the run joins both: call "
+    "monitor.end() after an interrupt, and other weights are noticed."
+)
 Finish = Callable[[Warn], Captured]
 Begin = Callable[[], Finish]
 
@@ -65,8 +70,9 @@ class Recorder:
         self.gradient_norms = GradientNorms()
         self._together = together(model, settings)
         quantities = "all" if settings.level in LEVELS else settings.level
-        self._model, self._is_followed = model, False
+        self._model, self._is_followed, self._is_over = model, False, False
         self._root = self._fingerprint()
+        self._known = {int(self._root[WEIGHTS].values)}  # fingerprints of the weights recorded so far
         self._probe = Probe(model, loss=loss, layers=settings.layers, quantities=quantities)
         self._run: Run | None = None  # the first of several processes has it
         x, y, weight = settings.batch
@@ -87,7 +93,7 @@ class Recorder:
 
     def record(self, step: int) -> None:
         """Capture the model's present state and commit it, unless the step is recorded already."""
-        if self.last_step >= step:
+        if self.last_step >= step or self._is_over:
             return
         begin: Begin = self._begin
         if isinstance(self._together, Alone):
@@ -96,6 +102,7 @@ class Recorder:
         self._training.optimizer = optimizer_step(self.optimizer)  # the learning rate may change
         norms = self._warnings.guard(self.gradient_norms.take) or Norms()
         before, self._root = self._root, self._fingerprint()
+        self._known.add(int(self._root[WEIGHTS].values))
         if not self._is_followed and is_of_jax(self._model) and self._root == before:
             self._warnings.leave(_UNCHANGED)
         self._worker.put(self._warnings.guard, self._keep, begin, step, norms, self._root)
@@ -117,6 +124,15 @@ class Recorder:
     def has_trained(self, model: Any, step: int) -> bool:
         """Whether this is the recorded model, and it has been trained since recording began."""
         return self._model is model and step > self._began
+
+    def interrupt(self, step: int) -> None:
+        """End with the last record if the model has weights that were recorded: they may begin anew.
+
+        Other weights cannot be compared with those of the last step, which are not kept.
+        """
+        self._is_over = int(self._fingerprint()[WEIGHTS].values) in self._known - {0}
+        if not self._is_over:
+            self._warnings.leave(_INTERRUPTED.format(path=self._settings.place.path, step=step))
 
     def drain(self) -> None:
         """Wait until each captured step is committed, or has failed with a warning."""

@@ -17,11 +17,12 @@ from throughtime._capture.probe import Probe
 from throughtime._errors import SweepError, warn
 from throughtime._inputs import takes
 from throughtime._inputs.rules import choice, whole
-from throughtime._monitor.provenance import name_of, weights_fingerprint
+from throughtime._monitor.provenance import weights_fingerprint
 from throughtime._store.open_run import open_run
 from throughtime.diagnosis.progress import Passes
 
 from .engine import run
+from .identity import content_of
 from .parts import DATA, JOB, PARTS, RUN, SPECIFICATION, written
 from .record import Result
 from .shards import shards_of
@@ -223,7 +224,7 @@ def _specify(folder: Path, job: Job, data: Any) -> None:
         "checkpoints": [[name, _state_of(source, job.model)] for name, source in job.checkpoints],
         "data": data,
         "layers": job.layers if isinstance(job.layers, (str, int)) else str(job.layers),
-        "loss": name_of(job.loss),
+        "loss": content_of(getattr(job.model, "loss", None) if job.loss is None else job.loss),
         "quantities": job.level,
         "dependency_length": job.lag,
         "throughtime": __version__,

@@ -49,7 +49,7 @@ class Job:
     # The model of the probe: some weights are a model themselves.
     _probed: Any = field(default=None, init=False)
     _probe: Probe | None = field(default=None, init=False)
-    mirror: Mirror | None = field(default=None, init=False)  # which layers read backwards, by the first shard
+    mirror: Mirror | None = field(default=None, init=False)  # which layers read backwards
 
     def probe(self, checkpoint: int) -> Probe:
         """Return the probe of the model with a checkpoint's weights; kept until another one is asked for."""
@@ -168,7 +168,8 @@ def _measure_use(
 ) -> Swapped | None:
     """Measure what samples lose more if inputs as old as the lag asked about come from others."""
     try:
-        if by_step := has_loss_per_step(probe, leaves, batch, axes, seed=seed):
+        by_step = has_loss_per_step(probe, leaves, batch, axes, seed=seed)
+        if by_step and hasattr(batch.y, "shape"):  # several arrays are not judged
             leaves = with_labels(probe, leaves, batch)
         reading = reading_of(leaves, batch, by_step=by_step, lag=lag)
         found = prefix_swap(probe, batch, reading, (lag,), seed=seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,23 +21,24 @@ _LOSS_STEPS = 32
 
 
 class Mirror:
-    """Mirrors layers that read time backwards because the model reverses it; the first batch shows which.
+    """Mirrors layers that read time backwards because the model reverses it.
 
-    The first inputs of the model enter such a layer at the last step, and not in the first half. Layers with
-    a mask are left as they are, because inputs of another sample may change the mask.
+    The first inputs of the model enter such a layer at the last step, and not in the first half. The first
+    batch that can show this of a layer decides: not one sample, nor samples that begin with the same inputs,
+    nor a layer with a mask, which inputs of another sample may change.
     """
 
     def __init__(self, capture: Callable[..., xr.DataTree]) -> None:
         self._capture = capture
-        self._paths: set[str] | None = None
+        self._is_reversed: dict[str, bool] = {}  # of the layers that a batch has shown
 
     def __call__(self, leaves: Mapping[str, xr.Dataset], batch: Batch) -> dict[str, xr.Dataset]:
         """Return the layers of a batch, with their time in the order of the model's input."""
-        if self._paths is None:
-            self._paths = set(self._reversed(leaves, batch))
-        return {path: _mirrored(leaf) if path in self._paths else leaf for path, leaf in leaves.items()}
+        self._judge(leaves, batch)
+        found = self._is_reversed
+        return {path: _mirrored(leaf) if found.get(path) else leaf for path, leaf in leaves.items()}
 
-    def _reversed(self, leaves: Mapping[str, xr.Dataset], batch: Batch) -> Iterator[str]:
+    def _judge(self, leaves: Mapping[str, xr.Dataset], batch: Batch) -> None:
         known = [*map(structures.to_numpy, arrays(batch.x))]
         after: dict[str, xr.Dataset] = {}
         for path, leaf in leaves.items():
@@ -46,14 +47,17 @@ class Mirror:
                 len(valid) > 1 and valid.all() and not {"direction", "call"} & {*leaf.dims, *leaf.coords}
             )
             inputs = Leaves(batch.x, Reading(valid, frozenset()))
-            if is_whole and inputs.has_time and "input" in leaf and not _is_any(leaf["input"], known):
+            shows = path not in self._is_reversed and is_whole and inputs.has_time and "input" in leaf
+            if shows and _is_any(leaf["input"], known):
+                self._is_reversed[path] = False
+            elif shows:
                 after = after or self._exchanged(inputs, batch)
                 changes = after[path]["input"].fillna(0) != leaf["input"].fillna(0)
                 enters = changes.any([dim for dim in changes.dims if dim != "time"]).values
-                if enters[-1] and not enters[: (len(enters) + 1) // 2].any():
-                    yield path
-                    continue
-            known += [leaf["output"].values] if "output" in leaf else []  # what the next layer may read
+                if enters.any():
+                    self._is_reversed[path] = bool(enters[-1] and not enters[: (len(enters) + 1) // 2].any())
+            if "output" in leaf and not self._is_reversed.get(path):
+                known.append(leaf["output"].values)  # what the next layer may read
 
     def _exchanged(self, inputs: Leaves, batch: Batch) -> dict[str, xr.Dataset]:
         """Capture again, with the first quarter of each sample's inputs from another one."""
