@@ -255,9 +255,19 @@ def test_of_many_curves_the_ends_are_in_the_legend():
     leaf = testing.decaying()["rnn"].to_dataset()
     tree = xr.DataTree.from_dict({f"/{'encoder/' * 9}{place}": leaf for place in range(12)})
     for panel in (plots.gradient_flow(tree).panels[0], *plots.overview(tree).panels[:2]):
-        labels = [line.label for line in panel.of(Line) if line.label.startswith("…")]
+        labels = [line.label for line in panel.of(Line) if "…" in line.label]
         assert [label.rpartition("/")[2] for label in labels] == ["0", "11"]
         assert max(map(len, labels)) == 32
+
+
+@pytest.mark.parametrize(
+    "path", ["{}/block/of/several/recurrent/layers/lstm", "a/block/of/several/{}/layers/lstm"]
+)
+def test_long_names_that_differ_have_labels_that_differ(path):
+    leaf = testing.decaying()["rnn"].to_dataset()
+    tree = xr.DataTree.from_dict({f"/{path.format(place)}": leaf for place in range(3)})
+    panel = plots.gradient_flow(tree).panels[0]
+    assert len({line.label for line in panel.of(Line) if "lstm" in line.label}) == 3
 
 
 def test_gates_have_value_saturation_and_gradient():
