@@ -71,8 +71,8 @@ class Recorder:
         self._together = together(model, settings)
         quantities = "all" if settings.level in LEVELS else settings.level
         self._model, self._is_followed, self._is_over = model, False, False
-        self._root = self._fingerprint()
-        self._known = {int(self._root[WEIGHTS].values)}  # fingerprints of the weights recorded so far
+        self._recorded = weights_fingerprint(model)  # of the last record
+        self._known = {self._recorded}  # of all records
         self._probe = Probe(model, loss=loss, layers=settings.layers, quantities=quantities)
         self._run: Run | None = None  # the first of several processes has it
         x, y, weight = settings.batch
@@ -101,11 +101,11 @@ class Recorder:
         self.last_step = step
         self._training.optimizer = optimizer_step(self.optimizer)  # the learning rate may change
         norms = self._warnings.guard(self.gradient_norms.take) or Norms()
-        before, self._root = self._root, self._fingerprint()
-        self._known.add(int(self._root[WEIGHTS].values))
-        if not self._is_followed and is_of_jax(self._model) and self._root == before:
+        before, self._recorded = self._recorded, weights_fingerprint(self._model)
+        self._known.add(self._recorded)
+        if not self._is_followed and is_of_jax(self._model) and self._recorded == before:
             self._warnings.leave(_UNCHANGED)
-        self._worker.put(self._warnings.guard, self._keep, begin, step, norms, self._root)
+        self._worker.put(self._warnings.guard, self._keep, begin, step, norms, self._root())
 
     def _begin(self) -> Finish:
         """Run the model on the batch; the returned function computes the rest."""
@@ -130,7 +130,7 @@ class Recorder:
 
         Other weights cannot be compared with those of the last step, which are not kept.
         """
-        self._is_over = int(self._fingerprint()[WEIGHTS].values) in self._known - {0}
+        self._is_over = weights_fingerprint(self._model) in self._known - {0}
         if not self._is_over:
             self._warnings.leave(_INTERRUPTED.format(path=self._settings.place.path, step=step))
 
@@ -158,9 +158,9 @@ class Recorder:
         assert self._run is not None
         return self._run
 
-    def _fingerprint(self) -> dict[str, NamedArray]:
-        """Return a hash of the weights, as a variable of the run's root."""
-        return {WEIGHTS: NamedArray((), np.asarray(weights_fingerprint(self._model), np.int64))}
+    def _root(self) -> dict[str, NamedArray]:
+        """Return the hash of the recorded weights, as a variable of the run's root."""
+        return {WEIGHTS: NamedArray((), np.asarray(self._recorded, np.int64))}
 
     def _check_budget(self, needed: int) -> None:
         budget = self._settings.budget
@@ -172,7 +172,7 @@ class Recorder:
 
     def _open(self, model: Any, loss: Any, seen: Seen) -> tuple[int, Path, Outcome]:
         """Open the run, and record the first step of a new run or check that it can be continued."""
-        settings, root = self._settings, self._root
+        settings, root = self._settings, self._root()
         kept = seen.reduced(settings.level, None)
         self._check_budget(nbytes(kept))
         attributes = {**attributes_of(model, loss, settings, seen.captured), **self._together.attributes}
