@@ -168,7 +168,7 @@ def _at_once(sweep: Sweep, share: slice) -> None:
 
 def _through_time(sweep: Sweep) -> None:
     steps, cell, carry = sweep.replayed.steps, cell_of(sweep.layer), sweep.carry
-    for run in reversed(list(blocks(sweep.replayed))):
+    for run in reversed(list(blocks(sweep.replayed, size=1))):
         valid = None if steps.valid is None else steps.valid[run]
         factors = scan.hold(cell.factors(sweep.layer, sweep.replayed.block.at(run)), valid)
         both = sweep.hidden_gradient[run], sweep.cell_gradient[run]

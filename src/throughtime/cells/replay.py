@@ -78,9 +78,8 @@ def activate(layer: Layer, replayed: Replay, share: slice) -> None:
                 np.add(block.cell, block.columns[:, :, 1] * block.cell_before, out=block.cell)
 
 
-def blocks(replayed: Replay, share: slice = slice(None)) -> Iterator[slice]:
-    """Yield runs of steps that stay in cache, longer ones where all steps of a block go at once."""
+def blocks(replayed: Replay, share: slice = slice(None), *, size: int = 4) -> Iterator[slice]:
+    """Yield runs of steps, whose arrays stay in cache where `size` is 1."""
     start, stop, _ = share.indices(len(replayed.block.columns))
-    each = replayed.block.columns[:1].nbytes
-    for run in scan.blocks(stop - start, each // 4 if replayed.steps.stand_apart else each):
+    for run in scan.blocks(stop - start, replayed.block.columns[:1].nbytes // size):
         yield slice(start + run.start, start + run.stop)

@@ -13,7 +13,7 @@ import numpy as np
 
 from .layer import Floats, Layer
 
-SAFE_SQUARE = 2.0**-110
+SAFE_SQUARE = 2.0**-110  # of float32: squares too small for it, of a thousand units, do not change this
 
 
 class Block(NamedTuple):
@@ -125,14 +125,14 @@ class Cell(Protocol):
 
 
 def squared_norm(vectors: Floats) -> Floats:
-    """Sum of squares over the last axis, in float64, computed in float32 if no square may underflow in it."""
-    if vectors.dtype == np.float32:
-        with np.errstate(over="ignore", under="ignore"):
-            quick = np.einsum("...u,...u->...", vectors, vectors)
-        if quick.min(initial=1) > SAFE_SQUARE and quick.max(initial=0) < np.inf:
-            wide: Floats = quick.astype(np.float64)
-            return wide
-    squares: Floats = np.einsum("...u,...u->...", vectors, vectors, dtype=np.float64)
+    """Sum of squares over the last axis, in float64, computed in float32 where no square may underflow."""
+    dtype = np.result_type(vectors, np.float32)
+    with np.errstate(over="ignore"):
+        squares: Floats = np.einsum("...u,...u->...", vectors, vectors, dtype=dtype).astype(np.float64)
+    unsafe = ~((squares > SAFE_SQUARE) & (squares < np.inf))
+    if unsafe.any():
+        rows = vectors[unsafe]
+        squares[unsafe] = np.einsum("ru,ru->r", rows, rows, dtype=np.float64)
     return squares
 
 
