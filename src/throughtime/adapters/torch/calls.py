@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]  # a forward, a kernel
 # Operations that give a tensor another shape and leave its values and gradients alone.
-_RESHAPES = frozenset(
+RESHAPES = frozenset(
     {"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0", "AliasBackward0"}
 )
 _OF_PYTHON = torch._C._FunctionBase
@@ -231,7 +231,7 @@ class Calls:
     def place_of(self, given: torch.Tensor) -> tuple[int, int] | None:
         """Find which call and place handed out a tensor, at most reshaped."""
         node = given.grad_fn
-        while node is not None and node not in self.handed_out and node.name() in _RESHAPES:
+        while node is not None and node not in self.handed_out and node.name() in RESHAPES:
             node = node.next_functions[0][0]
         return None if node is None else self.handed_out.get(node)
 
