@@ -11,12 +11,11 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch.autograd.graph import GradientEdge
 
 from throughtime.adapters.records import Array
 
 from .calls import Entering, Leaving, Step
-from .marks import Gradients, flattened, sum_of
+from .marks import Gradients, Place, flattened, together, sum_of
 from .recurrence import Recurrence
 from .staying import State, ramp
 from .structure import numpy
@@ -183,14 +182,15 @@ def _places(state: torch.Tensor, rows: _Ordered) -> torch.Tensor:
 
 
 def _many_back(
-    after: torch.Tensor, marks: Sequence[GradientEdge], each: torch.Tensor
+    after: torch.Tensor, marks: Sequence[Place], each: torch.Tensor
 ) -> Sequence[torch.Tensor | None]:
     """Take many gradients back at once, or one by one through what has no batching rule."""
+    asked = together(marks)
     settings: dict[str, bool] = {"retain_graph": True, "allow_unused": True}
     try:
-        return list(torch.autograd.grad(after, marks, each, is_grads_batched=True, **settings))
+        return list(torch.autograd.grad(after, asked, each, is_grads_batched=True, **settings))
     except RuntimeError:
-        one_by_one = [torch.autograd.grad(after, marks, one, **settings) for one in each]
+        one_by_one = [torch.autograd.grad(after, asked, one, **settings) for one in each]
         columns = zip(*one_by_one, strict=True)
         return [None if one[0] is None else torch.stack(one) for one in columns]
 
@@ -216,7 +216,7 @@ def _checked(recurrence: Recurrence, step: Step, gradients: Gradients) -> tuple[
     if not asked or not marks:
         return None
     tensors, back = zip(*asked, strict=True)
-    found = torch.autograd.grad(tensors, marks, back, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad(tensors, together(marks), back, retain_graph=True, allow_unused=True)
     pairs = [(one, gradients.tensor(mark)) for mark, one in zip(marks, found, strict=True)]
     flat = [torch.cat(side) for side in zip(*map(flattened, pairs), strict=True)]
     return numpy(gradients.unscaled(flat[0])), numpy(gradients.unscaled(flat[1]))

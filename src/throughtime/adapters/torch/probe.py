@@ -11,6 +11,7 @@ from throughtime._common.memory.budget import Budget, ExceededError
 from throughtime._errors import BatchError, ThroughTimeError
 from throughtime.adapters.loss_reduction import Alike, Loss, of_loss
 from throughtime.adapters.marking import listening
+from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import ModelRecord, Request
 from throughtime.adapters.selection import is_open
 
@@ -91,9 +92,13 @@ class Probe:
         found = self._found(recurrences, has_marks=bool(recorder.named))
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
         keep = any(len(call.steps) > 1 and _is_asked_later(call) for call in recorder.calls)
-        gradients = recorder.marks.differentiate(loss, weights, recorder.edges(found), keep=keep)
+        undone = 1.0
         if has_labels:
             reduced = tried_factor(self.loss, data, recorder.sizes)
+            undone = 1.0 / reduced[0] if wanted & INSIDE else 1.0
+        places = recorder.edges(found)
+        gradients = recorder.marks.differentiate(loss, weights, places, keep=keep, undone=undone)
+        if has_labels:
             self._add_penalty(gradients, originals if weights else [], stand_ins, data)
         done = Pass(
             model=self.model,

@@ -17,9 +17,10 @@ from functools import cache, cached_property
 from heapq import heappop, heappush
 
 import torch
-from torch.autograd.graph import GradientEdge, Node
+from torch.autograd.graph import Node
 
 from .calls import Calls, Entering, Key, Step
+from .marks import Place, together
 from .staying import State, is_part, why_it_ends
 
 
@@ -34,7 +35,7 @@ class Recurrence:
     steps: list[Step]
     states: tuple[State, ...]
     reason: str = ""
-    taken: Mapping[int, Sequence[GradientEdge]] = field(default_factory=dict)
+    taken: Mapping[int, Sequence[Place]] = field(default_factory=dict)
     blank: float = torch.nan
     is_single: bool = False  # the model is called with one sample
 
@@ -88,7 +89,7 @@ class Recurrence:
             return set()
         with torch.enable_grad():
             last = torch.stack([one[-1, -1].sum() for one in made]).sum()
-        found = torch.autograd.grad(last, marks, retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(last, together(marks), retain_graph=True, allow_unused=True)
         read = [(bool(one[:-1, -1].any()), bool(one[-1, :-1].any())) for one in found if one is not None]
         of_layers, of_samples = (any(side) for side in zip(*read, strict=True)) if read else (False, False)
         return {one.shape for one in made} if of_layers and not of_samples else set()
@@ -128,7 +129,7 @@ class Recurrence:
             shapes = [shape[1:] if shape and shape[0] == len(rows) else None for shape, rows in pairs]
         return None not in shapes and len(set(shapes)) == 1
 
-    def uses(self, plain: torch.Tensor, step: Step) -> list[GradientEdge | None]:
+    def uses(self, plain: torch.Tensor, step: Step) -> list[Place | None]:
         """Give the edges of all that a result was handed out as, and of the calls that took it as it is."""
         uses = [one.copy for one in step.leaving.values() if one.plain is plain]
         return [*uses, *self.taken.get(id(plain), ())]
@@ -254,9 +255,9 @@ def _recurrences(calls: Calls, links: _Links, is_single: bool) -> list[Recurrenc
     ]
 
 
-def taken_by(steps: Iterable[Step]) -> dict[int, list[GradientEdge]]:
+def taken_by(steps: Iterable[Step]) -> dict[int, list[Place]]:
     """List the marks of what took a result as it was handed out, by the id of the result."""
-    taken: dict[int, list[GradientEdge]] = {}
+    taken: dict[int, list[Place]] = {}
     for one in (one for step in steps for one in step.entering.values()):
         if one.mark is not None and one.taken is not None:
             taken.setdefault(id(one.taken), []).append(one.mark)
