@@ -15,7 +15,7 @@ import torch
 from throughtime.adapters.records import Array
 
 from .calls import Entering, Leaving, Step
-from .marks import Gradients, Place, flattened, together, sum_of
+from .marks import Gradients, Place, flattened, sum_of, together
 from .recurrence import Recurrence
 from .staying import State, ramp
 from .structure import numpy
