@@ -215,8 +215,8 @@ class Calls:
         for one in step.leaving.values():
             if one.plain is made:
                 return one.edge
-        known = None if made.grad_fn is None else self.copies.get(made.grad_fn)
-        return edge_of(made) if known is None else known
+        edge = edge_of(made)
+        return edge if edge is None else self.copies.get(edge.node, edge)
 
     def _hand_out(self, step: Step, made: torch.Tensor, edge: Place | None) -> torch.Tensor:
         copy, place = made.clone(), len(step.leaving)

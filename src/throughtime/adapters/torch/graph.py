@@ -25,7 +25,7 @@ Rows = Callable[[torch.Tensor, int], torch.Tensor]  # brings a state of a call t
 _Ordered = Callable[[torch.Tensor], torch.Tensor]  # does so with a state as it is
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class Crossing:
     """One state between a call and the next: what the first handed out, and what the second took.
 
@@ -70,6 +70,11 @@ class Transitions:
         entered = after.entering[state.argument]
         gradient = self._gradients.tensor(entered.mark)
         return Crossing(before.leaving[state.place], entered, gradient, after.places, state.axis)
+
+    @property
+    def are_handed_on(self) -> bool:
+        """Whether every state that enters the next call is the tensor handed out."""
+        return all(one.is_unchanged for crossings in self._each for one in crossings)
 
     @property
     def are_same(self) -> bool:
@@ -202,10 +207,10 @@ def transported(recurrence: Recurrence, gradients: Gradients) -> tuple[Array | N
     pairs = [pair for pair in found if pair is not None]
     if not pairs:
         return None, None
-    longest = max(len(ours) for ours, _ in pairs)
-    padded = [[np.pad(side, (0, longest - len(side))) for side in pair] for pair in pairs]
-    ours, theirs = np.stack(padded, 1)[:, None]
-    return ours, theirs
+    both = np.zeros((2, 1, len(pairs), max(len(ours) for ours, _ in pairs)), pairs[0][0].dtype)
+    for number, pair in enumerate(pairs):
+        both[:, 0, number, : len(pair[0])] = pair
+    return both[0], both[1]
 
 
 def _checked(recurrence: Recurrence, step: Step, gradients: Gradients) -> tuple[Array, Array] | None:

@@ -198,8 +198,11 @@ def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Node]) -> I
 
     Nodes are numbered as they are made, so that nothing made before the first call is visited.
     """
-    waiting: list[tuple[int, int, Node | None, int]] = [(0, 0, one.given.grad_fn, 0)]
-    seen, oldest = {one.given.grad_fn}, 0 if one.given.grad_fn is None else calls.first_node
+    first = one.given.grad_fn
+    if first is None:
+        return
+    waiting: list[tuple[int, int, Node | None, int]] = [(0, 0, first, 0)]
+    seen, oldest = {first}, 0 if first in calls.handed_out else calls.first_node
     while waiting:
         *_, node, distance = heappop(waiting)
         if node is None or node in ends or node in calls.plain or node._sequence_nr() < oldest:
