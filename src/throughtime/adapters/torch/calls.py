@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
-from throughtime.adapters.attributes import inside
-
 from .marks import Place
-from .structure import is_packed
+from .structure import Key, Swaps
 
 if TYPE_CHECKING:
     from .kernels import InnerLayer
@@ -30,9 +28,7 @@ _RESHAPES = frozenset(
     {"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0", "AliasBackward0"}
 )
 _OF_PYTHON = torch._C._FunctionBase
-_OF_MODULES = frozenset({"_parameters", "_buffers", "_modules"})  # in a dataclass that is a module
 _NOTHING: Mapping[str, Leaving] = MappingProxyType({})
-Key = tuple[str, ...]  # the name of an argument, and places within it
 
 
 def edge_of(tensor: torch.Tensor) -> GradientEdge | None:
@@ -154,7 +150,7 @@ class Calls:
         self, forward: Function, arguments: Sequence[object], keywords: Mapping[str, object], order: int
     ) -> object:
         """Call the module on copies of what it is given, and hand out copies of what it returns."""
-        step, swaps = Step(order), _Swaps()
+        step, swaps = Step(order), Swaps()
 
         def entering(key: Key, given: torch.Tensor) -> torch.Tensor:
             if not given.is_floating_point():
@@ -185,7 +181,7 @@ class Calls:
             made = made.clone() if id(made) in entered else made
             return self._hand_out(step, made, self._place_in(step, made))
 
-        return _Swaps().swapped(result, (), leaving)
+        return Swaps().swapped(result, (), leaving)
 
     def enter(self, step: Step, key: Key, given: torch.Tensor) -> torch.Tensor:
         """Note a tensor that a call is given, and make the copy that it reads."""
@@ -257,45 +253,6 @@ class Calls:
         while node is not None and node not in self.handed_out and node.name() in _RESHAPES:
             node = node.next_functions[0][0]
         return None if node is None else self.handed_out.get(node)
-
-
-class _Swaps:
-    """Puts other tensors in the place of those in a structure; what is mutable stays the object it is."""
-
-    def __init__(self) -> None:
-        self.copies: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._swapped: list[tuple[Any, object, object, object]] = []
-        self._seen: set[int] = set()
-
-    def swapped(self, value: object, key: Key, swap: Callable[[Key, torch.Tensor], torch.Tensor]) -> Any:
-        """Swap every tensor, each with its key."""
-        if isinstance(value, torch.Tensor):
-            return swap(key, value)
-        if isinstance(value, tuple) and not is_packed(value):
-            each = [self.swapped(one, (*key, str(place)), swap) for place, one in enumerate(value)]
-            return type(value)(*each) if hasattr(value, "_fields") else tuple(each)
-        if isinstance(value, (list, dict)):
-            for place, old in list(value.items() if isinstance(value, dict) else enumerate(value)):
-                if place in _OF_MODULES:
-                    continue
-                new = self.swapped(old, (*key, str(place)), swap)
-                if new is not old:
-                    value[place] = new
-                    self._swapped.append((value, place, old, new))
-        elif (held := inside(value)) is not value and id(value) not in self._seen:
-            self._seen.add(id(value))  # one may hold another that holds it
-            self.swapped(held, key, swap)
-        return value
-
-    def undo(self) -> None:
-        """Put back what the module has left, and write on a caller's tensor what it wrote on its copy."""
-        for container, place, old, new in reversed(self._swapped):
-            items = container if isinstance(container, dict) else dict(enumerate(container))
-            if items.get(place) is new:
-                container[place] = old
-        for given, copy in self.copies:
-            if copy._version:
-                given.copy_(copy)
 
 
 def names_of(forward: Function) -> tuple[str, ...]:

@@ -19,13 +19,13 @@ from throughtime.adapters.records import (
 )
 
 from . import description, graph, weights
-from .calls import Entering, Key, Step
+from .calls import Entering, Step
 from .find import class_name
 from .marks import Place, sum_of, without
 from .passes import STATES_ONLY, Call, Pass
 from .recurrence import Recurrence
 from .staying import State
-from .structure import name_of, numpy
+from .structure import Key, name_of, numpy
 
 _NO_GRADIENTS = "the loop runs without gradients: remove torch.no_grad() from the calls of this module"
 _NO_INPUT = "besides its states, the module takes no floating tensor that has one shape at every call"

@@ -12,12 +12,12 @@ from torch import nn
 from torch.nn import functional
 
 from . import recurrence
-from .calls import Calls, Function, Key, Step
+from .calls import Calls, Function, Step
 from .layout import Dense, Layout, Packed
 from .marks import INPUT, OUTPUT, STATE, WEIGHT, Marks
 from .recurrence import Recurrence, states_of_kernel
 from .staying import State, why_it_ends
-from .structure import ordinary
+from .structure import Key, ordinary
 
 _VF = torch._VF
 Mark = Callable[[torch.Tensor], torch.Tensor]

@@ -19,9 +19,10 @@ from heapq import heappop, heappush
 import torch
 from torch.autograd.graph import Node
 
-from .calls import Calls, Entering, Key, Step
+from .calls import Calls, Entering, Step
 from .marks import Place, together
 from .staying import State, is_part, why_it_ends
+from .structure import Key
 
 
 @dataclass(eq=False)
