@@ -84,7 +84,7 @@ class Probe:
         recorder = Recorder(self.found, self._candidates, wanted, inputs, budget)
         output = self._forward(recorder, inputs)
         recurrences = recorder.recurrences()
-        loss = reduced = None
+        loss = None
         if has_labels:
             data = output, *labels_beside(self.model, y, sample_weight, output, recorder)
             loss = total(self.loss, *data)
@@ -92,10 +92,8 @@ class Probe:
         found = self._found(recurrences, has_marks=bool(recorder.named))
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
         keep = any(len(call.steps) > 1 and _is_asked_later(call) for call in recorder.calls)
-        undone = 1.0
-        if has_labels:
-            reduced = tried_factor(self.loss, data, recorder.sizes)
-            undone = 1.0 / reduced[0] if wanted & INSIDE else 1.0
+        reduced = tried_factor(self.loss, data, recorder.sizes) if has_labels else None
+        undone = 1.0 / reduced[0] if reduced and wanted & INSIDE else 1.0
         places = recorder.edges(found)
         gradients = recorder.marks.differentiate(loss, weights, places, keep=keep, undone=undone)
         if has_labels:
