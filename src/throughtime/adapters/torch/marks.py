@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 import torch
 from torch.autograd.graph import GradientEdge
 
-from throughtime.adapters.needs import INSIDE_GRADIENTS
+from throughtime.adapters.needs import INSIDE, INSIDE_GRADIENTS
 from throughtime.adapters.records import Array
 
 from .structure import numpy
@@ -39,6 +39,7 @@ class Marks:
     def __init__(self, quantities: frozenset[str]) -> None:
         self.is_open = True  # else marks are made in the same way, and none of them is known
         self._kinds = {kind for kind, needs in _NEEDED_FOR.items() if quantities & needs}
+        self._looks_inside = bool(quantities & INSIDE)
         self._marks: list[torch.Tensor] = []
 
     def __call__(self, kind: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -63,12 +64,12 @@ class Marks:
         edges: Sequence[Place] = (),
         *,
         keep: bool = False,
-        undone: float = 1.0,
+        reduced: tuple[float, str] | None = None,
     ) -> Gradients:
         """Differentiate with respect to every mark, parameters and edges of the graph, all at once.
 
-        `keep` leaves the graph for what is asked later: what crosses from one mark to another. The loss is
-        multiplied by `undone`, except in half precision.
+        `keep` leaves the graph for what is asked later: what crosses from one mark to another. What the
+        loss multiplies samples by is undone if layers are looked into, except in half precision.
         """
         sources: list[Place] = [
             *self._marks,
@@ -79,7 +80,8 @@ class Marks:
             return Gradients({}, 1.0)
         # float16 ends where many gradients lie: they are taken of a scaled loss, as training takes them.
         is_half = any(map(_is_half, sources))
-        scales, undone = (_SCALES, 1.0) if is_half else (_SCALES[-1:], undone)
+        scales = _SCALES if is_half else _SCALES[-1:]
+        undone = 1.0 / reduced[0] if reduced and self._looks_inside and not is_half else 1.0
         for scale in scales:
             start, is_last = torch.full_like(loss, scale * undone), scale == scales[-1]
             kept = keep or not is_last

@@ -11,7 +11,6 @@ from throughtime._common.memory.budget import Budget, ExceededError
 from throughtime._errors import BatchError, ThroughTimeError
 from throughtime.adapters.loss_reduction import Alike, Loss, of_loss
 from throughtime.adapters.marking import listening
-from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import ModelRecord, Request
 from throughtime.adapters.selection import is_open
 
@@ -93,9 +92,8 @@ class Probe:
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
         keep = any(len(call.steps) > 1 and _is_asked_later(call) for call in recorder.calls)
         reduced = tried_factor(self.loss, data, recorder.sizes) if has_labels else None
-        undone = 1.0 / reduced[0] if reduced and wanted & INSIDE else 1.0
         places = recorder.edges(found)
-        gradients = recorder.marks.differentiate(loss, weights, places, keep=keep, undone=undone)
+        gradients = recorder.marks.differentiate(loss, weights, places, keep=keep, reduced=reduced)
         if has_labels:
             self._add_penalty(gradients, originals if weights else [], stand_ins, data)
         done = Pass(
