@@ -17,7 +17,7 @@ from throughtime.adapters.records import Array
 
 from .calls import RESHAPES, Entering, Leaving, Step, edge_of
 from .jacobians import places
-from .marks import Gradients, flattened, sum_of
+from .marks import Gradients, flattened, sum_of, together
 from .recurrence import Recurrence
 from .staying import State, ramp
 from .structure import numpy
@@ -26,7 +26,7 @@ _CHECKED = 5  # calls of a loop
 Rows = Callable[[torch.Tensor, int], torch.Tensor]  # brings a state of a call to (sample, …)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class Crossing:
     """One state between a call and the next: what the first handed out, and what the second took.
 
@@ -73,6 +73,11 @@ class Transitions:
         gradient = self._gradients.tensor(entered.mark)
         taken = before.entering.get(state.argument)
         return Crossing(taken, before.leaving[state.place], entered, gradient, after.places, state.axis)
+
+    @property
+    def are_handed_on(self) -> bool:
+        """Whether every state that enters the next call is the tensor handed out."""
+        return all(one.is_unchanged for crossings in self._each for one in crossings)
 
     @property
     def are_same(self) -> bool:
@@ -249,10 +254,10 @@ def transported(recurrence: Recurrence, gradients: Gradients) -> tuple[Array | N
     pairs = [pair for pair in found if pair is not None]
     if not pairs:
         return None, None
-    longest = max(len(ours) for ours, _ in pairs)
-    padded = [[np.pad(side, (0, longest - len(side))) for side in pair] for pair in pairs]
-    ours, theirs = np.stack(padded, 1)[:, None]
-    return ours, theirs
+    both = np.zeros((2, 1, len(pairs), max(len(ours) for ours, _ in pairs)), pairs[0][0].dtype)
+    for number, pair in enumerate(pairs):
+        both[:, 0, number, : len(pair[0])] = pair
+    return both[0], both[1]
 
 
 def _checked(recurrence: Recurrence, step: Step, gradients: Gradients) -> tuple[Array, Array] | None:
@@ -263,7 +268,7 @@ def _checked(recurrence: Recurrence, step: Step, gradients: Gradients) -> tuple[
     if not asked or not marks:
         return None
     tensors, back = zip(*asked, strict=True)
-    found = torch.autograd.grad(tensors, marks, back, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad(tensors, together(marks), back, retain_graph=True, allow_unused=True)
     pairs = [(one, gradients.tensor(mark)) for mark, one in zip(marks, found, strict=True)]
     flat = [torch.cat(side) for side in zip(*map(flattened, pairs), strict=True)]
     return numpy(gradients.unscaled(flat[0])), numpy(gradients.unscaled(flat[1]))

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch.autograd.graph import GradientEdge
 
 from .calls import Entering, Step
+from .marks import Place, together
 from .recurrence import Recurrence
 
 Ordered = Callable[[torch.Tensor], torch.Tensor]  # brings a state to (sample, …)
@@ -50,13 +50,14 @@ def places(state: torch.Tensor, rows: Ordered) -> torch.Tensor:
 
 
 def _many_back(
-    after: torch.Tensor, marks: Sequence[GradientEdge], each: torch.Tensor
+    after: torch.Tensor, marks: Sequence[Place], each: torch.Tensor
 ) -> Sequence[torch.Tensor | None]:
     """Take many gradients back at once, or one by one through what has no batching rule."""
+    asked = together(marks)
     settings: dict[str, bool] = {"retain_graph": True, "allow_unused": True}
     try:
-        return list(torch.autograd.grad(after, marks, each, is_grads_batched=True, **settings))
+        return list(torch.autograd.grad(after, asked, each, is_grads_batched=True, **settings))
     except RuntimeError:
-        one_by_one = [torch.autograd.grad(after, marks, one, **settings) for one in each]
+        one_by_one = [torch.autograd.grad(after, asked, one, **settings) for one in each]
         columns = zip(*one_by_one, strict=True)
         return [None if one[0] is None else torch.stack(one) for one in columns]
