@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from .loop import Loop
-from .products import products, sums
-from .program import Op, Program, Value, bind, evaluate
+from .products import Product, products, replaced, sums
+from .program import Op, Program, Value, bind, evaluate, is_cheap
 from .samples import tree_map
 
 
@@ -67,8 +67,9 @@ class Taps:
         self.marks = [key for one in self.layers for key in one.marks.values()]
 
     def zeros_within(self) -> dict[int, Array | None]:
-        """Make zeros for gates, marks, and what cells are given by others, when steps run once more."""
-        keys: dict[int, Value] = {key: key for key in (*(gate.before for gate in self.gates), *self.marks)}
+        """Make zeros for gates, marks, products, and what cells are given by others, as steps run again."""
+        within = *(gate.before for gate in self.gates), *self.marks, *map(self.result, self.products)
+        keys: dict[int, Value] = {key: key for key in within}
         keys |= {one.entry: one.below.key for one in self.layers if one.below is not None}
         return {name: self._zeros(key, self.loop.length) for name, key in keys.items()}
 
@@ -79,6 +80,10 @@ class Taps:
         for op, place, name in ((*each, one.entry) for one in self.layers for each in one.readers):
             found.setdefault(op, []).append((place, name))
         return found
+
+    def result(self, product: Product) -> int:
+        """Return the key of a product, or of the sum that it is kept in."""
+        return next((k for k, each in self.sums.items() if product.op in each), product.op.outputs[0])
 
     @cached_property
     def _kept(self) -> list[Value]:
@@ -146,7 +151,57 @@ class Taps:
         """Run the scan with zeros added; return its results, and what was seen of it."""
         loop = self.loop
         consts, initial, inputs = map(_added, loop.parts(given), zeros[:3])
-        emitted = loop.emitted
+        if not self._pins:
+            final, seen = self._run(consts, initial, inputs, zeros)
+        else:
+            own = [[jax.lax.stop_gradient(one) for one in each] for each in (consts, initial, inputs)]
+            final, seen = self._run(*own, zeros._replace(states={}))
+            again = self._again(seen, (consts, initial, inputs), zeros.states)
+            final, made = (
+                [two if two is None else _pinned(two, one) for one, two in zip(*both, strict=True)]
+                for both in zip((final, seen.emitted), again, strict=True)
+            )
+            seen = seen._replace(consts=consts, initial=initial, inputs=inputs, emitted=made)
+        seen = seen._replace(emitted=_added(seen.emitted, zeros.emitted))
+        return [*_added(final, zeros.final), *seen.emitted], seen
+
+    @cached_property
+    def _pins(self) -> bool:
+        """Whether a step costs little once states and products are known."""
+        ops = [op for op in self.loop.body.ops if op not in self.known]
+        return bool(self.known) and all(map(is_cheap, ops))
+
+    def _again(self, seen: Seen, given: Any, zeros: Mapping[Value, Array | None]) -> tuple[Any, Any]:
+        """Run the scan with zeros on its states, and with values as they were seen.
+
+        Only its derivative costs anything: what it keeps for the way back was kept before.
+        """
+        loop, (consts, initial, inputs) = self.loop, given
+
+        def step(carry: Any, now: Any) -> tuple[Any, Any]:
+            x, states, values, entering = now
+            carry = [_pinned(one, entering.get(k, seen.initial[k])) for k, one in enumerate(carry)]
+
+            def change(key: int, value: Array) -> Array:
+                value = _pinned(value, values[key]) if key in values else value
+                return value if (zero := states.get(key)) is None else value + zero
+
+            read = evaluate(loop.body, [*consts, *carry, *x], change=change)
+            return [read(key) for key in loop.carried], [read(key) for key in loop.emitted]
+
+        found: tuple[Any, Any] = jax.lax.scan(
+            jax.checkpoint(step, prevent_cse=False, policy=jax.checkpoint_policies.nothing_saveable),
+            initial,
+            (inputs, zeros, seen.values, seen.entering),
+            length=loop.length,
+            reverse=loop.reverse,
+            unroll=loop.op.params.get("unroll", 1),
+        )
+        return found
+
+    def _run(self, consts: Any, initial: Any, inputs: Any, zeros: Zeros) -> tuple[list[Array], Seen]:
+        """Run the scan with zeros on its states, and keep what was seen."""
+        loop, emitted = self.loop, self.loop.emitted
         moved = {state.place: state.key for state in loop.states if state.carry == state.key}
 
         def step(carry: Any, now: Any) -> tuple[Any, Any]:
@@ -172,13 +227,12 @@ class Taps:
             unroll=loop.op.params.get("unroll", 1),
         )
         made = [values[key] if one is None else one for key, one in zip(emitted, rest, strict=True)]
-        made = _added(made, zeros.emitted)
         entering |= {k: loop.moved(values[key], 1, initial[k][None]) for k, key in moved.items()}
         for number, one in enumerate(self.inner):
             places = one.places
             within[number] = one.shared([None if k is None else consts[k] for k in places], within[number])
         seen = Seen(consts, initial, inputs, values, entering, made, within)
-        return [*_added(final, zeros.final), *made], seen
+        return final, seen
 
     def _apart(self, of_inner: Sequence[Taken]) -> list[Taken]:
         return [one.shared(None, each) for one, each in zip(self.inner, of_inner, strict=True)]
@@ -212,6 +266,11 @@ def run(
         seen[number]._replace(lengths=None if key is None else read(key))
         for number, key in enumerate(lengths)
     ]
+
+
+def _pinned(made: Array, found: Array) -> Array:
+    """Go on with a value as it was found, with the gradient of what was made."""
+    return replaced(made, found) if jnp.issubdtype(found.dtype, jnp.inexact) else found
 
 
 def _added(values: Sequence[Array], zeros: Sequence[Array | None]) -> list[Array]:
