@@ -96,10 +96,10 @@ def _of_products(
     taps: Taps, thin: Mapping[Value, Array], back: Mapping[int, Array]
 ) -> dict[int, list[Array]]:
     """Sum gradients of weights along the directions; products of one sum share one pass over its gradient."""
-    groups: dict[tuple[int, ...], list[Product]] = {}
+    groups: dict[tuple[int, int, int], list[Product]] = {}
     for one in taps.products:
-        key = taps.result(one), one.weight, thin[one.op.outputs[0]].ndim
-        groups.setdefault(key, []).append(one)
+        group = taps.result(one), one.weight, thin[one.op.outputs[0]].ndim
+        groups.setdefault(group, []).append(one)
     found: dict[int, list[Array]] = {}
     for (key, *_), each in groups.items():
         joined = jnp.concatenate([thin[one.op.outputs[0]] for one in each], -1)
@@ -181,13 +181,19 @@ def transitions(loop: Loop, seen: Seen, lengths: Array | None) -> dict[str, Arra
     return {"reset": replaced, "valid": ~(masked | late)}
 
 
-def carried(loop: Loop, seen: Seen, state: State, gradient: Array) -> Array:
-    """Norm of what each step is handed back for its state, from what the next one hands back."""
-    back = loop.moved(gradient, -1) * on_exit(seen, state)
-    kept = (0,) if state.axis is None else (0, state.axis + 1)
-    summed = tuple(axis for axis in range(back.ndim) if axis not in kept)
-    norms = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(back)), summed))
-    return norms[:, None] if state.axis is None else norms
+def carried(
+    loop: Loop, seen: Seen, state: State, back: Mapping[int, Array], norms: Mapping[int, Array]
+) -> Array:
+    """Norm of what each step is handed back for its state, from what the next one hands back, or its norm."""
+    found = norms.get(state.place)
+    if found is None or state.changes.on_exit is not None:
+        found = loop.moved(back[state.place], -1) * on_exit(seen, state)
+        kept = (0,) if state.axis is None else (0, state.axis + 1)
+        summed = tuple(axis for axis in range(found.ndim) if axis not in kept)
+        found = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(found)), summed))
+    else:
+        found = loop.moved(found, -1)
+    return found[:, None] if state.axis is None else found
 
 
 def on_exit(seen: Seen, state: State) -> Array:
