@@ -5,7 +5,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch.autograd.graph import GradientEdge
 
 from throughtime.adapters import axes
 from throughtime.adapters.marking import MarkedSteps, of_steps
@@ -20,20 +19,20 @@ from throughtime.adapters.records import (
 )
 
 from . import description, graph, weights
-from .calls import Entering, Key, Step
+from .calls import Entering, Step
 from .find import class_name
-from .marks import sum_of, without
+from .marks import Place, sum_of, without
 from .passes import STATES_ONLY, Call, Pass
 from .recurrence import Recurrence
 from .staying import State
-from .structure import name_of, numpy
+from .structure import Key, name_of, numpy
 
 _NO_GRADIENTS = "the loop runs without gradients: remove torch.no_grad() from the calls of this module"
 _NO_INPUT = "besides its states, the module takes no floating tensor that has one shape at every call"
 _NO_INITIAL = "the first call receives no state of this shape"
 ORDER = "the order of the module's calls"
 _SHOWS = "a custom module has its states, and tensors that tt.mark names between them"
-Edges = Iterable[Sequence[GradientEdge | None]]  # of each call
+Edges = Iterable[Sequence[Place | None]]  # of each call
 Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
 
 

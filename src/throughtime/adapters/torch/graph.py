@@ -11,12 +11,11 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch.autograd.graph import GradientEdge
 
 from throughtime.adapters.records import Array
 
 from .calls import Entering, Leaving, Step
-from .marks import Gradients, flattened, sum_of
+from .marks import Gradients, Place, flattened, sum_of, together
 from .recurrence import Recurrence
 from .staying import State, ramp
 from .structure import numpy
@@ -26,7 +25,7 @@ Rows = Callable[[torch.Tensor, int], torch.Tensor]  # brings a state of a call t
 _Ordered = Callable[[torch.Tensor], torch.Tensor]  # does so with a state as it is
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class Crossing:
     """One state between a call and the next: what the first handed out, and what the second took.
 
@@ -71,6 +70,11 @@ class Transitions:
         entered = after.entering[state.argument]
         gradient = self._gradients.tensor(entered.mark)
         return Crossing(before.leaving[state.place], entered, gradient, after.places, state.axis)
+
+    @property
+    def are_handed_on(self) -> bool:
+        """Whether every state that enters the next call is the tensor handed out."""
+        return all(one.is_unchanged for crossings in self._each for one in crossings)
 
     @property
     def are_same(self) -> bool:
@@ -183,14 +187,15 @@ def _places(state: torch.Tensor, rows: _Ordered) -> torch.Tensor:
 
 
 def _many_back(
-    after: torch.Tensor, marks: Sequence[GradientEdge], each: torch.Tensor
+    after: torch.Tensor, marks: Sequence[Place], each: torch.Tensor
 ) -> Sequence[torch.Tensor | None]:
     """Take many gradients back at once, or one by one through what has no batching rule."""
+    asked = together(marks)
     settings: dict[str, bool] = {"retain_graph": True, "allow_unused": True}
     try:
-        return list(torch.autograd.grad(after, marks, each, is_grads_batched=True, **settings))
+        return list(torch.autograd.grad(after, asked, each, is_grads_batched=True, **settings))
     except RuntimeError:
-        one_by_one = [torch.autograd.grad(after, marks, one, **settings) for one in each]
+        one_by_one = [torch.autograd.grad(after, asked, one, **settings) for one in each]
         columns = zip(*one_by_one, strict=True)
         return [None if one[0] is None else torch.stack(one) for one in columns]
 
@@ -202,10 +207,10 @@ def transported(recurrence: Recurrence, gradients: Gradients) -> tuple[Array | N
     pairs = [pair for pair in found if pair is not None]
     if not pairs:
         return None, None
-    longest = max(len(ours) for ours, _ in pairs)
-    padded = [[np.pad(side, (0, longest - len(side))) for side in pair] for pair in pairs]
-    ours, theirs = np.stack(padded, 1)[:, None]
-    return ours, theirs
+    both = np.zeros((2, 1, len(pairs), max(len(ours) for ours, _ in pairs)), pairs[0][0].dtype)
+    for number, pair in enumerate(pairs):
+        both[:, 0, number, : len(pair[0])] = pair
+    return both[0], both[1]
 
 
 def _checked(recurrence: Recurrence, step: Step, gradients: Gradients) -> tuple[Array, Array] | None:
@@ -216,7 +221,7 @@ def _checked(recurrence: Recurrence, step: Step, gradients: Gradients) -> tuple[
     if not asked or not marks:
         return None
     tensors, back = zip(*asked, strict=True)
-    found = torch.autograd.grad(tensors, marks, back, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad(tensors, together(marks), back, retain_graph=True, allow_unused=True)
     pairs = [(one, gradients.tensor(mark)) for mark, one in zip(marks, found, strict=True)]
     flat = [torch.cat(side) for side in zip(*map(flattened, pairs), strict=True)]
     return numpy(gradients.unscaled(flat[0])), numpy(gradients.unscaled(flat[1]))
