@@ -241,8 +241,8 @@ class Computation:
         found["gradients"] = jax.tree.map(jnp.conj, of_gradients)
         if within:
             found |= {name: within[name] for name in ("weights", "steps")}
-            back = within["carried"]
-            found["carried"] = [carried(loop, seen, state, back[state.place]) for state in loop.shown]
+            back, norms = within["carried"], gradients.norms
+            found["carried"] = [carried(loop, seen, one, back, norms) for one in loop.shown]
         return found
 
 
