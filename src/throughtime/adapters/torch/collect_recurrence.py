@@ -128,7 +128,7 @@ class Leaf:
 
     @cached_property
     def valid(self) -> Array:
-        """Which steps count, (sample, call): those of samples that have not left, whose states go on."""
+        """Which steps count, (sample, call): those of samples that have not left and are not held."""
         valid = self.recurrence.valid
         return numpy(valid & ~self.transitions.held.cpu() if len(self.steps) > 1 else valid)
 

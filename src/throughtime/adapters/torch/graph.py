@@ -86,10 +86,10 @@ class Transitions:
 
     @cached_property
     def held(self) -> torch.Tensor:
-        """Which samples go on from a call with the states that entered it, (sample, call).
+        """Which samples keep the states that entered a call, (sample, call).
 
-        What the call makes of them is not used, as under `torch.where(valid, new, old)`. No call takes what
-        the last one returns: in a loop that holds states, it holds those of samples without a gradient.
+        Nothing reads the new ones, as under `torch.where(valid, new, old)`. No call follows the last one: in
+        a loop that holds states, it holds those of samples without a gradient.
         """
         none = self._none(self._rows)
         pairs = enumerate(zip(self._each, self._may_hold, strict=True))
