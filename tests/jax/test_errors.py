@@ -72,12 +72,15 @@ def test_dropout_follows_training() -> None:
     assert float(first["rnn"]["loss"]) == float(again["rnn"]["loss"]) != float(still["rnn"]["loss"])
 
 
-def test_a_while_loop_is_refused_with_its_line() -> None:
+@pytest.mark.parametrize("has_scan", [True, False])
+def test_a_while_loop_is_refused_with_its_line(has_scan: bool) -> None:
     def model(x: Any) -> Any:
-        state = bare(x), jnp.zeros((), int)
+        state = bare(x) if has_scan else x[:, 0, :1], jnp.zeros((), int)
         return jax.lax.while_loop(lambda s: s[1] < 3, lambda s: (jnp.tanh(s[0]), s[1] + 1), state)[0]
 
-    with pytest.raises(tt.UnsupportedModelError, match=r"test_errors\.py:\d+ in model"):
+    line = model.__code__.co_firstlineno + 2
+    refused = tt.UnsupportedModelError if has_scan else tt.LayerNotFoundError
+    with pytest.raises(refused, match=rf"test_errors\.py:{line} in model.*jax\.lax\.scan"):
         tt.capture(model, X, Y, loss=squared)
 
 

@@ -20,7 +20,7 @@ from throughtime.adapters.loss_reduction import Loss, evaluated, weighted
 
 from . import models
 from .every_step import carried, every_step, jacobians, on_exit, transitions
-from .find import Found
+from .find import Found, refused
 from .loop import Loop, marked
 from .models import Traced, traced
 from .program import Op, Value
@@ -149,14 +149,8 @@ class Computation:
         return self._compiled
 
     def _explained(self, error: ValueError) -> Exception:
-        loops = [op for op in self.traced.program.walk() if op.name == "while"]
-        if not loops or "everse-mode" not in str(error):
-            return error
-        lines = ", ".join(dict.fromkeys(op.line or "an unknown line" for op in loops))
-        return UnsupportedModelError(
-            f"JAX cannot differentiate a while_loop in reverse: {lines}. Write it as jax.lax.scan, or as "
-            "fori_loop with bounds that are Python numbers; a scan may skip steps with jax.lax.cond."
-        )
+        why = refused(self.traced.program) if "everse-mode" in str(error) else ""
+        return UnsupportedModelError(why) if why else error
 
     def _compute(
         self,
@@ -247,8 +241,8 @@ class Computation:
         found["gradients"] = jax.tree.map(jnp.conj, of_gradients)
         if within:
             found |= {name: within[name] for name in ("weights", "steps")}
-            back = within["carried"]
-            found["carried"] = [carried(loop, seen, state, back[state.place]) for state in loop.shown]
+            back, norms = within["carried"], gradients.norms
+            found["carried"] = [carried(loop, seen, one, back, norms) for one in loop.shown]
         return found
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from .loop import Loop
-from .products import deviation, replaced
+from .products import Product, deviation, replaced
 from .program import Op, Value, bind, evaluate
 from .scan import Change, State
 from .taps import Results, Seen, Taps, Zeros
@@ -28,8 +28,6 @@ def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> Results:
     step hands back to the states that entered it, `weights` and `steps` for the certificate.
     """
     loop, zeros = taps.loop, taps.zeros_within()
-    products = {one.const: one for one in taps.products}
-    of_weights = {k: jnp.zeros_like(one.along(seen.consts[k], one.weight)) for k, one in products.items()}
     asked = None if gradients is None else (gradients.states, gradients.emitted)
 
     def every(of_scan: Any, of_step: Any) -> Any:
@@ -37,15 +35,16 @@ def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> Results:
         values, found = jax.vmap(partial(_one, taps, seen), in_axes=(None, 0, 0))(of_scan, of_step, known)
         return jnp.sum(values), found
 
-    given = (seen.consts, of_weights), (seen.inputs, seen.entering, zeros)
+    given = seen.consts, (seen.inputs, seen.entering, zeros)
     if gradients is None:
-        return {"values": every(*given)[1]}
-    found, values = jax.grad(every, (0, 1), has_aux=True, allow_int=True)(*given)
-    (consts, of_weights), (inputs, carried, tapped) = found
+        return {"values": every(*given)[1][0]}
+    found, (values, thin) = jax.grad(every, (0, 1), has_aux=True, allow_int=True)(*given)
+    consts, (inputs, carried, tapped) = found
     weights = _pairs(consts, gradients.consts)
-    for k, one in products.items():
+    of_products = _of_products(taps, thin, tapped)
+    for k, one in {one.const: one for one in taps.products}.items():
         ours, theirs = (one.along(side, one.weight) for side in weights[k])
-        weights[k] = ours + of_weights[k], theirs
+        weights[k] = sum(of_products[k], ours), theirs
     return {
         "values": values,
         "gradients": tapped,
@@ -58,35 +57,56 @@ def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> Results:
 def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
     """Compute one step; return the sum whose gradients are those of the loop, and values within."""
     found: dict[Value, Array]
-    (consts, of_weights), (inputs, carry, zeros) = of_scan, of_step
+    consts, (inputs, carry, zeros) = of_scan, of_step
     found, asked = known
+    thin: dict[Value, Array] = {}
     made: dict[Value, Array] = {}
 
     def change(key: int, value: Array) -> Array:
+        if key in taps.sums:
+            value = replaced(value, found[key])
+        value = value + zeros[key] if key in zeros else value
         if key in taps.states:
             made[key] = value
             return found[key]
-        if key in taps.sums:
-            value = replaced(value, found[key])
-        return value + zeros[key] if key in zeros else value
+        return value
 
     def run(op: Op, values: list[Array]) -> Sequence[Array]:
         for place, name in taps.entries.get(op, ()):
             values[place] = entries[name] = values[place] + zeros[name]
         if (product := taps.known.get(op)) is None:
             return bind(op, values)
-        return [product.known(values, found.get(op.outputs[0]), of_weights[product.const])]
+        other = 1 - product.weight
+        thin[op.outputs[0]] = product.along(jax.lax.stop_gradient(values[other]), other)
+        return [product.known(values, found.get(op.outputs[0]))]
 
     entries: dict[int, Array] = {}
     arguments = _arguments(seen, consts, carry, inputs)
     read = evaluate(taps.loop.body, arguments, change=change, run=run)
     values = {key: read(key) for key in (*(gate.value for gate in taps.gates), *taps.marks)} | entries
     if asked is None:
-        return jnp.zeros(()), values
+        return jnp.zeros(()), (values, thin)
     pairs = [(made[key], gradient) for key, gradient in asked[0].items()]
     pairs += zip(map(read, taps.loop.emitted), asked[1], strict=True)
     terms = [jnp.sum(jnp.real(value * gradient)) for value, gradient in pairs if gradient is not None]
-    return sum(terms, jnp.zeros(())), values
+    return sum(terms, jnp.zeros(())), (values, thin)
+
+
+def _of_products(
+    taps: Taps, thin: Mapping[Value, Array], back: Mapping[int, Array]
+) -> dict[int, list[Array]]:
+    """Sum gradients of weights along the directions; products of one sum share one pass over its gradient."""
+    groups: dict[tuple[int, int, int], list[Product]] = {}
+    for one in taps.products:
+        group = taps.result(one), one.weight, thin[one.op.outputs[0]].ndim
+        groups.setdefault(group, []).append(one)
+    found: dict[int, list[Array]] = {}
+    for (key, *_), each in groups.items():
+        joined = jnp.concatenate([thin[one.op.outputs[0]] for one in each], -1)
+        sums = jnp.split(each[0].of_weight(joined, back[key]), len(each), -1)
+        for one, own in zip(each, sums, strict=True):
+            found.setdefault(one.const, []).append(own)
+    return found
 
 
 def _pairs(ours: Sequence[Array], theirs: Sequence[Array | None]) -> dict[int, tuple[Array, Array]]:
@@ -161,13 +181,19 @@ def transitions(loop: Loop, seen: Seen, lengths: Array | None) -> dict[str, Arra
     return {"reset": replaced, "valid": ~(masked | late)}
 
 
-def carried(loop: Loop, seen: Seen, state: State, gradient: Array) -> Array:
-    """Norm of what each step is handed back for its state, from what the next one hands back."""
-    back = loop.moved(gradient, -1) * on_exit(seen, state)
-    kept = (0,) if state.axis is None else (0, state.axis + 1)
-    summed = tuple(axis for axis in range(back.ndim) if axis not in kept)
-    norms = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(back)), summed))
-    return norms[:, None] if state.axis is None else norms
+def carried(
+    loop: Loop, seen: Seen, state: State, back: Mapping[int, Array], norms: Mapping[int, Array]
+) -> Array:
+    """Norm of what each step is handed back for its state, from what the next one hands back, or its norm."""
+    found = norms.get(state.place)
+    if found is None or state.changes.on_exit is not None:
+        found = loop.moved(back[state.place], -1) * on_exit(seen, state)
+        kept = (0,) if state.axis is None else (0, state.axis + 1)
+        summed = tuple(axis for axis in range(found.ndim) if axis not in kept)
+        found = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(found)), summed))
+    else:
+        found = loop.moved(found, -1)
+    return found[:, None] if state.axis is None else found
 
 
 def on_exit(seen: Seen, state: State) -> Array:

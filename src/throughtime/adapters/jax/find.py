@@ -10,12 +10,16 @@ from throughtime.adapters.records import escape
 from throughtime.adapters.selection import Entry, Selection
 
 from . import weights
-from .loop import Loop
+from .loop import Loop, marked
 from .program import Program, Value, places_of_carries
 
 _HINT = (
-    "; a JAX program's layers are its loops: jax.lax.scan with a floating carry that has a sample axis. A "
-    "Python loop is unrolled and shows none, and jax.lax.associative_scan is no loop"
+    " A JAX program's layers are its loops: jax.lax.scan with a floating carry that has a sample axis. A "
+    "Python loop is unrolled and shows none, and jax.lax.associative_scan is no loop."
+)
+_REFUSED = (
+    "JAX cannot differentiate a while_loop in reverse: {lines}. Write it as jax.lax.scan, or as "
+    "fori_loop with bounds that are Python numbers; a scan may skip steps with jax.lax.cond."
 )
 _TRANSFORM = re.compile(r"^(?:\w+\()+(.*?)\)+$")
 
@@ -103,9 +107,17 @@ def _below(path: tuple[str, ...], place: tuple[str, ...]) -> tuple[str, ...]:
     return path[len(place) :] if path[: len(place)] == place else path
 
 
-def selection(found: Sequence[Found], *, has_marks: bool) -> Selection[Found]:
+def selection(found: Sequence[Found], program: Program) -> Selection[Found]:
     """Prepare the search among them; a program that has marks need not have a loop."""
-    return Selection(found, [one.layer for one in found], Loop, _HINT, may_be_found=has_marks)
+    hint = " ".join(filter(None, (_HINT, refused(program))))
+    return Selection(found, [one.layer for one in found], Loop, hint, may_be_found=bool(marked(program)))
+
+
+def refused(program: Program) -> str:
+    """Name the lines of loops that JAX cannot differentiate, and the remedy; empty without such loops."""
+    found = (op.line or "an unknown line" for op in program.walk() if op.name == "while")
+    lines = ", ".join(dict.fromkeys(found))
+    return lines and _REFUSED.format(lines=lines)
 
 
 def _origins(program: Program) -> Mapping[int, frozenset[int]]:

@@ -14,7 +14,7 @@ from throughtime.adapters.records import ModelRecord, Request
 
 from . import collect, find, models
 from .computation import Computation, check_loss, total
-from .loop import loops, marked
+from .loop import loops
 from .models import Traced, traced
 from .samples import Samples, T, shapes_of, steps_as_samples, tree_map
 
@@ -114,7 +114,7 @@ class Probe:
         found = loops(program, current.axes.get, is_single=current.samples.is_single)
         counts = len(model.parameters), len(model.others)
         entries = find.entries(program, found, *counts, model.paths)
-        selection = find.selection(entries, has_marks=bool(marked(program)))
+        selection = find.selection(entries, program)
         chosen = selection.select(self.layers)
         if self._expects_one:
             selection.expect_one(chosen)

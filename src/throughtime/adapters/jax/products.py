@@ -37,14 +37,18 @@ class Product:
         drawn = jnp.asarray(directions(*(factor.shape[axis] for axis in axes)), factor.dtype)
         return jnp.tensordot(factor, drawn, (axes, tuple(range(len(axes)))))
 
-    def known(self, values: list[Array], found: Array | None, of_weight: Array) -> Array:
-        """Go on with the product as found before, if it was; zeros along directions are added."""
-        stop = jax.lax.stop_gradient
-        kept = [stop(one) if place == self.weight else one for place, one in enumerate(values)]
+    def known(self, values: list[Array], found: Array | None) -> Array:
+        """Go on with the product as found before, if it was; the weight has no gradient."""
+        kept = [jax.lax.stop_gradient(one) if k == self.weight else one for k, one in enumerate(values)]
         made = bind(self.op, kept)[0]
-        along = of_weight, self.along(stop(values[1 - self.weight]), 1 - self.weight)
-        left = jnp.tensordot(*(along if self.weight == 0 else along[::-1]), axes=(-1, -1))
-        return left + (made if found is None else replaced(made, found))
+        return made if found is None else replaced(made, found)
+
+    def of_weight(self, thin: Array, back: Array) -> Array:
+        """Sum the weight's gradient along the directions over all steps, from the other factor along them."""
+        summed = tuple(range(thin.ndim - 1))  # steps, and what the other factor has beside
+        first = 1 if self.weight else back.ndim - len(summed) + 1
+        places = (0, *range(first, first + len(summed) - 1))
+        return jnp.moveaxis(jnp.tensordot(thin, back, (summed, places)), 0, -1)
 
 
 def products(scan: Scan) -> list[Product]:
@@ -53,7 +57,7 @@ def products(scan: Scan) -> list[Product]:
     found: list[Product] = []
     axes: dict[int, tuple[int, ...]] = {}
     for op in scan.body.ops:
-        places = [place for place, key in enumerate(op.inputs) if key in consts]
+        places = [place for place, key in enumerate(op.inputs) if key in consts and scan.is_floating(key)]
         if op.name == "dot_general" and len(places) == 1 and not any(op.params["dimension_numbers"][1]):
             one = Product(op, places[0], consts.index(op.inputs[places[0]]))
             # A factor of several products is summed over the same axes in all of them.

@@ -161,6 +161,25 @@ def _inner(params: Params) -> tuple[Jaxpr, Sequence[Array]] | None:
     return None if found is None else (getattr(found, "jaxpr", found), getattr(found, "consts", ()))
 
 
+# Operations that take longer than to read their operands.
+_LONG = frozenset(
+    {
+        *("dot_general", "conv_general_dilated", "ragged_dot", "scan", "while", "cond", "sort", "fft"),
+        *("cholesky", "lu", "qr", "svd", "eig", "eigh", "triangular_solve", "tridiagonal_solve"),
+        *("custom_vjp_call", "custom_vjp_call_jaxpr", "threefry2x32", "random_bits", "pure_callback"),
+    }
+)
+
+
+def is_cheap(op: Op) -> bool:
+    """Whether an operation may run twice: it takes little time, and nothing but its results comes of it."""
+    inner = _inner(op.params)
+    eqns = [] if inner is None else inner[0].eqns
+    return op.eqn is None or not (
+        op.name in _LONG or op.eqn.effects or any(not is_cheap(Op(eqn, (), ())) for eqn in eqns)
+    )
+
+
 def _has_loop(jaxpr: Jaxpr) -> bool:
     inner = (sub[0] for eqn in jaxpr.eqns if (sub := _inner(eqn.params)) is not None)
     return any(eqn.primitive.name == "scan" for eqn in jaxpr.eqns) or any(map(_has_loop, inner))

@@ -6,7 +6,7 @@ The gradient with respect to a zero added to a state is the state's total deriva
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from .loop import Loop
-from .products import products, sums
-from .program import Op, Program, Value, bind, evaluate
+from .products import Product, products, replaced, sums
+from .program import Op, Program, Value, bind, evaluate, is_cheap
 from .samples import tree_map
+from .scan import State
 
 
 class Zeros(NamedTuple):
@@ -29,6 +30,7 @@ class Zeros(NamedTuple):
     emitted: list[Array | None]
     final: list[Array | None]
     inner: list[Zeros]  # of scans in the body, at each step, but for shared constants
+    norms: dict[int, Array]  # of what a step hands back, (time, …) by the places of states; see `measured`
 
 
 class Seen(NamedTuple):
@@ -67,8 +69,9 @@ class Taps:
         self.marks = [key for one in self.layers for key in one.marks.values()]
 
     def zeros_within(self) -> dict[int, Array | None]:
-        """Make zeros for gates, marks, and what cells are given by others, when steps run once more."""
-        keys: dict[int, Value] = {key: key for key in (*(gate.before for gate in self.gates), *self.marks)}
+        """Make zeros for gates, marks, products, and what cells are given by others, as steps run again."""
+        within = *(gate.before for gate in self.gates), *self.marks, *map(self.result, self.products)
+        keys: dict[int, Value] = {key: key for key in within}
         keys |= {one.entry: one.below.key for one in self.layers if one.below is not None}
         return {name: self._zeros(key, self.loop.length) for name, key in keys.items()}
 
@@ -79,6 +82,10 @@ class Taps:
         for op, place, name in ((*each, one.entry) for one in self.layers for each in one.readers):
             found.setdefault(op, []).append((place, name))
         return found
+
+    def result(self, product: Product) -> int:
+        """Return the key of a product, or of the sum that it is kept in."""
+        return next((k for k, each in self.sums.items() if product.op in each), product.op.outputs[0])
 
     @cached_property
     def _kept(self) -> list[Value]:
@@ -103,6 +110,7 @@ class Taps:
             [zeros(key, loop.length) for key in loop.emitted],
             [zeros(key) for key in loop.carried],
             [one.zeros() for one in self.inner],
+            {state.place: self._norms(state) for state in loop.shown if self.pins},
         )
         if outer is None:
             return found
@@ -112,6 +120,11 @@ class Taps:
     def _zeros(self, key: Value, *steps: int) -> Array | None:
         shape = self.loop.body.shape_of(key)
         return jnp.zeros((*steps, *shape.shape), shape.dtype) if self.loop.is_floating(key) else None
+
+    def _norms(self, state: State) -> Array:
+        shape = self.loop.body.shape_of(state.key)
+        own = () if state.axis is None else (shape.shape[state.axis],)
+        return jnp.abs(jnp.zeros((self.loop.length, *own), shape.dtype))
 
     @cached_property
     def places(self) -> list[int | None]:
@@ -146,7 +159,57 @@ class Taps:
         """Run the scan with zeros added; return its results, and what was seen of it."""
         loop = self.loop
         consts, initial, inputs = map(_added, loop.parts(given), zeros[:3])
-        emitted = loop.emitted
+        if not self.pins:
+            final, seen = self._run(consts, initial, inputs, zeros)
+        else:
+            own = tree_map(jax.lax.stop_gradient, (consts, initial, inputs))
+            final, seen = self._run(*own, zeros._replace(states={}))
+            last, made = self._again(seen, (consts, initial, inputs), zeros)
+            made, final = list(map(_pinned, made, seen.emitted)), list(map(_pinned, last, final))
+            seen = seen._replace(consts=consts, initial=initial, inputs=inputs, emitted=made)
+        seen = seen._replace(emitted=_added(seen.emitted, zeros.emitted))
+        return [*_added(final, zeros.final), *seen.emitted], seen
+
+    @cached_property
+    def pins(self) -> bool:
+        """Whether a step costs little once states and products are known."""
+        ops = [op for op in self.loop.body.ops if op not in self.known]
+        return bool(self.known) and all(map(is_cheap, ops))
+
+    def _again(self, seen: Seen, given: Any, zeros: Zeros) -> tuple[Any, Any]:
+        """Run the scan with zeros on its states, and with values as they were seen.
+
+        Only its derivative costs anything: what it keeps for the way back was kept before.
+        """
+        loop, (consts, initial, inputs) = self.loop, given
+        axes = {state.place: state.axis for state in loop.shown}
+
+        def step(carry: Any, now: Any) -> tuple[Any, Any]:
+            x, states, norms, values, entering = now
+            carry = [_pinned(one, entering.get(k, seen.initial[k])) for k, one in enumerate(carry)]
+            for k, norm in norms.items():
+                carry[k] = measured(carry[k], norm, axes[k])
+
+            def change(key: int, value: Array) -> Array:
+                value = _pinned(value, values[key]) if key in values else value
+                return value if (zero := states.get(key)) is None else value + zero
+
+            read = evaluate(loop.body, [*consts, *carry, *x], change=change)
+            return [read(key) for key in loop.carried], [read(key) for key in loop.emitted]
+
+        found: tuple[Any, Any] = jax.lax.scan(
+            jax.checkpoint(step, prevent_cse=False, policy=jax.checkpoint_policies.nothing_saveable),
+            initial,
+            (inputs, zeros.states, zeros.norms, seen.values, seen.entering),
+            length=loop.length,
+            reverse=loop.reverse,
+            unroll=loop.op.params.get("unroll", 1),
+        )
+        return found
+
+    def _run(self, consts: Any, initial: Any, inputs: Any, zeros: Zeros) -> tuple[list[Array], Seen]:
+        """Run the scan with zeros on its states, and keep what was seen."""
+        loop, emitted = self.loop, self.loop.emitted
         moved = {state.place: state.key for state in loop.states if state.carry == state.key}
 
         def step(carry: Any, now: Any) -> tuple[Any, Any]:
@@ -172,13 +235,12 @@ class Taps:
             unroll=loop.op.params.get("unroll", 1),
         )
         made = [values[key] if one is None else one for key, one in zip(emitted, rest, strict=True)]
-        made = _added(made, zeros.emitted)
         entering |= {k: loop.moved(values[key], 1, initial[k][None]) for k, key in moved.items()}
         for number, one in enumerate(self.inner):
             places = one.places
             within[number] = one.shared([None if k is None else consts[k] for k in places], within[number])
         seen = Seen(consts, initial, inputs, values, entering, made, within)
-        return [*_added(final, zeros.final), *made], seen
+        return final, seen
 
     def _apart(self, of_inner: Sequence[Taken]) -> list[Taken]:
         return [one.shared(None, each) for one, each in zip(self.inner, of_inner, strict=True)]
@@ -212,6 +274,26 @@ def run(
         seen[number]._replace(lengths=None if key is None else read(key))
         for number, key in enumerate(lengths)
     ]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def measured(value: Array, norm: Array, axis: int | None) -> Array:
+    """Pass a value; the gradient at `norm` is the norm of the value's, of each sample along its axis."""
+    del norm, axis
+    return value
+
+
+def _of_measured(axis: int | None, _: None, back: Array) -> tuple[Array, Array]:
+    summed = tuple(k for k in range(back.ndim) if k != axis)
+    return back, jnp.sqrt(jnp.sum(jnp.square(jnp.abs(back)), summed))
+
+
+measured.defvjp(lambda value, norm, axis: (measured(value, norm, axis), None), _of_measured)
+
+
+def _pinned(made: Array, found: Array) -> Array:
+    """Go on with a value as it was found, with the gradient of what was made."""
+    return replaced(made, found) if jnp.issubdtype(found.dtype, jnp.inexact) else found
 
 
 def _added(values: Sequence[Array], zeros: Sequence[Array | None]) -> list[Array]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
-from throughtime.adapters.attributes import inside
-
-from .structure import is_packed
+from .marks import Place
+from .structure import Key, Swaps
 
 if TYPE_CHECKING:
     from .kernels import InnerLayer
@@ -24,12 +24,11 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]  # a forward, a kernel
 # Operations that give a tensor another shape and leave its values and gradients alone.
-_RESHAPES = frozenset(
+RESHAPES = frozenset(
     {"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0", "AliasBackward0"}
 )
 _OF_PYTHON = torch._C._FunctionBase
-_OF_MODULES = frozenset({"_parameters", "_buffers", "_modules"})  # in a dataclass that is a module
-Key = tuple[str, ...]  # the name of an argument, and places within it
+_NOTHING: Mapping[str, Leaving] = MappingProxyType({})
 
 
 def edge_of(tensor: torch.Tensor) -> GradientEdge | None:
@@ -51,9 +50,12 @@ def copied(tensor: torch.Tensor) -> tuple[torch.Tensor, GradientEdge | None]:
 
 def is_unchanged(given: torch.Tensor, returned: torch.Tensor) -> bool:
     """Whether a result is as it was handed out: without a hook, and without writes that autograd misses."""
-    if given.shape != returned.shape or given._backward_hooks:
+    if given._backward_hooks:
         return False
-    return torch.equal(given, returned) or torch.allclose(given, returned, rtol=0.0, atol=0.0, equal_nan=True)
+    if torch.equal(given, returned):
+        return True
+    is_like = given.shape == returned.shape
+    return is_like and torch.allclose(given, returned, rtol=0.0, atol=0.0, equal_nan=True)
 
 
 def _kept(given: torch.Tensor, copy: torch.Tensor) -> torch.Tensor:
@@ -63,23 +65,23 @@ def _kept(given: torch.Tensor, copy: torch.Tensor) -> torch.Tensor:
 
 @dataclass(eq=False, slots=True)
 class Entering:
-    """A tensor among the arguments: as it was given, and the edge of the copy that the module reads."""
+    """A tensor among the arguments: as it was given, and the place of the copy that the module reads."""
 
     given: torch.Tensor
-    mark: GradientEdge | None
+    mark: Place | None
     taken: torch.Tensor | None  # what an earlier call returned, where this was handed out for it
     source: int  # the call whose result it is, at most reshaped; -1 without one
 
 
 @dataclass(eq=False, slots=True)
 class Leaving:
-    """One result: the tensor as the module made it, its edge, and the edge of the copy handed out.
+    """One result: the tensor as the module made it, its place, and the edge of the copy handed out.
 
-    If `mark` names it, the edge is that of the copy with which the code continues.
+    If `mark` names it, the place is that of the copy with which the code continues.
     """
 
     plain: torch.Tensor
-    edge: GradientEdge | None
+    edge: Place | None
     copy: GradientEdge | None = None
 
 
@@ -97,14 +99,14 @@ class Step:
     leaving: dict[int, Leaving] = field(default_factory=dict)
     weights: tuple[torch.Tensor, ...] = ()
     marked: tuple[torch.Tensor, ...] = ()
-    named: dict[str, Leaving] = field(default_factory=dict)
+    named: Mapping[str, Leaving] = field(default_factory=lambda: _NOTHING)
     rows: torch.Tensor | None = None
     places: torch.Tensor | None = None
     indices: tuple[int, ...] = ()
     layers: tuple[InnerLayer, ...] = ()
     layout: Layout | None = None
 
-    def edges(self, arguments: Collection[Key] | None) -> Iterator[GradientEdge]:
+    def edges(self, arguments: Collection[Key] | None) -> Iterator[Place]:
         """Give every place whose gradient is of interest; of what enters only these, None for all."""
         places = [one.mark for key, one in self.entering.items() if arguments is None or key in arguments]
         places += [one.edge for one in self.named.values()]
@@ -115,16 +117,15 @@ class Step:
         """Whether these are all its results, as they were handed out, of the same samples."""
         if self.rows is not None or len(states) != len(self.leaving):
             return False
-        pairs = zip(states, self.leaving.values(), strict=True)
-        return all(
-            one.copy is not None and state.grad_fn is one.copy.node and is_unchanged(state, one.plain)
-            for state, one in pairs
-        )
+        for state, one in zip(states, self.leaving.values(), strict=True):
+            if one.copy is None or state.grad_fn is not one.copy.node or not is_unchanged(state, one.plain):
+                return False
+        return True
 
     def take(self, key: Key, given: torch.Tensor, plain: torch.Tensor, source: int) -> torch.Tensor:
         """Note a result that was handed out for a call that only reads it, in the same memory."""
         read = plain.view_as(plain)
-        self.entering[key] = Entering(_kept(given, read), edge_of(read), plain, source)
+        self.entering[key] = Entering(given, read, plain, source)
         return read
 
     @property
@@ -142,14 +143,14 @@ class Calls:
     steps: list[Step] = field(default_factory=list)
     handed_out: dict[Node, tuple[int, int]] = field(default_factory=dict)  # node of a copy: call, place
     plain: set[Node] = field(default_factory=set)  # nodes of what the module itself holds
-    # Nodes of the copies of all modules, and edges of what they copy: a module around them may return them.
-    copies: dict[Node, GradientEdge] = field(default_factory=dict)
+    # Nodes of the copies of all modules, and places of what they copy: a module around them may return them.
+    copies: dict[Node, Place] = field(default_factory=dict)
 
     def run(
         self, forward: Function, arguments: Sequence[object], keywords: Mapping[str, object], order: int
     ) -> object:
         """Call the module on copies of what it is given, and hand out copies of what it returns."""
-        step, swaps = Step(order), _Swaps()
+        step, swaps = Step(order), Swaps()
 
         def entering(key: Key, given: torch.Tensor) -> torch.Tensor:
             if not given.is_floating_point():
@@ -177,9 +178,10 @@ class Calls:
         def leaving(_: Key, made: torch.Tensor) -> torch.Tensor:
             if not made.is_floating_point():
                 return made
-            return self._hand_out(step, made.clone() if id(made) in entered else made)
+            made = made.clone() if id(made) in entered else made
+            return self._hand_out(step, made, self._place_in(step, made))
 
-        return _Swaps().swapped(result, (), leaving)
+        return Swaps().swapped(result, (), leaving)
 
     def enter(self, step: Step, key: Key, given: torch.Tensor) -> torch.Tensor:
         """Note a tensor that a call is given, and make the copy that it reads."""
@@ -191,20 +193,37 @@ class Calls:
         step.entering[key] = Entering(_kept(given, copy), edge, taken, source)
         return copy
 
-    def hand_out(self, step: Step, results: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Keep a call with its results, and give copies of them."""
-        self.steps.append(step)
-        return [self._hand_out(step, one) for one in results]
+    def read(self, step: Step, key: Key, given: torch.Tensor) -> torch.Tensor:
+        """Note an input and make the copy that a call only reads: its own place."""
+        if given.requires_grad:
+            return self.enter(step, key, given)
+        copy = given.detach().clone().requires_grad_()
+        step.entering[key] = Entering(copy, copy, None, -1)
+        return copy
 
-    def _hand_out(self, step: Step, made: torch.Tensor) -> torch.Tensor:
-        same = (one.edge for one in step.leaving.values() if one.plain is made)  # one tensor at two places
-        edge = next(same, None) or (made.grad_fn and self.copies.get(made.grad_fn)) or edge_of(made)
+    def hand_out(self, step: Step, results: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Keep a call with its new results, on which nobody writes, and give copies of them."""
+        self.steps.append(step)
+        return [self._hand_out(step, one, one if one.requires_grad else None) for one in results]
+
+    def _place_in(self, step: Step, made: torch.Tensor) -> Place | None:
+        """Name the place of a result that may stand twice among them, or be another module's."""
+        for one in step.leaving.values():
+            if one.plain is made:
+                return one.edge
+        edge = edge_of(made)
+        return edge if edge is None else self.copies.get(edge.node, edge)
+
+    def _hand_out(self, step: Step, made: torch.Tensor, edge: Place | None) -> torch.Tensor:
         copy, place = made.clone(), len(step.leaving)
-        step.leaving[place] = leaving = Leaving(made, edge, edge_of(copy))
-        if leaving.copy is not None and edge is not None:
-            self.handed_out[leaving.copy.node] = len(self.steps) - 1, place
-            self.copies[leaving.copy.node] = edge
-            self.plain.add(edge.node)
+        node = copy.grad_fn
+        step.leaving[place] = Leaving(made, edge, None if node is None else GradientEdge(node, 0))
+        if node is not None and edge is not None:
+            self.handed_out[node] = len(self.steps) - 1, place
+            self.copies[node] = edge
+            plain = edge.grad_fn if isinstance(edge, torch.Tensor) else edge.node
+            if plain is not None:
+                self.plain.add(plain)
         return copy
 
     @property
@@ -231,48 +250,9 @@ class Calls:
     def place_of(self, given: torch.Tensor) -> tuple[int, int] | None:
         """Find which call and place handed out a tensor, at most reshaped."""
         node = given.grad_fn
-        while node is not None and node not in self.handed_out and node.name() in _RESHAPES:
+        while node is not None and node not in self.handed_out and node.name() in RESHAPES:
             node = node.next_functions[0][0]
         return None if node is None else self.handed_out.get(node)
-
-
-class _Swaps:
-    """Puts other tensors in the place of those in a structure; what is mutable stays the object it is."""
-
-    def __init__(self) -> None:
-        self.copies: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._swapped: list[tuple[Any, object, object, object]] = []
-        self._seen: set[int] = set()
-
-    def swapped(self, value: object, key: Key, swap: Callable[[Key, torch.Tensor], torch.Tensor]) -> Any:
-        """Swap every tensor, each with its key."""
-        if isinstance(value, torch.Tensor):
-            return swap(key, value)
-        if isinstance(value, tuple) and not is_packed(value):
-            each = [self.swapped(one, (*key, str(place)), swap) for place, one in enumerate(value)]
-            return type(value)(*each) if hasattr(value, "_fields") else tuple(each)
-        if isinstance(value, (list, dict)):
-            for place, old in list(value.items() if isinstance(value, dict) else enumerate(value)):
-                if place in _OF_MODULES:
-                    continue
-                new = self.swapped(old, (*key, str(place)), swap)
-                if new is not old:
-                    value[place] = new
-                    self._swapped.append((value, place, old, new))
-        elif (held := inside(value)) is not value and id(value) not in self._seen:
-            self._seen.add(id(value))  # one may hold another that holds it
-            self.swapped(held, key, swap)
-        return value
-
-    def undo(self) -> None:
-        """Put back what the module has left, and write on a caller's tensor what it wrote on its copy."""
-        for container, place, old, new in reversed(self._swapped):
-            items = container if isinstance(container, dict) else dict(enumerate(container))
-            if items.get(place) is new:
-                container[place] = old
-        for given, copy in self.copies:
-            if copy._version:
-                given.copy_(copy)
 
 
 def names_of(forward: Function) -> tuple[str, ...]:

@@ -65,7 +65,6 @@ class CellLeaf(KernelLeaf):
     def _inside(self) -> Iterator[DirectionRecord]:
         of_cell, gradients = self.done.used(self.call.kind, self._named(0, self.steps))
         total = [[step.leaving[0].edge] for step in self.steps]  # dL/dh handed out, of all who take it
-        given = ([step.entering[state.argument].given for step in self.steps] for state in self.states)
         if self.states[1:]:
             self.recurrence.taken = taken_by(self.done.steps_of(self.call))
         yield DirectionRecord(
@@ -78,10 +77,18 @@ class CellLeaf(KernelLeaf):
             valid=None,
             zero_output=False,
             runs_backward=False,
-            initial=tuple(map(self._series, given)),
+            initial=tuple(map(self._given, self.states)),
             final_gradients=(None, *map(self._of_others, self.states[1:])),
             windows=(1,) * len(self.steps),
         )
+
+    def _given(self, state: State) -> Array:
+        """Read the state that each call is given."""
+        given = [step.entering[state.argument].given for step in self.steps]
+        if state.place or self.recurrence.rows or not self.transitions.are_handed_on:
+            return self._series(given)
+        first = self._series(given[:1])
+        return np.concatenate([first, self.outside["output"][:, :-1]], 1, dtype=first.dtype)
 
     def _of_others(self, state: State) -> Array | None:
         """dL/d(state handed out) at each call, beyond what its own call asks of it."""
@@ -113,6 +120,8 @@ class FusedLeaf(KernelLeaf):
         wanted, needed, layers = self.done.wanted, self.done.wants_inside, self.layers
         inputs = [layer.input for layer in layers]
         found = {"valid": self._joined([np.ones(tuple(one.shape[:-1]), bool) for one in inputs], inputs)}
+        if self.lengths:
+            found["valid"] = found["valid"] & ~np.repeat(numpy(self.transitions.held), self.lengths, axis=1)
         if "input" in wanted or needed:
             found["input"] = self._joined([numpy(one, copy=True) for one in inputs], inputs)
         if "output" in wanted or needed:

@@ -5,7 +5,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch.autograd.graph import GradientEdge
 
 from throughtime.adapters import axes
 from throughtime.adapters.marking import MarkedSteps, of_steps
@@ -20,20 +19,21 @@ from throughtime.adapters.records import (
 )
 
 from . import description, graph, weights
-from .calls import Entering, Key, Step
+from .calls import Entering, Step
 from .find import class_name
-from .marks import sum_of, without
+from .jacobians import step_jacobians
+from .marks import Place, sum_of, without
 from .passes import STATES_ONLY, Call, Pass
 from .recurrence import Recurrence
 from .staying import State
-from .structure import name_of, numpy
+from .structure import Key, name_of, numpy
 
 _NO_GRADIENTS = "the loop runs without gradients: remove torch.no_grad() from the calls of this module"
 _NO_INPUT = "besides its states, the module takes no floating tensor that has one shape at every call"
 _NO_INITIAL = "the first call receives no state of this shape"
 ORDER = "the order of the module's calls"
 _SHOWS = "a custom module has its states, and tensors that tt.mark names between them"
-Edges = Iterable[Sequence[GradientEdge | None]]  # of each call
+Edges = Iterable[Sequence[Place | None]]  # of each call
 Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
 
 
@@ -94,7 +94,7 @@ class Leaf:
     # Input and output.
 
     def _outside(self) -> dict[str, Array]:
-        arrays = {"valid": numpy(self.recurrence.valid)}
+        arrays = {"valid": self.valid}
         key = next(self._inputs(), None)
         if key is None:
             self.missing |= {"input": _NO_INPUT, "input_gradient": _NO_INPUT}
@@ -125,6 +125,12 @@ class Leaf:
         output = step.leaving[self._place].plain
         pairs = zip(self.states, back, strict=False)  # nothing comes back to the last call
         return sum_of(one for state, one in pairs if step.leaving[state.place].plain is output)
+
+    @cached_property
+    def valid(self) -> Array:
+        """Which steps count, (sample, call): those of samples that have not left and are not held."""
+        valid = self.recurrence.valid
+        return numpy(valid & ~self.transitions.held.cpu() if len(self.steps) > 1 else valid)
 
     @cached_property
     def _place(self) -> int:
@@ -219,7 +225,7 @@ class Leaf:
 
     def _jacobian(self) -> dict[str, Array]:
         is_given = all(self._first(state) is not None for state in self.states)
-        if (found := graph.step_jacobians(self.recurrence, is_given=is_given)) is not None:
+        if (found := step_jacobians(self.recurrence, is_given=is_given)) is not None:
             return {"state_jacobian": numpy(found)}
         self.missing["state_jacobian"] = _NO_GRADIENTS
         return {}
@@ -237,11 +243,10 @@ class Leaf:
     # Transitions from call to call.
 
     def _transitions(self) -> dict[str, Array]:
-        rows, valid = self.recurrence.whole, numpy(self.recurrence.valid)
-        found = self.transitions.variables(rows)
-        found["reset"] &= valid
+        found = self.transitions.variables(self.recurrence.whole)
+        found["reset"] &= numpy(self.recurrence.valid)
         for name in ("carried_gradient", "carried_by_state"):
-            found[name][~valid] = self.recurrence.blank
+            found[name][~self.valid] = self.recurrence.blank
         return found if self._shows_carried else {"reset": found["reset"]}
 
     @property

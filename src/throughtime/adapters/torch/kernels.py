@@ -12,12 +12,12 @@ from torch import nn
 from torch.nn import functional
 
 from . import recurrence
-from .calls import Calls, Function, Key, Step
+from .calls import Calls, Function, Step
 from .layout import Dense, Layout, Packed
 from .marks import INPUT, OUTPUT, STATE, WEIGHT, Marks
 from .recurrence import Recurrence, states_of_kernel
 from .staying import State, why_it_ends
-from .structure import ordinary
+from .structure import Key, ordinary
 
 _VF = torch._VF
 Mark = Callable[[torch.Tensor], torch.Tensor]
@@ -97,15 +97,16 @@ def read(kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | Non
     return Arguments(kernel, ordinary(data), layout, batch_first, 1 + is_bidirectional, states, *others)
 
 
-def of_cell(module: nn.Module, forward: Function, arguments: tuple[Any, ...]) -> Function | None:
+def of_cell(module: nn.Module, forward: Function) -> Function | None:
     """Find the kernel that torch's own forward of a cell hands a batch and its states to as they are."""
-    kernels = _OF_FORWARDS.get(getattr(forward, "__func__", None))
-    if kernels is None or len(arguments) != 2:
-        return None
-    kernel = kernels.get(getattr(module, "nonlinearity", ""))
-    states = arguments[1] if kernel is _LSTM_CELL else arguments[1:]
-    tensors = (arguments[0], *states) if isinstance(states, tuple) else ()
-    return kernel if tensors and all(getattr(one, "ndim", 0) == 2 for one in tensors) else None
+    kernels = _OF_FORWARDS.get(getattr(forward, "__func__", None), {})
+    return kernels.get(getattr(module, "nonlinearity", ""))
+
+
+def is_batch(kernel: Function, data: object, states: object) -> bool:
+    """Whether the kernel of a cell takes these arguments as they are: a batch, and its states."""
+    tensors = (data, *states) if kernel is _LSTM_CELL and isinstance(states, tuple) else (data, states)
+    return all(getattr(one, "ndim", 0) == 2 for one in tensors)
 
 
 def run(asked: Arguments, marks: Marks) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...]]:
@@ -186,10 +187,12 @@ class Windows(Calls):
         states = states if isinstance(states, (tuple, list)) else (states,)
         weights = [weight for weight in weights if weight is not None]
         step, before, sequence = self._next(states, weights, marks, can_go_on=True, is_fused=False)
-        entering = self.enter(step, _INPUT, ordinary(data))
-        results = kernel(entering, before if len(before) > 1 else before[0], *step.marked)
-        out = self.hand_out(step, results if isinstance(results, tuple) else (results,))
-        return tuple(out) if len(out) > 1 else out[0], self._go_on(step, sequence)
+        entering = self.read(step, _INPUT, data)
+        if len(before) > 1:
+            out: Any = tuple(self.hand_out(step, kernel(entering, before, *step.marked)))
+        else:
+            (out,) = self.hand_out(step, (kernel(entering, before[0], *step.marked),))
+        return out, self._go_on(step, sequence)
 
     def _fused(self, asked: Arguments, marks: Marks) -> tuple[tuple[torch.Tensor, ...], Recurrence]:
         can_go_on = isinstance(asked.layout, Dense) and asked.directions == 1
@@ -229,7 +232,7 @@ class Windows(Calls):
             entering = tuple(self.enter(step, *pair) for pair in each)
         known = states_of_kernel(len(entering), axis=int(is_fused))
         if not is_next:
-            source = self._source(step, known, by_values=is_fused) if can_go_on else -1
+            source = self._source(step, known) if can_go_on else -1
         if source >= 0:
             loop, mark = self._last[source]
         else:  # samples that leave are as padding of a packed sequence; a weight is marked once for all calls
@@ -240,13 +243,13 @@ class Windows(Calls):
         step.marked = before.marked if is_same else tuple(map(mark, weights))
         return step, entering, (source, loop, mark)
 
-    def _source(self, step: Step, states: Sequence[State], *, by_values: bool) -> int:
+    def _source(self, step: Step, states: Sequence[State]) -> int:
         """Find the call whose states this one starts from; -1 where it starts anew."""
         if not self.steps:
             return -1
         sources = {one.source for one in step.entering.values()}
         if len(sources) > 1 or -1 in sources:
-            links = recurrence.links_of(self, step, (), step.order, by_values=by_values)
+            links = recurrence.links_of(self, step, (), step.order)
             sources = {link.source for link in links}
         source = max(sources, default=-1)
         if source not in self._last or why_it_ends(self.steps[source], step, states):

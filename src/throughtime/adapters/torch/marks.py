@@ -11,13 +11,14 @@ from typing import TypeVar, cast
 import torch
 from torch.autograd.graph import GradientEdge
 
-from throughtime.adapters.needs import INSIDE_GRADIENTS
+from throughtime.adapters.needs import INSIDE, INSIDE_GRADIENTS
 from throughtime.adapters.records import Array
 
 from .structure import numpy
 
 Summand = TypeVar("Summand", torch.Tensor, Array)
 INPUT, OUTPUT, STATE, WEIGHT = "input", "output", "state", "weight"
+Place = torch.Tensor | GradientEdge  # whose gradient is asked for: a tensor if nobody else writes on it
 TAKEN = "taken"  # whatever a call of a loop is given, beside its states
 _NEEDED_FOR = {
     INPUT: frozenset({"input_gradient", "certificate"}),
@@ -38,6 +39,7 @@ class Marks:
     def __init__(self, quantities: frozenset[str]) -> None:
         self.is_open = True  # else marks are made in the same way, and none of them is known
         self._kinds = {kind for kind, needs in _NEEDED_FOR.items() if quantities & needs}
+        self._looks_inside = bool(quantities & INSIDE)
         self._marks: list[torch.Tensor] = []
 
     def __call__(self, kind: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -59,15 +61,17 @@ class Marks:
         self,
         loss: torch.Tensor | None,
         parameters: Iterable[torch.Tensor],
-        edges: Sequence[GradientEdge] = (),
+        edges: Sequence[Place] = (),
         *,
         keep: bool = False,
+        reduced: tuple[float, str] | None = None,
     ) -> Gradients:
         """Differentiate with respect to every mark, parameters and edges of the graph, all at once.
 
-        `keep` leaves the graph for what is asked later: what crosses from one mark to another.
+        `keep` leaves the graph for what is asked later: what crosses from one mark to another. What the
+        loss multiplies samples by is undone if layers are looked into, except in half precision.
         """
-        sources: list[torch.Tensor | GradientEdge] = [
+        sources: list[Place] = [
             *self._marks,
             *parameters,
             *(edges if self._kinds else ()),
@@ -75,16 +79,25 @@ class Marks:
         if loss is None or not loss.requires_grad or not sources:
             return Gradients({}, 1.0)
         # float16 ends where many gradients lie: they are taken of a scaled loss, as training takes them.
-        scales = _SCALES if any(map(_is_half, sources)) else _SCALES[-1:]
-        asked = cast("Sequence[torch.Tensor]", sources)  # torch takes both kinds together
+        is_half = any(map(_is_half, sources))
+        scales = _SCALES if is_half else _SCALES[-1:]
+        undone = 1.0 / reduced[0] if reduced and self._looks_inside and not is_half else 1.0
         for scale in scales:
-            start, is_last = torch.full_like(loss, scale), scale == scales[-1]
+            start, is_last = torch.full_like(loss, scale * undone), scale == scales[-1]
             kept = keep or not is_last
-            found = torch.autograd.grad(loss, asked, start, retain_graph=kept, allow_unused=True)
+            found = torch.autograd.grad(loss, together(sources), start, retain_graph=kept, allow_unused=True)
             if is_last or all(gradient is None or bool(gradient.isfinite().all()) for gradient in found):
                 break
         pairs = zip(sources, found, strict=True)
-        return Gradients({id(one): (one, gradient) for one, gradient in pairs if gradient is not None}, scale)
+        known: dict[int, tuple[object, torch.Tensor]] = {
+            id(one): (one, gradient) for one, gradient in pairs if gradient is not None
+        }
+        return Gradients(known, scale, undone)
+
+
+def together(places: Sequence[Place]) -> Sequence[torch.Tensor]:
+    """Let places be of both kinds, which torch takes and its types do not."""
+    return cast("Sequence[torch.Tensor]", places)
 
 
 def _is_half(source: object) -> bool:
@@ -92,18 +105,23 @@ def _is_half(source: object) -> bool:
 
 
 class Gradients:
-    """Gradients of a scaled loss by the tensor they belong to, handed out unscaled; float16 as float32."""
+    """Gradients of a scaled loss by the tensor they belong to, handed out unscaled; float16 as float32.
 
-    def __init__(self, found: dict[int, tuple[object, torch.Tensor]], scale: float) -> None:
-        self._found, self._scale = found, scale
+    They are those of the loss times `undone`, its number of samples where it is their mean.
+    """
+
+    def __init__(
+        self, found: dict[int, tuple[object, torch.Tensor]], scale: float, undone: float = 1.0
+    ) -> None:
+        self._found, self._scale, self.undone = found, scale, undone
 
     def add(self, tensor: torch.Tensor, gradient: torch.Tensor) -> None:
         """Add what reaches a tensor on another way."""
-        gradient = gradient * self._scale
+        gradient = gradient * (self._scale * self.undone)
         before = self._found.get(id(tensor))
         self._found[id(tensor)] = tensor, gradient if before is None else before[1] + gradient
 
-    def of(self, *tensors: torch.Tensor | GradientEdge | None) -> Array | None:
+    def of(self, *tensors: Place | None) -> Array | None:
         """Sum the gradients of tensors of one shape, each once; None where the loss depends on none."""
         found = self.summed(tensors)
         return None if found is None else numpy(self.unscaled(found))
@@ -115,9 +133,8 @@ class Gradients:
 
     def summed(self, edges: Sequence[object]) -> torch.Tensor | None:
         """Sum what `tensor` returns over several edges of one shape, each once."""
-        if len(edges) == 1:
-            return self.tensor(edges[0])
-        return sum_of(self.tensor(edge) for edge in {id(edge): edge for edge in edges}.values())
+        pairs = (self._found.get(key) for key in {id(edge): None for edge in edges})
+        return sum_of(pair and pair[1] for pair in pairs)
 
     def unscaled(self, gradient: torch.Tensor) -> torch.Tensor:
         """Take the scale of the loss off, float16 as float32."""
@@ -127,8 +144,10 @@ class Gradients:
 
 def sum_of(gradients: Iterable[Summand | None]) -> Summand | None:
     """Sum the gradients that exist; None where none does."""
-    known = [each for each in gradients if each is not None]
-    return sum(known[1:], known[0]) if known else None
+    total = None
+    for one in gradients:
+        total = one if total is None else total if one is None else total + one
+    return total
 
 
 def without(gradient: torch.Tensor | None, part: torch.Tensor | None) -> torch.Tensor | None:

@@ -83,17 +83,17 @@ class Probe:
         recorder = Recorder(self.found, self._candidates, wanted, inputs, budget)
         output = self._forward(recorder, inputs)
         recurrences = recorder.recurrences()
-        loss = reduced = None
+        loss = None
         if has_labels:
             data = output, *labels_beside(self.model, y, sample_weight, output, recorder)
             loss = total(self.loss, *data)
         recorder.close()
         found = self._found(recurrences, has_marks=bool(recorder.named))
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
-        keep = any(len(call.steps) > 1 and _is_asked_later(call) for call in recorder.calls)
-        gradients = recorder.marks.differentiate(loss, weights, recorder.edges(found), keep=keep)
+        reduced = tried_factor(self.loss, data, recorder.sizes) if has_labels else None
+        keep, places = any(map(_is_asked_later, recorder.calls)), recorder.edges(found)
+        gradients = recorder.marks.differentiate(loss, weights, places, keep=keep, reduced=reduced)
         if has_labels:
-            reduced = tried_factor(self.loss, data, recorder.sizes)
             self._add_penalty(gradients, originals if weights else [], stand_ins, data)
         done = Pass(
             model=self.model,
@@ -179,7 +179,9 @@ class Probe:
 def _is_asked_later(call: Call) -> bool:
     """Whether gradients are taken back once more: through a module, or a change between calls."""
     loop = call.recurrence
-    if loop is None or call.kind == "rnn" or loop.steps[0].layers:
+    if loop is None or len(loop.steps) < 2:
+        return False
+    if call.kind == "rnn" or loop.steps[0].layers:
         return True
     return not all(
         after.entering[state.argument].taken is before.leaving[state.place].plain

@@ -17,10 +17,12 @@ from functools import cache, cached_property
 from heapq import heappop, heappush
 
 import torch
-from torch.autograd.graph import GradientEdge, Node
+from torch.autograd.graph import Node
 
-from .calls import Calls, Entering, Key, Step
+from .calls import Calls, Entering, Step
+from .marks import Place, together
 from .staying import State, is_part, why_it_ends
+from .structure import Key
 
 
 @dataclass(eq=False)
@@ -34,7 +36,7 @@ class Recurrence:
     steps: list[Step]
     states: tuple[State, ...]
     reason: str = ""
-    taken: Mapping[int, Sequence[GradientEdge]] = field(default_factory=dict)
+    taken: Mapping[int, Sequence[Place]] = field(default_factory=dict)
     blank: float = torch.nan
     is_single: bool = False  # the model is called with one sample
 
@@ -88,7 +90,7 @@ class Recurrence:
             return set()
         with torch.enable_grad():
             last = torch.stack([one[-1, -1].sum() for one in made]).sum()
-        found = torch.autograd.grad(last, marks, retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(last, together(marks), retain_graph=True, allow_unused=True)
         read = [(bool(one[:-1, -1].any()), bool(one[-1, :-1].any())) for one in found if one is not None]
         of_layers, of_samples = (any(side) for side in zip(*read, strict=True)) if read else (False, False)
         return {one.shape for one in made} if of_layers and not of_samples else set()
@@ -128,7 +130,7 @@ class Recurrence:
             shapes = [shape[1:] if shape and shape[0] == len(rows) else None for shape, rows in pairs]
         return None not in shapes and len(set(shapes)) == 1
 
-    def uses(self, plain: torch.Tensor, step: Step) -> list[GradientEdge | None]:
+    def uses(self, plain: torch.Tensor, step: Step) -> list[Place | None]:
         """Give the edges of all that a result was handed out as, and of the calls that took it as it is."""
         uses = [one.copy for one in step.leaving.values() if one.plain is plain]
         return [*uses, *self.taken.get(id(plain), ())]
@@ -197,8 +199,11 @@ def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Node]) -> I
 
     Nodes are numbered as they are made, so that nothing made before the first call is visited.
     """
-    waiting: list[tuple[int, int, Node | None, int]] = [(0, 0, one.given.grad_fn, 0)]
-    seen, oldest = {one.given.grad_fn}, 0 if one.given.grad_fn is None else calls.first_node
+    first = one.given.grad_fn
+    if first is None:
+        return
+    waiting: list[tuple[int, int, Node | None, int]] = [(0, 0, first, 0)]
+    seen, oldest = {first}, 0 if first in calls.handed_out else calls.first_node
     while waiting:
         *_, node, distance = heappop(waiting)
         if node is None or node in ends or node in calls.plain or node._sequence_nr() < oldest:
@@ -254,9 +259,9 @@ def _recurrences(calls: Calls, links: _Links, is_single: bool) -> list[Recurrenc
     ]
 
 
-def taken_by(steps: Iterable[Step]) -> dict[int, list[GradientEdge]]:
+def taken_by(steps: Iterable[Step]) -> dict[int, list[Place]]:
     """List the marks of what took a result as it was handed out, by the id of the result."""
-    taken: dict[int, list[GradientEdge]] = {}
+    taken: dict[int, list[Place]] = {}
     for one in (one for step in steps for one in step.entering.values()):
         if one.mark is not None and one.taken is not None:
             taken.setdefault(id(one.taken), []).append(one.mark)

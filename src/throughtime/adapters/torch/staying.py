@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .calls import Key, Leaving, Step
+from .calls import Leaving, Step
+from .structure import Key
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,14 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from torch.utils import _pytree
 
 from throughtime._inputs.structures import to_numpy
+from throughtime.adapters.attributes import inside
 from throughtime.adapters.loss_reduction import TRAINING
 from throughtime.adapters.records import Array
 
 T = TypeVar("T")
 _LEAVES = {torch.Tensor, np.ndarray, type(None)}
+Key = tuple[str, ...]  # the name of an argument, and places within it
+_OF_MODULES = frozenset({"_parameters", "_buffers", "_modules"})  # in a dataclass that is a module
 Data = tuple[Any, ...]  # of a batch: x, y, sample weights; or what a loss is called with
 
 
@@ -201,3 +204,42 @@ def join(first: T, second: T, axes: Sequence[int | None]) -> T:
         return leaf if axis is None else torch.cat([leaf, other], axis)
 
     return mapped(both, first)
+
+
+class Swaps:
+    """Puts other tensors in the place of those in a structure; what is mutable stays the object it is."""
+
+    def __init__(self) -> None:
+        self.copies: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._swapped: list[tuple[Any, object, object, object]] = []
+        self._seen: set[int] = set()
+
+    def swapped(self, value: object, key: Key, swap: Callable[[Key, torch.Tensor], torch.Tensor]) -> Any:
+        """Swap every tensor, each with its key."""
+        if isinstance(value, torch.Tensor):
+            return swap(key, value)
+        if isinstance(value, tuple) and not is_packed(value):
+            each = [self.swapped(one, (*key, str(place)), swap) for place, one in enumerate(value)]
+            return type(value)(*each) if hasattr(value, "_fields") else tuple(each)
+        if isinstance(value, (list, dict)):
+            for place, old in list(value.items() if isinstance(value, dict) else enumerate(value)):
+                if place in _OF_MODULES:
+                    continue
+                new = self.swapped(old, (*key, str(place)), swap)
+                if new is not old:
+                    value[place] = new
+                    self._swapped.append((value, place, old, new))
+        elif (held := inside(value)) is not value and id(value) not in self._seen:
+            self._seen.add(id(value))  # one may hold another that holds it
+            self.swapped(held, key, swap)
+        return value
+
+    def undo(self) -> None:
+        """Put back what the module has left, and write on a caller's tensor what it wrote on its copy."""
+        for container, place, old, new in reversed(self._swapped):
+            items = container if isinstance(container, dict) else dict(enumerate(container))
+            if items.get(place) is new:
+                container[place] = old
+        for given, copy in self.copies:
+            if copy._version:
+                given.copy_(copy)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.autograd.graph import GradientEdge, Node
+from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from throughtime._common.memory.budget import Budget
@@ -22,7 +22,7 @@ from . import calls, kernels, layout, recurrence, structure
 from .calls import Function
 from .find import Found, class_name, is_recurrent
 from .layout import Meter
-from .marks import OUTPUT, TAKEN, Marks
+from .marks import OUTPUT, TAKEN, Marks, Place
 from .passes import Call
 
 
@@ -47,7 +47,7 @@ class Recorder:
         self._open_calls: list[dict[str, calls.Leaving]] = []
         self._candidates = {id(entry.layer): entry for entry in candidates}
         self._watched: dict[str, calls.Calls] = {}
-        self._copies: dict[Node, GradientEdge] = {}
+        self._copies: dict[Node, Place] = {}
         self._plain_paths: set[str] = set()  # of modules that turned out to carry no state
         self._count_of_calls = 0
         self.meter = Meter(budget, quantities)
@@ -185,7 +185,7 @@ class Recorder:
         inside = {id(one) for call in self.calls for step in call.steps for one in step.named.values()}
         return [pair for pair in self.named if id(pair[1]) not in inside]
 
-    def edges(self, found: Sequence[Found]) -> list[GradientEdge]:
+    def edges(self, found: Sequence[Found]) -> list[Place]:
         """List the places whose gradients leaves are made of, besides marks; a single window has none."""
         has_inputs, edges = self.marks.has(TAKEN), []
         for loop in (call.recurrence for call in self.calls_of(found) if call.recurrence is not None):
@@ -197,6 +197,8 @@ class Recorder:
     def _recurrent(
         self, entry: Found | None, module: layout.Recurrent, forward: Function, name: str
     ) -> Function:
+        kernel = kernels.of_cell(module, forward)
+
         def watched(*arguments: object, **keywords: object) -> object:
             given = arguments[0] if arguments else next(iter(keywords.values()), None)
             if not self.calls or self.calls[-1].entry is not entry:  # the first step of a loop
@@ -205,9 +207,9 @@ class Recorder:
                 self._count(module, given, is_watched=entry is not None)
             if entry is None:
                 return forward(*arguments, **keywords)
-            if not keywords and (kernel := kernels.of_cell(module, forward, arguments)) is not None:
+            if kernel and len(arguments) == 2 and not keywords and kernels.is_batch(kernel, *arguments):
                 own = module._parameters  # torch's own search takes longer
-                weights = (own[one] if one in own else getattr(module, one) for one in kernels.WEIGHTS)
+                weights = [own[one] if one in own else getattr(module, one) for one in kernels.WEIGHTS]
                 return self.run(entry, kernel, (*arguments, *weights))
             with _Kernels(self, entry, getattr(given, "unsorted_indices", None)):
                 return forward(*arguments, **keywords)
