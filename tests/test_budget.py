@@ -127,8 +127,23 @@ def test_trees_that_nobody_holds_are_freed_before_the_collector_would(monkeypatc
         dropped = weakref.ref(new_tree())
         held = new_tree()
         assert dropped() is not None  # a tree refers to itself
-        free.trees.add(free._MOST_BYTES + 1)
+        free.trees.add(held, free._MOST_BYTES + 1)
         assert dropped() is None
     finally:
         gc.set_threshold(*thresholds)
     assert held.leaves
+
+
+def test_nothing_is_searched_where_trees_have_been_freed(monkeypatch):
+    class Freed:
+        """Goes with its last reference."""
+
+    searches, trees = [], free.Trees()
+    monkeypatch.setattr(free.gc, "collect", lambda: searches.append(1))
+    for _ in range(3):
+        trees.add(Freed(), free._MOST_BYTES - 1)
+    assert not searches
+    held = [Freed(), Freed()]
+    for each in held:
+        trees.add(each, free._MOST_BYTES - 1)
+    assert len(searches) == 1

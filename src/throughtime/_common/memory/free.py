@@ -8,6 +8,7 @@ import gc
 import math
 import sys
 import time
+import weakref
 from functools import lru_cache
 from pathlib import Path
 
@@ -38,21 +39,26 @@ def _available(moment: int) -> int:
 
 
 class Trees:
-    """Frees trees to which nothing refers any more, whenever the new ones may take much memory.
+    """Frees trees to which nothing refers any more, whenever they and the new ones may take much memory.
 
     A tree refers to itself, so only Python's garbage collector frees it, and that counts objects, not bytes:
     it may not have run after twenty captures. Reusing memory is also faster than requesting new memory.
     """
 
     def __init__(self) -> None:
-        self._size = 0
+        self._size = self._searches = 0
 
-    def add(self, size: int) -> None:
-        """Count the bytes of a new tree."""
-        self._size += size
-        if self._size > min(_MOST_BYTES, (available() or math.inf) / 8) and gc.isenabled():
+    def add(self, tree: object, size: int) -> None:
+        """Count the bytes of a new tree until it is freed, or a search has found that it is held."""
+        if self._size + size > min(_MOST_BYTES, (available() or math.inf) / 8) and gc.isenabled():
+            self._size, self._searches = 0, self._searches + 1
             gc.collect()
-            self._size = size
+        self._size += size
+        weakref.finalize(tree, self._freed, self._searches, size).atexit = False
+
+    def _freed(self, searches: int, size: int) -> None:
+        if searches == self._searches:
+            self._size -= size
 
 
 trees = Trees()
