@@ -593,6 +593,36 @@ def test_two_recurrences_that_feed_each_other_are_two_leaves() -> None:
     assert [leaf.path for leaf in capture(seeded(Two())).leaves] == ["/left", "/right"]
 
 
+def test_a_module_that_makes_the_state_of_another_is_a_leaf_beside_it() -> None:
+    """A mixed memory, as in a CfC: the LSTM keeps c, and the other cell makes the next h of its h."""
+
+    class Mixed(OfPairs):
+        def __init__(self) -> None:
+            super().__init__(WrittenLSTM())
+            self.after = LeakyRNN()
+
+        def call(self, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+            h, c = self.cell(x, state)
+            h = self.after(x, h)
+            return h, (h, c)
+
+    model = seeded(Mixed())
+    tree = capture(model)
+    assert [leaf.path for leaf in tree.leaves] == ["/cell", "/after"]
+    made: list[torch.Tensor] = []
+
+    def keep(*call: Any) -> None:
+        call[-1].retain_grad()
+        made.append(call[-1])
+
+    model.after.register_forward_hook(keep)
+    (MSE(model(X), Y) * B).backward()
+    assert difference(tree["after"]["hidden"], torch.stack(made, 1).detach().numpy()) <= 1e-12
+    wanted = torch.stack([one.grad for one in made], 1).numpy()
+    assert difference(tree["after"]["hidden_gradient"], wanted) <= 1e-12
+    assert all(float(leaf["certificate_time"]) <= 1e-12 for leaf in tree.leaves)
+
+
 def test_two_sequences_of_one_module_are_two_leaves() -> None:
     class Twice(Loop):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -158,6 +158,10 @@ def find(
     nearer = set(ends).union(*(own[path] for path, each in links.items() if each))
     if nearer != every:
         links = {path: _links(calls, nearer - own[path]) for path, calls in several.items()}
+    for path in [path for path, each in links.items() if each]:
+        fed = _fed_by(several[path], links[path])
+        for other in (other for other, each in links.items() if not each and own[other] & fed):
+            links[other] = _links(several[other], nearer - own[other] - own[path])
     carrying = [path for path, each in links.items() if each]
     outermost = [path for path in carrying if not any(path.startswith(f"{one}/") for one in carrying)]
     recurrences = {path: _recurrences(several[path], links[path], is_single) for path in outermost}
@@ -175,6 +179,12 @@ class Link:
 
 
 _Links = Mapping[int, Sequence[Link]]
+
+
+def _fed_by(calls: Calls, links: _Links) -> set[Node | None]:
+    """List the nodes that made the states a module takes, perhaps those of another module."""
+    given = (step.entering.get(one.argument) for one in _states(calls, links) for step in calls.steps[1:])
+    return {one.given.grad_fn for one in given if one is not None}
 
 
 def _links(calls: Calls, ends: Collection[Node]) -> _Links:
