@@ -63,14 +63,16 @@ def room(layer: Layer, steps: scan.Steps) -> Replay:
 def activate(layer: Layer, replayed: Replay, share: slice) -> None:
     """Compute gates, and an LSTM's i·g, from the captured states, block by block in the cache."""
     steps, weights = replayed.steps, replayed.weights
-    joined, width = np.empty((0, 0, 0)), steps.hidden_before.shape[-1]
+    joined, width, side = np.empty((0, 0, 0)), steps.hidden_before.shape[-1], len(replayed.block.recurrent)
     for run in blocks(replayed, share):
         block = replayed.block.at(run)
         if len(joined) != len(block.columns):
             joined = np.ones((*block.columns.shape[:2], weights.shape[1]), weights.dtype)
         joined[:, :, :width] = block.hidden_before
         joined[:, :, width:-1] = steps.inputs[run]
-        np.matmul(joined.reshape(-1, weights.shape[1]), weights, out=by_column(block.columns))
+        flat, each = joined.reshape(-1, weights.shape[1]), by_column(block.columns)
+        np.matmul(flat, weights[:side], out=each[:side])
+        np.matmul(flat[:, width:], weights[side:, width:], out=each[side:])  # of a GRU what h does not enter
         cell_of(layer).activate(layer, block)
         if block.cell is not None and block.cell_before is not None:
             np.multiply(block.columns[:, :, 0], block.columns[:, :, 2], out=block.cell)
