@@ -22,7 +22,7 @@ from . import calls, kernels, layout, recurrence, structure
 from .calls import Function
 from .find import Found, class_name, is_recurrent
 from .layout import Meter
-from .marks import OUTPUT, TAKEN, Marks, Place
+from .marks import OUTPUT, TAKEN, Gradients, Marks, Place
 from .passes import Call
 
 
@@ -185,7 +185,25 @@ class Recorder:
         inside = {id(one) for call in self.calls for step in call.steps for one in step.named.values()}
         return [pair for pair in self.named if id(pair[1]) not in inside]
 
-    def edges(self, found: Sequence[Found]) -> list[Place]:
+    def differentiate(
+        self,
+        loss: torch.Tensor | None,
+        weights: Sequence[torch.Tensor],
+        found: Sequence[Found],
+        *,
+        keep: bool,
+        reduced: tuple[float, str] | None,
+    ) -> Gradients:
+        """Differentiate the loss, see `Marks`; autograd gives the gradient of a state before its hooks."""
+        places = self._places(found)
+        gradients = self.marks.differentiate(loss, weights, places, keep=keep, reduced=reduced)
+        steps = (step for call in self.calls for step in call.steps)
+        for one in (one for step in steps for one in step.leaving.values()):
+            if one.hooked is not None and one.copy is not None:
+                gradients.put(one.copy, one.hooked)
+        return gradients
+
+    def _places(self, found: Sequence[Found]) -> list[Place]:
         """List the places whose gradients leaves are made of, besides marks; a single window has none."""
         has_inputs, edges = self.marks.has(TAKEN), []
         for loop in (call.recurrence for call in self.calls_of(found) if call.recurrence is not None):
