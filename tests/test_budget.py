@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
+import numpy as np
 import psutil
 import pytest
 
@@ -127,8 +128,16 @@ def test_trees_that_nobody_holds_are_freed_before_the_collector_would(monkeypatc
         dropped = weakref.ref(new_tree())
         held = new_tree()
         assert dropped() is not None  # a tree refers to itself
-        free.trees.add(free._MOST_BYTES + 1)
+        large = np.broadcast_to(np.int8(0), free._MOST_BYTES + 1)
+        free.trees.add([large])  # a search of young trees is enough
         assert dropped() is None
+        assert held.leaves
+        old = weakref.ref(held)
+        del held
+        free.trees.add([])  # the large array is still held, so all trees are searched
+        assert old() is None
+        kept = weakref.ref(new_tree())
+        free.trees.add([])  # nothing was added since
+        assert kept() is not None
     finally:
         gc.set_threshold(*thresholds)
-    assert held.leaves

@@ -100,7 +100,7 @@ class Captured:
     attributes: dict[str, Any]
 
     def tree(self) -> xr.DataTree:
-        trees.add(sum(each.values.nbytes for leaf in self.leaves.values() for each in leaf.arrays.values()))
+        trees.add(each.values for leaf in self.leaves.values() for each in leaf.arrays.values())
         tree = _node({path.strip("/"): leaf for path, leaf in self.leaves.items()})
         tree.attrs.update(self.attributes)
         return tree

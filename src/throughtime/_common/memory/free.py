@@ -8,8 +8,11 @@ import gc
 import math
 import sys
 import time
+import weakref
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -42,17 +45,29 @@ class Trees:
 
     A tree refers to itself, so only Python's garbage collector frees it, and that counts objects, not bytes:
     it may not have run after twenty captures. Reusing memory is also faster than requesting new memory.
+    All objects are searched only if a search of the young ones leaves too much.
     """
 
     def __init__(self) -> None:
-        self._size = 0
+        self._arrays: list[weakref.ref[Any]] = []
+        self._held = 0  # bytes that were in use after the last search of all objects
 
-    def add(self, size: int) -> None:
-        """Count the bytes of a new tree."""
-        self._size += size
-        if self._size > min(_MOST_BYTES, (available() or math.inf) / 8) and gc.isenabled():
-            gc.collect()
-            self._size = size
+    def add(self, arrays: Iterable[Any]) -> None:
+        """Count the arrays of a new tree; most trees are forgotten soon, and few objects are younger."""
+        new = list(arrays)
+        most = min(_MOST_BYTES, (available() or math.inf) / 8)
+        if self._size() - self._held + sum(one.nbytes for one in new) > most and gc.isenabled():
+            gc.collect(1)
+            if self._size() - self._held > most:
+                gc.collect()
+                self._held = self._size()
+        self._arrays += map(weakref.ref, new)
+
+    def _size(self) -> int:
+        """Sum the bytes of arrays that are not freed yet."""
+        found = [one for one in (each() for each in self._arrays) if one is not None]
+        self._arrays = list(map(weakref.ref, found))
+        return sum(one.nbytes for one in found)
 
 
 trees = Trees()
