@@ -31,20 +31,6 @@ def test_few_rows_and_little_work_are_not_shared_further(monkeypatch):
     assert shares_of(ROWS, parallel.WORTH_A_THREAD - 1, monkeypatch, cores=8) == [(0, ROWS)]
 
 
-@pytest.mark.parametrize("cores", [1, 3])
-def test_product_is_the_matrix_product(cores, monkeypatch):
-    monkeypatch.setattr(parallel, "_cores", lambda: cores)
-    monkeypatch.setattr(parallel, "WORTH_A_THREAD", 1)
-    rng = np.random.default_rng(0)
-    left, right = rng.normal(size=(ROWS, WIDTH)), rng.normal(size=(WIDTH, 4))
-    out = np.empty((ROWS, 4))
-    parallel.product(left, right, out)
-    np.testing.assert_allclose(out, np.einsum("ij,jk->ik", left, right), rtol=1e-13)
-    transposed = np.empty((WIDTH, 4))
-    parallel.product(left.T, out, transposed)
-    np.testing.assert_allclose(transposed, np.einsum("ji,jk->ik", left, out), rtol=1e-12)
-
-
 def test_what_a_share_raises_is_raised(monkeypatch):
     monkeypatch.setattr(parallel, "_cores", lambda: 4)
 

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from tests.cells.cases import batch, difference, layer, solved_case
 
-from throughtime.cells import QUANTITIES, solve
+from throughtime.cells import QUANTITIES, parallel, scan, solve
 
 
-@pytest.mark.parametrize("kind", ["simple_rnn", "lstm", "gru"])
-def test_steps_apart_are_the_layer(kind):
+@pytest.mark.parametrize(("cores", "block"), [(1, 2**18), (4, 1)], ids=["at once", "in shares and blocks"])
+@pytest.mark.parametrize("kind", ["simple_rnn", "lstm", "gru", "gru_reset_before"])
+def test_steps_apart_are_the_layer(kind, cores, block, monkeypatch):
+    monkeypatch.setattr(parallel, "_cores", lambda: cores)
+    monkeypatch.setattr(parallel, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(scan, "BLOCK_BYTES", block)
     rng = np.random.default_rng(0)
     built = layer(kind, rng)
     passed = solved_case(built, batch(rng, states=True, gradient="everything")).passed

@@ -428,7 +428,7 @@ class TestCellsInLoops:
                 assert difference(tree[path][name], whole[path][name]) <= 1e-5, name
         assert certificates(tree) <= 1e-5
 
-    def test_a_state_that_is_cut_off_begins_a_new_leaf(self) -> None:
+    def test_a_state_that_is_cut_off_is_an_edge_of_the_leaf(self) -> None:
         class Truncated(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
@@ -445,7 +445,9 @@ class TestCellsInLoops:
                 return torch.stack(outputs, 1)
 
         tree = capture(Truncated())
-        assert [tree[path].sizes["time"] for path in ("cell", "cell@2")] == [2, 3]
+        assert [(leaf.path, leaf.sizes["time"]) for leaf in tree.leaves] == [("/cell", 5)]
+        assert ((tree["cell"]["carried_gradient"] == 0) == [False, True, False, False, True]).all()
+        assert not tree["cell"]["reset"].any()
         assert tree["cell"].attrs["time"] == "the order of the module's calls"
         assert certificates(tree) <= 1e-5
 

@@ -100,9 +100,10 @@ class Captured:
     attributes: dict[str, Any]
 
     def tree(self) -> xr.DataTree:
-        trees.add(each.values for leaf in self.leaves.values() for each in leaf.arrays.values())
         tree = _node({path.strip("/"): leaf for path, leaf in self.leaves.items()})
         tree.attrs.update(self.attributes)
+        arrays = (each.values for leaf in self.leaves.values() for each in leaf.arrays.values())
+        trees.add(tree, sum(array.nbytes for array in arrays))
         return tree
 
     @classmethod

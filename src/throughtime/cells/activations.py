@@ -32,7 +32,7 @@ def _sigmoid(z: Floats, out: Floats | None = None) -> Floats:
     # Times -1, because NumPy 2.4 negates strided float32 wrongly in place.
     with np.errstate(over="ignore"):  # exp(-z) is infinite where σ(z) is 0
         value: Floats = np.exp(np.multiply(z, -1, out=out), out=out)
-    return np.reciprocal(np.add(value, 1, out=out), out=out)
+    return np.divide(1, np.add(value, 1, out=out), out=out)
 
 
 def _between(low: float, high: float, slope: float = 1.0) -> Callable[[Floats], Floats]:

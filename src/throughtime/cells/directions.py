@@ -30,5 +30,5 @@ def directions(*shape: int, count: int = 4) -> npt.NDArray[np.float64]:
 def along_directions(gradient: Floats, axis: int = 0) -> Floats:
     """Sum an axis of a gradient, features or units before, along directions, which take its place."""
     drawn = directions(gradient.shape[axis]).astype(np.result_type(gradient.dtype, np.float32))
-    summed: Floats = np.moveaxis(np.moveaxis(gradient, axis, -1) @ drawn, -1, axis)
+    summed: Floats = (gradient.swapaxes(axis, -1) @ drawn).swapaxes(axis, -1)
     return summed

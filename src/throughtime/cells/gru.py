@@ -53,7 +53,7 @@ def factors(layer: Layer, block: Block) -> Factors:
     a_r *= q
     a_r *= a_h
     np.multiply(a_h, r, out=rho_h)
-    return Factors(block.gradients, block.recurrent, leak=z.copy())
+    return Factors(block.gradients, block.recurrent, leak=z)
 
 
 def pull(factors: Factors, hidden: Floats, cell: Floats, carry: Carry) -> None:

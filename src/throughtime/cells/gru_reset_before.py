@@ -46,8 +46,8 @@ def factors(layer: Layer, block: Block) -> Factors:
     return Factors(
         block.gradients,
         block.recurrent,
-        leak=z.copy(),
-        reset=r.copy(),
+        leak=z,
+        reset=r,
         reset_slope=block.hidden_before * reset_slope,
     )
 

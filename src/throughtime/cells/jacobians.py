@@ -5,9 +5,9 @@ The adjoint never forms them, but they follow from its coefficients.
 
 import numpy as np
 
-from .adjoint import replay
 from .kinds import cell_of
 from .layer import Floats, Layer, Pass, with_gate_axis, working_dtype
+from .replay import replay
 from .scan import arrange, hold, in_input_time, processing_order
 from .steps import Factors
 

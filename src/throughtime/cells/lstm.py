@@ -41,7 +41,7 @@ def factors(layer: Layer, block: Block) -> Factors:
         block.gradients[:, :, gate] *= other
     e = o * phi.slope(squashed)
     projected = None if layer.projection is None else np.ascontiguousarray(layer.projection.T)
-    return Factors(block.gradients, block.recurrent, hidden_to_cell=e, forget=f.copy(), projected=projected)
+    return Factors(block.gradients, block.recurrent, hidden_to_cell=e, forget=f, projected=projected)
 
 
 def pull(factors: Factors, hidden: Floats, cell: Floats, carry: Carry) -> None:

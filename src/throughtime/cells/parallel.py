@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from .layer import Floats
-
 WORTH_A_THREAD = 2**24  # operations, a millisecond or two
 MOST_THREADS = 8
 PATIENCE = 1.0  # seconds
@@ -43,11 +41,6 @@ def over_rows(task: Callable[[slice], object], rows: int, operations: int) -> No
         task(first)
         for one in running:
             one.result()
-
-
-def product(left: Floats, right: Floats, out: Floats) -> None:
-    """Write the matrix product left · right into `out`."""
-    over_rows(lambda run: np.dot(left[run], right, out=out[run]), len(left), left.size * right.shape[1])
 
 
 class _OneThread:

@@ -82,14 +82,14 @@ def final_gradients(passed: Pass, steps: Steps) -> tuple[Floats, Floats]:
     return hidden, _of_calls(passed.final_gradients, 1, steps.initial_cell.shape, dtype)
 
 
-def output_gradient(passed: Pass, dtype: npt.DTypeLike, scale: float = 1.0) -> Floats:
+def output_gradient(passed: Pass, dtype: npt.DTypeLike, scale: float | np.floating = 1.0) -> Floats:
     """∂L/∂out in processing order (time, sample, unit), scaled: a new array, 0 at steps without a loss."""
     samples, steps, units = passed.hidden.shape
-    gradient, factor = np.zeros((steps, samples, units), dtype), np.asarray(scale, dtype)
-    if passed.output_gradient is not None and passed.output_gradient.ndim == 2:
-        np.multiply(passed.output_gradient, factor, out=gradient[-1])
-    elif passed.output_gradient is not None:
-        np.multiply(processing_order(passed.output_gradient, passed), factor, out=gradient)
+    given, factor = passed.output_gradient, np.asarray(scale, dtype)
+    gradient = (np.zeros if given is None or given.ndim == 2 else np.empty)((steps, samples, units), dtype)
+    if given is not None:
+        own = gradient[-1] if given.ndim == 2 else gradient
+        np.multiply(given if given.ndim == 2 else processing_order(given, passed), factor, out=own)
     return gradient
 
 
@@ -125,7 +125,9 @@ def drop_vanished(*arrays: Floats) -> None:
     Their products are subnormal, for which processors need a hundred times longer.
     """
     for values in arrays:
-        np.copyto(values, 0, where=np.abs(values) < vanished(values.dtype))
+        small = np.abs(values) < vanished(values.dtype)
+        if small.any():
+            np.copyto(values, 0, where=small)
 
 
 @cache
@@ -142,13 +144,18 @@ def hold(factors: Factors, valid: Mask | None) -> Factors:
     if valid is None or valid.all():
         return factors
     leak = np.zeros((*valid.shape, 1), factors.columns.dtype) if factors.leak is None else factors.leak
-    for values in (factors.columns, factors.hidden_to_cell, factors.reset, factors.reset_slope):
+    held = factors._replace(
+        leak=leak.copy(),
+        forget=None if factors.forget is None else factors.forget.copy(),
+        reset=None if factors.reset is None else factors.reset.copy(),
+    )
+    for values in (held.columns, held.hidden_to_cell, held.reset, held.reset_slope):
         if values is not None:
             values[~valid] = 0
-    for values in (leak, factors.forget):
+    for values in (held.leak, held.forget):
         if values is not None:
             values[~valid] = 1
-    return factors._replace(leak=leak)
+    return held
 
 
 def room_for_cell(steps: Steps) -> tuple[Floats, Floats]:
@@ -195,8 +202,8 @@ def processing_order(values: npt.NDArray[Scalar], passed: Pass) -> npt.NDArray[S
 def _of_calls(
     states: Sequence[Floats | None], place: int, shape: tuple[int, ...], dtype: npt.DTypeLike
 ) -> Floats:
-    """Copy what each sample has once for each call, (sample, [call,] unit), as (call, sample, unit)."""
+    """Return what each sample has once for each call, (sample, [call,] unit), as (call, sample, unit)."""
     values = states[place] if place < len(states) else None
     if values is None:
         return np.broadcast_to(np.zeros((), dtype), shape)
-    return np.array(values[None] if values.ndim == 2 else np.swapaxes(values, 0, 1), dtype, order="C")
+    return np.asarray(values[None] if values.ndim == 2 else np.swapaxes(values, 0, 1), dtype, order="C")

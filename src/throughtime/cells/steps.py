@@ -13,6 +13,8 @@ import numpy as np
 
 from .layer import Floats, Layer
 
+SAFE_SQUARE = 2.0**-110  # of float32: squares too small for it, of a thousand units, do not change this
+
 
 class Block(NamedTuple):
     """A run of steps in the fast path, (time, sample, …) in processing order; views, never copies.
@@ -59,6 +61,12 @@ class Factors(NamedTuple):
         )
         return map(Factors._make, zip(*sides, strict=False))
 
+    def first(self) -> Factors:
+        """Give a view of the first step."""
+        names = {*self._fields} - {"recurrent", "projected"}
+        each = {name: values[0] for name in names if (values := getattr(self, name)) is not None}
+        return self._replace(**each)
+
 
 class Carry(NamedTuple):
     """Buffers of the fast adjoint, (…, sample, unit), overwritten at each step.
@@ -73,12 +81,16 @@ class Carry(NamedTuple):
 
     @classmethod
     def of(cls, hidden: Floats, cell: Floats, scale: np.floating) -> Carry:
-        """Make the carry that the adjoint begins with: dL/d(final states), scaled."""
+        """Make the carry that the adjoint begins with."""
         both = np.empty(hidden.size + cell.size, hidden.dtype)
         own, other = both[: hidden.size].reshape(hidden.shape), both[hidden.size :].reshape(cell.shape)
-        np.multiply(hidden, scale, out=own)
-        np.multiply(cell, scale, out=other)
-        return cls(own, other, np.empty_like(hidden), both)
+        return cls(own, other, np.empty_like(own), both).fill(hidden, cell, scale)
+
+    def fill(self, hidden: Floats, cell: Floats, scale: np.floating) -> Carry:
+        """Write dL/d(final states), scaled."""
+        np.multiply(hidden, scale, out=self.hidden)
+        np.multiply(cell, scale, out=self.cell)
+        return self
 
 
 class Cell(Protocol):
@@ -113,8 +125,14 @@ class Cell(Protocol):
 
 
 def squared_norm(vectors: Floats) -> Floats:
-    """Sum of squares over the last axis, in float64: the square of 1e-25 underflows in float32."""
-    squares: Floats = np.einsum("...u,...u->...", vectors, vectors, dtype=np.float64)
+    """Sum of squares over the last axis, in float64, computed in float32 where no square may underflow."""
+    dtype = np.result_type(vectors, np.float32)
+    with np.errstate(over="ignore"):
+        squares: Floats = np.einsum("...u,...u->...", vectors, vectors, dtype=dtype).astype(np.float64)
+    unsafe = ~((squares > SAFE_SQUARE) & (squares < np.inf))
+    if unsafe.any():
+        rows = vectors[unsafe]
+        squares[unsafe] = np.einsum("ru,ru->r", rows, rows, dtype=np.float64)
     return squares
 
 

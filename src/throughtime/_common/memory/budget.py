@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.filesize import decimal
@@ -19,14 +19,13 @@ from throughtime._errors import TooLargeError
 _NAMED = 4  # number of quantities in an error message
 
 
-@dataclass(frozen=True)
-class Amount:
+class Amount(NamedTuple):
     """Bytes for each sample, and bytes that do not depend on the number of samples."""
 
     each: float = 0.0
     once: float = 0.0
 
-    def __add__(self, other: Amount) -> Amount:
+    def __add__(self, other: Amount) -> Amount:  # type: ignore[override]
         return Amount(self.each + other.each, self.once + other.once)
 
     def of(self, samples: int) -> float:
@@ -57,9 +56,10 @@ class Need:
     solving: Amount = NOTHING
 
     def __add__(self, other: Need) -> Need:
-        names = [*self.kept, *(name for name in other.kept if name not in self.kept)]
+        kept = {**self.kept, **other.kept}
+        kept |= {name: self.kept[name] + other.kept[name] for name in self.kept.keys() & other.kept.keys()}
         return Need(
-            {name: self.kept.get(name, NOTHING) + other.kept.get(name, NOTHING) for name in names},
+            kept,
             self.passing + other.passing,
             self.left + other.left,
             Amount(max(self.solving.each, other.solving.each), max(self.solving.once, other.solving.once)),
@@ -67,7 +67,9 @@ class Need:
 
     @property
     def returned(self) -> Amount:
-        return sum(self.kept.values(), NOTHING)
+        return Amount(
+            sum(one.each for one in self.kept.values()), sum(one.once for one in self.kept.values())
+        )
 
     @property
     def phases(self) -> tuple[Amount, Amount]:

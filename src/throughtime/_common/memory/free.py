@@ -9,11 +9,10 @@ import math
 import sys
 import time
 import weakref
-from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import psutil
 
 _LIMITS = (  # limit, use, and the part of the use that can be dropped; control groups of version 2, then 1
@@ -41,33 +40,26 @@ def _available(moment: int) -> int:
 
 
 class Trees:
-    """Frees trees to which nothing refers any more, whenever the new ones may take much memory.
+    """Frees trees to which nothing refers any more, whenever they and the new ones may take much memory.
 
     A tree refers to itself, so only Python's garbage collector frees it, and that counts objects, not bytes:
     it may not have run after twenty captures. Reusing memory is also faster than requesting new memory.
-    All objects are searched only if a search of the young ones leaves too much.
     """
 
     def __init__(self) -> None:
-        self._arrays: list[weakref.ref[Any]] = []
-        self._held = 0  # bytes that were in use after the last search of all objects
+        self._size = self._searches = 0
 
-    def add(self, arrays: Iterable[Any]) -> None:
-        """Count the arrays of a new tree; most trees are forgotten soon, and few objects are younger."""
-        new = list(arrays)
-        most = min(_MOST_BYTES, (available() or math.inf) / 8)
-        if self._size() - self._held + sum(one.nbytes for one in new) > most and gc.isenabled():
-            gc.collect(1)
-            if self._size() - self._held > most:
-                gc.collect()
-                self._held = self._size()
-        self._arrays += map(weakref.ref, new)
+    def add(self, tree: object, size: int) -> None:
+        """Count the bytes of a new tree until it is freed, or a search has found that it is held."""
+        if self._size + size > min(_MOST_BYTES, (available() or math.inf) / 8) and gc.isenabled():
+            self._size, self._searches = 0, self._searches + 1
+            gc.collect()
+        self._size += size
+        weakref.finalize(tree, self._freed, self._searches, size).atexit = False
 
-    def _size(self) -> int:
-        """Sum the bytes of arrays that are not freed yet."""
-        found = [one for one in (each() for each in self._arrays) if one is not None]
-        self._arrays = list(map(weakref.ref, found))
-        return sum(one.nbytes for one in found)
+    def _freed(self, searches: int, size: int) -> None:
+        if searches == self._searches:
+            self._size -= size
 
 
 trees = Trees()
@@ -79,6 +71,16 @@ def release() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+@cache
+def keep() -> None:
+    """Make glibc keep what captures free, up to 64 MB, instead of requesting it anew for each capture.
+
+    It keeps twice the size of the largest array that it has freed so far, of 32 MB at most. This one is never
+    written, so that it takes no memory.
+    """
+    np.empty(2**25 - 2**14, np.uint8)
 
 
 def _groups(membership: Path) -> list[Path]:

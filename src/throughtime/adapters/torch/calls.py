@@ -40,6 +40,15 @@ def edge_of(tensor: torch.Tensor) -> GradientEdge | None:
     return GradientEdge(node, tensor.output_nr)
 
 
+def unshaped(tensor: torch.Tensor) -> GradientEdge:
+    """Name the place of the graph where a tensor was made, before it was reshaped."""
+    found = edge_of(tensor)
+    assert found is not None
+    while found.node.name() in _RESHAPES and (before := found.node.next_functions[0])[0] is not None:
+        found = GradientEdge(before[0], before[1])
+    return found
+
+
 def copied(tensor: torch.Tensor) -> tuple[torch.Tensor, GradientEdge | None]:
     """Copy a tensor for one use of it, and name the place where the gradient of that use arrives."""
     if not tensor.requires_grad and torch.is_grad_enabled():

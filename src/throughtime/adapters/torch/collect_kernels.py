@@ -120,6 +120,8 @@ class FusedLeaf(KernelLeaf):
         wanted, needed, layers = self.done.wanted, self.done.wants_inside, self.layers
         inputs = [layer.input for layer in layers]
         found = {"valid": self._joined([np.ones(tuple(one.shape[:-1]), bool) for one in inputs], inputs)}
+        if self.lengths:
+            found["valid"] = found["valid"] & ~np.repeat(numpy(self.transitions.held), self.lengths, axis=1)
         if "input" in wanted or needed:
             found["input"] = self._joined([numpy(one, copy=True) for one in inputs], inputs)
         if "output" in wanted or needed:

@@ -21,6 +21,7 @@ from throughtime.adapters.records import (
 from . import description, graph, weights
 from .calls import Entering, Step
 from .find import class_name
+from .jacobians import step_jacobians
 from .marks import Place, sum_of, without
 from .passes import STATES_ONLY, Call, Pass
 from .recurrence import Recurrence
@@ -93,7 +94,7 @@ class Leaf:
     # Input and output.
 
     def _outside(self) -> dict[str, Array]:
-        arrays = {"valid": numpy(self.recurrence.valid)}
+        arrays = {"valid": self.valid}
         key = next(self._inputs(), None)
         if key is None:
             self.missing |= {"input": _NO_INPUT, "input_gradient": _NO_INPUT}
@@ -124,6 +125,12 @@ class Leaf:
         output = step.leaving[self._place].plain
         pairs = zip(self.states, back, strict=False)  # nothing comes back to the last call
         return sum_of(one for state, one in pairs if step.leaving[state.place].plain is output)
+
+    @cached_property
+    def valid(self) -> Array:
+        """Which steps count, (sample, call): those of samples that have not left and are not held."""
+        valid = self.recurrence.valid
+        return numpy(valid & ~self.transitions.held.cpu() if len(self.steps) > 1 else valid)
 
     @cached_property
     def _place(self) -> int:
@@ -218,7 +225,7 @@ class Leaf:
 
     def _jacobian(self) -> dict[str, Array]:
         is_given = all(self._first(state) is not None for state in self.states)
-        if (found := graph.step_jacobians(self.recurrence, is_given=is_given)) is not None:
+        if (found := step_jacobians(self.recurrence, is_given=is_given)) is not None:
             return {"state_jacobian": numpy(found)}
         self.missing["state_jacobian"] = _NO_GRADIENTS
         return {}
@@ -236,11 +243,10 @@ class Leaf:
     # Transitions from call to call.
 
     def _transitions(self) -> dict[str, Array]:
-        rows, valid = self.recurrence.whole, numpy(self.recurrence.valid)
-        found = self.transitions.variables(rows)
-        found["reset"] &= valid
+        found = self.transitions.variables(self.recurrence.whole)
+        found["reset"] &= numpy(self.recurrence.valid)
         for name in ("carried_gradient", "carried_by_state"):
-            found[name][~valid] = self.recurrence.blank
+            found[name][~self.valid] = self.recurrence.blank
         return found if self._shows_carried else {"reset": found["reset"]}
 
     @property

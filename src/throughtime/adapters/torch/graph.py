@@ -1,11 +1,11 @@
 """Follows the graph of a loop's calls, by taking gradients back through it once more.
 
-Changes of states between two calls: which samples are reset, what goes back. The Jacobian of each call.
-The certificate of the loop.
+Changes of states between two calls: which samples are reset or held, what goes back. The certificate of the
+loop.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -14,15 +14,15 @@ import torch
 
 from throughtime.adapters.records import Array
 
-from .calls import Entering, Leaving, Step
-from .marks import Gradients, Place, flattened, sum_of, together
+from .calls import Entering, Leaving, Step, unshaped
+from .jacobians import places
+from .marks import Gradients, flattened, sum_of, together
 from .recurrence import Recurrence
 from .staying import State, ramp
 from .structure import numpy
 
 _CHECKED = 5  # calls of a loop
 Rows = Callable[[torch.Tensor, int], torch.Tensor]  # brings a state of a call to (sample, …)
-_Ordered = Callable[[torch.Tensor], torch.Tensor]  # does so with a state as it is
 
 
 @dataclass(eq=False, slots=True)
@@ -30,9 +30,10 @@ class Crossing:
     """One state between a call and the next: what the first handed out, and what the second took.
 
     `gradient` is dL/d(what it took) through it. `places` are those of the samples that continue, along
-    `axis`, if some have left.
+    `axis`, if some have left. `before` is what the first took.
     """
 
+    before: Entering | None
     left: Leaving
     entered: Entering
     gradient: torch.Tensor | None
@@ -62,14 +63,15 @@ class Transitions:
     """The crossings of all states between each call of a recurrence and the next."""
 
     def __init__(self, recurrence: Recurrence, gradients: Gradients) -> None:
-        self._gradients = gradients
+        self._gradients, self._recurrence = gradients, recurrence
         pairs = pairwise(recurrence.steps)
         self._each = [[self._crossing(*pair, state) for state in recurrence.states] for pair in pairs]
 
     def _crossing(self, before: Step, after: Step, state: State) -> Crossing:
         entered = after.entering[state.argument]
         gradient = self._gradients.tensor(entered.mark)
-        return Crossing(before.leaving[state.place], entered, gradient, after.places, state.axis)
+        taken = before.entering.get(state.argument)
+        return Crossing(taken, before.leaving[state.place], entered, gradient, after.places, state.axis)
 
     @property
     def are_handed_on(self) -> bool:
@@ -82,10 +84,75 @@ class Transitions:
         return all(one.is_same for crossings in self._each for one in crossings)
 
     @cached_property
+    def held(self) -> torch.Tensor:
+        """Which samples keep the states that entered a call, (sample, call).
+
+        Nothing reads the new ones, as under `torch.where(valid, new, old)`. No call follows the last one: in
+        a loop that holds states, it holds those of samples without a gradient.
+        """
+        none = self._none(self._rows)
+        pairs = enumerate(zip(self._each, self._may_hold, strict=True))
+        each = [_held(one, self._rows, k, none) if may_hold else none for k, (one, may_hold) in pairs]
+        is_known = any(bool(one.any()) for one in each)
+        return torch.stack([*each, self._unused if is_known else none], 1)
+
+    def _rows(self, state: torch.Tensor, number: int) -> torch.Tensor:
+        """Bring a state to (sample, …); one of a kernel has its layers before its samples."""
+        if self._recurrence.states[0].axis and state.ndim == 3:
+            state = state.transpose(0, 1).flatten(1)
+        return self._recurrence.whole(state, number)
+
+    @property
+    def _may_hold(self) -> list[bool]:
+        """Whether each call may hold states: some number enters the next call as it entered this one."""
+        first = [crossings[0] for crossings in self._each]
+        if all(one.is_unchanged for one in first):
+            return [False] * len(first)
+        given = [one.entered.given for one in first]
+        before = [given[0] if one.before is None else one.before.given for one in first]
+        if len({one.shape for one in (*given, *before)}) > 1:
+            return [True] * len(first)
+        same = torch.stack(given).detach() == torch.stack(before).detach()
+        return same.flatten(1).any(1).tolist()
+
+    @property
+    def _unused(self) -> torch.Tensor:
+        """Which samples nobody asks anything of after the last call; none without gradients."""
+        step, number, none = self._recurrence.steps[-1], len(self._each), self._none(self._rows)
+        edges = [edge for one in step.leaving.values() for edge in (one.edge, one.copy) if edge is not None]
+        back = [one for edge in edges if (one := self._gradients.tensor(edge)) is not None]
+        if step.layout is not None:
+            outputs = [self._gradients.of(layer.output) for layer in step.layers]
+            each = [step.layout.by_sample(one) for one in outputs if one is not None]
+            back += [_any(torch.from_numpy(one)).to(none.device)[:, None] for one in each]
+        asked = [row for one in back if (row := _any(self._rows(one, number))).shape == none.shape]
+        return ~torch.stack(asked).any(0) if asked else none
+
+    def _none(self, rows: Rows) -> torch.Tensor:
+        return torch.zeros_like(rows(self._each[0][0].left.plain, 0).flatten(1)[:, 0], dtype=torch.bool)
+
+    @cached_property
+    def _whole(self) -> list[list[Crossing]]:
+        """The crossings; what a call holds has the gradient that comes back from the call after it."""
+        each = list(self._each)
+        for number in reversed(range(1, len(each))):
+            if bool((held := self.held[:, number]).any()):
+                pairs = zip(each[number - 1], each[number], strict=True)
+                each[number - 1] = [self._joined(one, later, held, number) for one, later in pairs]
+        return each
+
+    def _joined(self, one: Crossing, later: Crossing, held: torch.Tensor, number: int) -> Crossing:
+        if later.gradient is None:
+            return one
+        mask = torch.zeros_like(later.gradient, dtype=torch.bool)
+        mask.view(-1)[places(mask, lambda tensor: self._rows(tensor, number))[held].flatten()] = True
+        return replace(one, gradient=sum_of([one.gradient, later.gradient * mask]))
+
+    @cached_property
     def through(self) -> Sequence[Sequence[torch.Tensor | None]]:
         """Gradients that each call passes back, through the change between calls, to the previous states."""
         each = []
-        for crossings in self._each:
+        for crossings in self._whole:
             sources = [(one.entered.given, one.gradient) for one in crossings if not one.is_unchanged]
             given = [(tensor, gradient) for tensor, gradient in sources if gradient is not None]
             each.append(_back(given, crossings) if given else [None] * len(crossings))
@@ -93,11 +160,11 @@ class Transitions:
 
     def variables(self, rows: Rows) -> dict[str, Array]:
         """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state)."""
-        none = torch.zeros_like(rows(self._each[0][0].left.plain, 0).flatten(1)[:, 0], dtype=torch.bool)
+        none = self._none(rows)
         resets = [_resets(crossings, rows, number, none) for number, crossings in enumerate(self._each)]
         carried = []
-        for place, one in enumerate(self._each[0]):
-            states = (crossings[place] for crossings in self._each)
+        for place, one in enumerate(self._whole[0]):
+            states = (crossings[place] for crossings in self._whole)
             as_it_is = (state.gradient if state.is_unchanged else None for state in states)
             changed = (back[place] for back in self.through)
             back = map(sum_of, zip(as_it_is, changed, strict=True))
@@ -108,7 +175,7 @@ class Transitions:
             carried.append(stacked.flatten(2).norm(dim=2))
         norms = numpy(torch.stack(carried, 2))
         return {
-            "reset": numpy(torch.stack([none, *resets], 1)),
+            "reset": numpy(torch.stack([none, *resets], 1) & ~self.held.roll(1, 1)),
             "carried_gradient": np.sqrt(np.square(norms).sum(-1)),
             "carried_by_state": norms,
         }
@@ -145,59 +212,29 @@ def _resets(crossings: Sequence[Crossing], rows: Rows, number: int, none: torch.
     return resets
 
 
+def _held(crossings: Sequence[Crossing], rows: Rows, number: int, none: torch.Tensor) -> torch.Tensor:
+    """Find the samples whose states all enter as they entered the call before, past that call."""
+    given = [one.entered.given for one in crossings]
+    before = [one.before.given for one in crossings if one.before is not None and not one.is_unchanged]
+    if len(before) < len(given) or not all(one.requires_grad for one in (*given, *before)):
+        return none
+    pairs = list(zip(given, before, strict=True))
+    if any(one.shape != old.shape for one, old in pairs):
+        return none
+    same = [~_any(rows(one.detach(), number + 1) != rows(old.detach(), number)) for one, old in pairs]
+    held = torch.stack(same).all(0)
+    if bool(held.any()):
+        held = held & _resets(crossings, rows, number, none)
+    if bool(held.any()):
+        ramps, sources = [ramp(one) for one in given], [unshaped(one) for one in before]
+        back = torch.autograd.grad(given, sources, ramps, retain_graph=True, allow_unused=True)
+        reached = [none if one is None else _any(rows(one, number)) for one in back]
+        held = held & torch.stack([one if one.shape == none.shape else none for one in reached]).all(0)
+    return held
+
+
 def _any(values: torch.Tensor) -> torch.Tensor:
     return values.flatten(1).ne(0).any(1)
-
-
-def step_jacobians(loop: Recurrence, *, is_given: bool) -> torch.Tensor | None:
-    """Differentiate what each call returned by what it was given, through the graph that it has left.
-
-    Returns (sample, time, state, state), rows new, columns old, states flattened, one after another; no
-    sample depends on another. None where the loop runs without gradients. Unless the first call `is_given` a
-    state, its Jacobian is the identity.
-    """
-    if any(step.leaving[state.place].edge is None for step in loop.steps for state in loop.states):
-        return None
-    each = [_jacobian(loop, step) for step in loop.steps[0 if is_given else 1 :]]
-    same = torch.eye(each[0].shape[-1], dtype=each[0].dtype, device=each[0].device)
-    return loop.series(each if is_given else [same.expand(loop.samples, -1, -1), *each])
-
-
-def _jacobian(loop: Recurrence, step: Step) -> torch.Tensor:
-    before = [step.entering[state.argument] for state in loop.states]
-    after = (step.leaving[state.place].plain for state in loop.states)
-    return torch.cat([_rows_of(one, before, loop.by_sample) for one in after], 1)
-
-
-def _rows_of(after: torch.Tensor, before: Sequence[Entering], rows: _Ordered) -> torch.Tensor:
-    places = _places(after, rows)
-    each = after.new_zeros(places.shape[1], after.numel()).scatter_(1, places.T, 1)
-    back = _many_back(
-        after, [one.mark for one in before if one.mark is not None], each.view(-1, *after.shape)
-    )
-    found = []
-    for one, gradient in zip(before, back, strict=True):
-        flat = after.new_zeros(len(each), one.given.numel()) if gradient is None else gradient.flatten(1)
-        found.append(flat[:, _places(one.given, rows)].transpose(0, 1))
-    return torch.cat(found, 2)
-
-
-def _places(state: torch.Tensor, rows: _Ordered) -> torch.Tensor:
-    return rows(torch.arange(state.numel(), device=state.device).view_as(state)).flatten(1)
-
-
-def _many_back(
-    after: torch.Tensor, marks: Sequence[Place], each: torch.Tensor
-) -> Sequence[torch.Tensor | None]:
-    """Take many gradients back at once, or one by one through what has no batching rule."""
-    asked = together(marks)
-    settings: dict[str, bool] = {"retain_graph": True, "allow_unused": True}
-    try:
-        return list(torch.autograd.grad(after, asked, each, is_grads_batched=True, **settings))
-    except RuntimeError:
-        one_by_one = [torch.autograd.grad(after, asked, one, **settings) for one in each]
-        columns = zip(*one_by_one, strict=True)
-        return [None if one[0] is None else torch.stack(one) for one in columns]
 
 
 def transported(recurrence: Recurrence, gradients: Gradients) -> tuple[Array | None, Array | None]:

@@ -232,7 +232,7 @@ class Windows(Calls):
             entering = tuple(self.enter(step, *pair) for pair in each)
         known = states_of_kernel(len(entering), axis=int(is_fused))
         if not is_next:
-            source = self._source(step, known, by_values=is_fused) if can_go_on else -1
+            source = self._source(step, known) if can_go_on else -1
         if source >= 0:
             loop, mark = self._last[source]
         else:  # samples that leave are as padding of a packed sequence; a weight is marked once for all calls
@@ -243,13 +243,13 @@ class Windows(Calls):
         step.marked = before.marked if is_same else tuple(map(mark, weights))
         return step, entering, (source, loop, mark)
 
-    def _source(self, step: Step, states: Sequence[State], *, by_values: bool) -> int:
+    def _source(self, step: Step, states: Sequence[State]) -> int:
         """Find the call whose states this one starts from; -1 where it starts anew."""
         if not self.steps:
             return -1
         sources = {one.source for one in step.entering.values()}
         if len(sources) > 1 or -1 in sources:
-            links = recurrence.links_of(self, step, (), step.order, by_values=by_values)
+            links = recurrence.links_of(self, step, (), step.order)
             sources = {link.source for link in links}
         source = max(sources, default=-1)
         if source not in self._last or why_it_ends(self.steps[source], step, states):
