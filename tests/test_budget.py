@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 
 import psutil
@@ -147,3 +149,22 @@ def test_nothing_is_searched_where_trees_have_been_freed(monkeypatch):
     for each in held:
         trees.add(each, free._MOST_BYTES - 1)
     assert len(searches) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is asked")
+def test_memory_that_captures_free_is_used_again():
+    program = """
+import resource, numpy as np
+from throughtime._common.memory import free
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = faults()
+free.keep()
+assert faults() - before < 1000, "kept memory was written"
+for _ in range(3):
+    before = faults()
+    arrays = [np.ones(2**19) for _ in range(6)]
+    del arrays
+print(faults() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 600  # of 3,000 pages

@@ -138,14 +138,58 @@ class Windows(nn.Module):
         return self.head(torch.cat(outputs, 1))[..., 0]
 
 
+class Stepped(Windows):
+    """Steps a cell through the same windows."""
+
+    def __init__(self, *, detaches: bool, kind: type[nn.Module] = nn.GRUCell) -> None:
+        super().__init__(detaches=detaches)
+        self.rnn = kind(1, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, outputs = None, []
+        for step, now in enumerate(x.unbind(1)):
+            if step and step % 5 == 0 and self.detaches:
+                state = state.detach()
+            state = self.rnn(now, state)
+            outputs.append(state[0] if isinstance(state, tuple) else state)
+        return self.head(torch.stack(outputs, 1))[..., 0]
+
+
+@pytest.mark.parametrize("model", [Windows, Stepped])
 @pytest.mark.parametrize("detaches", [True, False])
-def test_states_that_are_detached_are_the_reason_with_a_loss_at_every_step(detaches):
+def test_states_that_are_detached_are_the_reason_with_a_loss_at_every_step(model, detaches):
+    torch.manual_seed(0)
     x = torch.randn(20, 20, 1)
     y = torch.cat([torch.zeros(20, 7), x[:, :-7, 0]], 1)
-    found = tt.diagnose(Windows(detaches=detaches), x, y, loss=MSE, dependency_length=7, solved=0.0)
+    found = tt.diagnose(model(detaches=detaches), x, y, loss=MSE, dependency_length=7, solved=0.0)
     names = {each.name for each in found.remedies}
     assert ("window" in names) is detaches
     assert not detaches or "chrono" not in names
+
+
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell])
+@pytest.mark.parametrize("is_in_a_list", [True, False])
+def test_the_code_for_a_cell_in_a_loop_runs_and_makes_it_forget_slowly(kind, is_in_a_list):
+    class Listed(Stepped):
+        def __init__(self):
+            super().__init__(detaches=False, kind=kind)
+            self.rnns = nn.ModuleList([self.rnn])
+            if is_in_a_list:
+                del self.rnn
+
+        def __getattr__(self, name):
+            return self.rnns[0] if name == "rnn" and "rnn" not in self._modules else super().__getattr__(name)
+
+    torch.manual_seed(0)
+    x = torch.randn(64, 60, 1)
+    y = torch.cat([torch.zeros(64, 50), x[:, :-50, 0]], 1)
+    model = Listed()
+    found = tt.diagnose(model, x, y, loss=MSE, dependency_length=50, solved=0.0)
+    code = next(each.code for each in found.brief.actions if "log_times" in each.code)
+    exec(code, {"model": model, "torch": torch})  # our own text
+    again = tt.diagnose(model, x, y, loss=MSE, dependency_length=50, solved=0.0)
+    (before,), (after,) = found.layers.values(), again.layers.values()
+    assert after.reach.value > 10 * before.reach.value
 
 
 class Translator(nn.Module):

@@ -96,6 +96,7 @@ class Probe:
         self._adapter, self._pass = chosen, {"loss": loss, "training": training}
         self._model, self._label = model, Labeller()
         self._lock = lock_of(model)
+        free.keep()
         with self._lock:
             self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
 

@@ -192,14 +192,15 @@ def _keras_lines(path: str, layer: LayerDiagnosis, remedy: str, longest: int) ->
 def _torch_lines(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tuple[str, ...]:
     place, _, direction = path.rstrip("]").partition("[")
     name, _, number = place.rpartition("/")
-    name, number = (name, number) if number.isdigit() else (place, "0")
-    suffix = f"l{number}{'_reverse' * (direction == 'backward')}"
+    is_inner = number.isdigit() and not layer.is_cell
+    name, number = (name, number) if is_inner else (place, "0")
+    suffix = "" if layer.is_cell else f"_l{number}{'_reverse' * (direction == 'backward')}"
     module = f'model.get_submodule("{name.replace("/", ".")}")'
     if name in _BARE:  # a part of the model with this name, or the model itself
         module = f'getattr(model, "{name}", model)'
     first = f"layer = {module}", "units = layer.hidden_size"
     if remedy == "orthogonal":
-        return first[0], f"torch.nn.init.orthogonal_(layer.weight_hh_{suffix})"
+        return first[0], f"torch.nn.init.orthogonal_(layer.weight_hh{suffix})"
     lines = _lines_of("torch", layer, remedy)
     if not lines:
         return ()

@@ -14,7 +14,7 @@ from throughtime._errors import ThroughTimeError
 from throughtime._tree import state_gradients
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import recurrent_spectrum, saturation, timescale
-from throughtime.diagnostics.lags import valid_steps
+from throughtime.diagnostics.lags import edges, valid_steps
 from throughtime.diagnostics.lyapunov_spectrum import of_few_samples
 from throughtime.diagnostics.rules import MEMORY_GATE, Growth, is_bounded, saturated_gates
 from throughtime.diagnostics.thresholds import MOSTLY, THROWN
@@ -145,9 +145,10 @@ def _optimizer(layer: xr.Dataset, optimizer: OptimizerStep) -> Iterator[Evidence
 def _cut(layer: xr.Dataset) -> Iterator[Evidence]:
     """Report the nearest edge between windows that no gradient crosses, in steps from the end or a loss."""
     name = state_gradients(layer)[0]
-    if "call" not in layer.coords or name not in layer:
+    if name not in layer:
         return
-    call = layer["call"].values
+    between = np.isin(np.arange(layer.sizes["time"]), edges(layer)).cumsum()  # of a cell or custom module
+    call = layer["call"].values if "call" in layer.coords else between
     lag = _cut_from_losses(layer, call) if "lag_matrix" in layer else _cut_from_end(layer[name], call)
     if lag is not None:
         yield Evidence("cut", lag, phrase("cut", lag=lag))
@@ -164,8 +165,8 @@ def _cut_from_losses(layer: xr.Dataset, call: npt.NDArray[np.intp]) -> int | Non
 def _cut_from_end(gradient: xr.DataArray, call: npt.NDArray[np.intp]) -> int | None:
     """Return the steps from the first window with gradient to the end, if windows before it have none."""
     arrives = (gradient != 0).any([dim for dim in gradient.dims if dim != "time"]).values
-    edges = map(int, np.flatnonzero(np.diff(call)) + 1)  # the first steps of windows
-    return next((len(call) - edge for edge in edges if arrives[edge] and not arrives[:edge].any()), None)
+    starts = map(int, np.flatnonzero(np.diff(call)) + 1)  # of windows
+    return next((len(call) - edge for edge in starts if arrives[edge] and not arrives[:edge].any()), None)
 
 
 def _dead(layer: xr.Dataset) -> Iterator[Evidence]:

@@ -19,6 +19,8 @@ from .swap import Swapped
 from .use import largest_used, use, use_curve
 from .words import phrase
 
+_CELLS = ("LSTMCell", "GRUCell", "RNNCell")
+
 
 @remember()
 def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked: Asked) -> Diagnosis:
@@ -119,13 +121,14 @@ def _layer(
     used = Answer(NOT_MEASURED, threshold=USED, reason=phrase("too_short", lag=lag))
     if lag in swapped.lags or swapped.reason:
         used = use(swapped, lag, seed=seed)
-    kind = str(leaf.attrs.get("kind", ""))
+    kind, is_cell = str(leaf.attrs.get("kind", "")), leaf.attrs.get("layer_class") in _CELLS
     alone, why_not = measure.at_one_step(leaf)
     reason = unread or measure.why_no_gradient(leaf) or why_not
     if reason:
         nothing = Answer(NOT_MEASURED, threshold=REACHES, reason=reason)
         shared = nothing if why_not else measure.share(leaf, lag, seed=seed)
-        return LayerDiagnosis(kind, nothing, shared, used, causes.evidence(leaf, None, asked.optimizer))
+        why = causes.evidence(leaf, None, asked.optimizer)
+        return LayerDiagnosis(kind, nothing, shared, used, why, is_cell=is_cell)
     longest = measure.signal(alone).longest
     curve = measure.reach_curve(alone, sorted({*measure.lags_up_to(longest, asked.dependency_length), lag}))
     reached = measure.reach(curve, lag)
@@ -144,4 +147,5 @@ def _layer(
         horizon_interval=ends,
         k90=measure.k90(alone),
         verdict=Verdict.UNSTABLE if is_unstable else verdict_of(used, reached),
+        is_cell=is_cell,
     )

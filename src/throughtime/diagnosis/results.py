@@ -148,6 +148,8 @@ class LayerDiagnosis:
     k90 : float
         Median of the lag within which 90 % of the step contributions lie, in timesteps.
     verdict : Verdict
+    is_cell : bool
+        Whether it is one of torch's cells, which a loop steps.
     """
 
     kind: str
@@ -160,6 +162,7 @@ class LayerDiagnosis:
     horizon_interval: tuple[float, float] = (NAN, NAN)
     k90: float = NAN
     verdict: Verdict = Verdict.CANNOT_SAY
+    is_cell: bool = False
 
     @property
     def answers(self) -> dict[str, Answer]:

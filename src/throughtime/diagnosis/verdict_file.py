@@ -25,7 +25,7 @@ from .training import TrainingDiagnosis
 Data = Mapping[str, Any]
 _MAY_LACK: Mapping[Any, Collection[str]] = {
     **dict.fromkeys((Diagnosis, TrainingDiagnosis), ("framework", "is_solved")),
-    LayerDiagnosis: ("why", "curve", "verdict"),  # in a record of a run
+    LayerDiagnosis: ("why", "curve", "verdict", "is_cell"),  # in a record of a run, or an older file
 }
 _IN_JSON: Mapping[Any, Any] = {  # others are objects
     **{kind: kind for kind in (bool, int, str)},

@@ -17,6 +17,7 @@ from throughtime.diagnostics.thresholds import ROUNDING
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+_FADED = 1e-20  # of the largest gradient
 
 
 def valid_steps(layer: xr.Dataset) -> xr.DataArray:
@@ -45,6 +46,21 @@ def steps_of_last_episode(layer: xr.Dataset) -> xr.DataArray:
         return valid
     episode = layer["reset"].astype(int).cumsum("time")
     return valid & (episode == episode.where(valid).max("time"))
+
+
+def edges(layer: xr.Dataset) -> npt.NDArray[np.intp]:
+    """Return the steps that gradient reaches and no sample passes back, as after a `detach`.
+
+    Steps at which states are reset, and a gradient that has faded to numbers near 0, do not count.
+    """
+    name = next(iter(state_gradients(layer)), "")
+    if not {"carried_gradient", "reset", name} <= {*layer.data_vars} or "step" in layer.dims:
+        return np.zeros(0, np.intp)
+    gradient = np.abs(layer[name].transpose("time", ...).values)
+    size = np.nan_to_num(gradient.reshape(len(gradient), -1)).max(axis=1)
+    passes = (layer["carried_gradient"] != 0) | layer["reset"].shift(time=-1, fill_value=False)
+    crossed = passes.any("sample").values[:-1]
+    return np.flatnonzero(~crossed & (size[1:] > _FADED * size.max())) + 1
 
 
 def runs_backward(layer: xr.Dataset) -> xr.DataArray:

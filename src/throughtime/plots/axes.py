@@ -7,9 +7,10 @@ import numpy as np
 import xarray as xr
 
 from throughtime._vocabulary import label_of
-from throughtime.picture import Axis
+from throughtime.picture import Axis, Line
 from throughtime.picture._drawing.scale import Array, Ticks
 
+NO_WAY_BACK = "no gradient goes back from here"
 LONGEST = 18  # letters of a label at an axis
 
 
@@ -62,3 +63,15 @@ def time_axis(values: Any, steps: int, word: str = "timestep") -> Axis:
     """Return the axis of timesteps, counted from 0, with their labels."""
     ticks = ticks_along(values, "time")
     return Axis("time" if ticks else word, (-0.5, max(steps, 1) - 0.5), ticks)
+
+
+def edge_lines(
+    edges: Sequence[int], steps: int, boxes: Sequence[Sequence[float]], label: str = ""
+) -> list[Line]:
+    """Draw a line before each step from which no gradient goes back, in boxes left, low, right, high."""
+    if not edges:
+        return []
+    left, low, right, high = np.asarray(boxes)[:, :, None].transpose(1, 0, 2)
+    x = left + (right - left) * np.asarray(edges) / steps
+    y = np.stack([low + 0 * x, high + 0 * x, np.full(x.shape, np.nan)], -1)
+    return [Line(np.repeat(x.ravel(), 3), y.ravel(), "#c0447a", 1.0, dashed=True, label=label)]

@@ -15,6 +15,7 @@ from throughtime._errors import PictureError, SchemaError
 from throughtime._tree import Layer, keeps_norms, require, states
 from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import LAGS, VARIABLES, label_of, words
+from throughtime.diagnostics.lags import edges
 from throughtime.picture._drawing.scale import Scale
 from throughtime.plots.axes import labels, texts
 
@@ -35,6 +36,7 @@ class Source:
     name: str
     symbol: str
     where: str = ""
+    edges: tuple[int, ...] = ()  # steps from which no gradient goes back
 
     @property
     def noun(self) -> str:
@@ -105,7 +107,8 @@ def read(captured: Captured, quantity: str | None = None) -> Source:
     if valid is not None and "time" not in values.dims:
         valid = None
     symbol = _timed(symbol_of(wanted, states(dataset)), values)
-    return Source(values, valid, wanted, symbol, where(captured))
+    cuts = tuple(edges(dataset)) if "time" in values.dims else ()
+    return Source(values, valid, wanted, symbol, where(captured), cuts)
 
 
 def _refuse_empty(values: xr.DataArray, name: str) -> None:

@@ -16,7 +16,7 @@ from throughtime.picture import Panel, Picture, Slider, Text
 from throughtime.picture._drawing.colors import Colors
 from throughtime.picture._drawing.scale import number
 from throughtime.plots.arrange import Layout, arranged
-from throughtime.plots.axes import labels
+from throughtime.plots.axes import NO_WAY_BACK, labels
 from throughtime.plots.colored import colors, own_scale
 from throughtime.plots.data import Captured, Source, few_of, only_valid, read, title, unit_dim
 from throughtime.plots.images import panels_of
@@ -85,7 +85,9 @@ def heatmap(
     shown = _shown(source, layout)
     noun = _title(source, layout, captured, fit)
     found = [] if look.get("title") else [*_found(source, layout)]  # sentences on all frames take time
-    picture = Picture(panels, across, note=NOTE, linked="xy", sliders=frames, shown=shown)
+    is_cut = source.edges and layout.columns == "time"
+    note = f"{NOTE} Dashed: {NO_WAY_BACK}." if is_cut else NOTE
+    picture = Picture(panels, across, note=note, linked="xy", sliders=frames, shown=shown)
     titles = found[shown] if found else "", noun
     picture = finished(picture, look, titles, (9.0, height_of(panels, across)))
     if len(found) < 2:

@@ -1,17 +1,17 @@
 """Arrays as images in panels: one large image, or a small image for each sample with gutters between."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import xarray as xr
 
-from throughtime.picture import Axis, Image, Mark, Panel, Rectangles, Text
+from throughtime.picture import Axis, Image, Line, Mark, Panel, Rectangles, Text
 from throughtime.picture._drawing.colors import Colors
 from throughtime.picture._drawing.scale import Array
 from throughtime.plots.arrange import Layout
-from throughtime.plots.axes import given_labels, labels, texts, ticks_along
+from throughtime.plots.axes import edge_lines, given_labels, labels, texts, ticks_along
 from throughtime.plots.data import Source, valid_for
 
 GUTTER = (0.06, 0.28)  # between samples, in parts of one
@@ -69,12 +69,18 @@ def _numbers(values: xr.DataArray, dim: str) -> Array | None:
 def _single(source: Source, layout: Layout, fit: Colors, at: dict[str, int], name: str) -> Panel:
     values = source.values
     edges = {dim: (-0.5, values.sizes[dim] - 0.5) for dim in (layout.rows, layout.columns)}
+    box = *(each[0] for each in reversed(edges.values())), *(each[1] for each in reversed(edges.values()))
     return Panel(
-        (image(source, layout, fit, at, None),),
+        (image(source, layout, fit, at, None), *_cuts(source, layout, [box])),
         title=name,
         x=Axis(axis_word(layout.columns), edges[layout.columns], index_ticks(values, layout.columns)),
         y=Axis(axis_word(layout.rows), edges[layout.rows], index_ticks(values, layout.rows), reversed=True),
     )
+
+
+def _cuts(source: Source, layout: Layout, boxes: Sequence[Sequence[float]]) -> list[Line]:
+    steps = source.edges if layout.columns == "time" else ()
+    return edge_lines(steps, source.values.sizes[layout.columns], boxes)
 
 
 def axis_word(dim: str) -> str:
@@ -101,7 +107,7 @@ def _composite(source: Source, layout: Layout, fit: Colors, at: dict[str, int], 
     named = [replace(each, name=f"{cells} {word}") for each, word in zip(images, words, strict=True)]
     corners = np.array(boxes)
     wide, high = corners[:, 2:].max(axis=0)
-    marks: list[Mark] = [*named, Rectangles(corners, edge="#8a8a8a")]
+    marks: list[Mark] = [*named, Rectangles(corners, edge="#8a8a8a"), *_cuts(source, layout, boxes)]
     longest = max(3, int(70 / across))
     short = [word if len(word) <= longest else f"{word[: longest - 1]}…" for word in words]
     marks.append(

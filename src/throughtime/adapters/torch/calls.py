@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]  # a forward, a kernel
 # Operations that give a tensor another shape and leave its values and gradients alone.
-RESHAPES = frozenset(
+_RESHAPES = frozenset(
     {"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0", "AliasBackward0"}
 )
 _OF_PYTHON = torch._C._FunctionBase
@@ -38,6 +38,15 @@ def edge_of(tensor: torch.Tensor) -> GradientEdge | None:
     if node is None or isinstance(node, _OF_PYTHON):
         return get_gradient_edge(tensor) if tensor.requires_grad else None
     return GradientEdge(node, tensor.output_nr)
+
+
+def unshaped(tensor: torch.Tensor) -> GradientEdge:
+    """Name the place of the graph where a tensor was made, before it was reshaped."""
+    found = edge_of(tensor)
+    assert found is not None
+    while found.node.name() in _RESHAPES and (before := found.node.next_functions[0])[0] is not None:
+        found = GradientEdge(before[0], before[1])
+    return found
 
 
 def copied(tensor: torch.Tensor) -> tuple[torch.Tensor, GradientEdge | None]:
@@ -258,7 +267,7 @@ class Calls:
     def place_of(self, given: torch.Tensor) -> tuple[int, int] | None:
         """Find which call and place handed out a tensor, at most reshaped."""
         node = given.grad_fn
-        while node is not None and node not in self.handed_out and node.name() in RESHAPES:
+        while node is not None and node not in self.handed_out and node.name() in _RESHAPES:
             node = node.next_functions[0][0]
         return None if node is None else self.handed_out.get(node)
 

@@ -11,11 +11,10 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch.autograd.graph import GradientEdge
 
 from throughtime.adapters.records import Array
 
-from .calls import RESHAPES, Entering, Leaving, Step, edge_of
+from .calls import Entering, Leaving, Step, unshaped
 from .jacobians import places
 from .marks import Gradients, flattened, sum_of, together
 from .recurrence import Recurrence
@@ -233,20 +232,11 @@ def _held(crossings: Sequence[Crossing], rows: Rows, number: int, none: torch.Te
     if bool(held.any()):
         held = held & _resets(crossings, rows, number, none)
     if bool(held.any()):
-        ramps, sources = [ramp(one) for one in given], [_unshaped(one) for one in before]
+        ramps, sources = [ramp(one) for one in given], [unshaped(one) for one in before]
         back = torch.autograd.grad(given, sources, ramps, retain_graph=True, allow_unused=True)
         reached = [none if one is None else _any(rows(one, number)) for one in back]
         held = held & torch.stack([one if one.shape == none.shape else none for one in reached]).all(0)
     return held
-
-
-def _unshaped(tensor: torch.Tensor) -> GradientEdge:
-    """Name the place of the graph where a tensor was made, before it was reshaped."""
-    found = edge_of(tensor)
-    assert found is not None
-    while found.node.name() in RESHAPES and (before := found.node.next_functions[0])[0] is not None:
-        found = GradientEdge(before[0], before[1])
-    return found
 
 
 def _any(values: torch.Tensor) -> torch.Tensor:

@@ -59,6 +59,7 @@ class Recorder:
         self.unfit = ""  # what the first recurrent layer that cannot be meant so was called with
         self.marks = Marks(quantities)
         self._entries = {id(entry.layer): entry for entry in found}
+        self._cut = defaultdict[int, set[Node]](set)  # nodes of what each layer returned with gradients off
         self._windows = defaultdict[int, kernels.Windows](
             functools.partial(kernels.Windows, ("states",), copies=self._copies)
         )
@@ -253,12 +254,26 @@ class Recorder:
         self, entry: Found, kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None = None
     ) -> object:
         """Run a layer's kernel in parts, or one step of a cell."""
+        cut, is_on = self._cut[id(entry.layer)], torch.is_grad_enabled()
+        if is_on and cut:
+            arguments = self._without(cut, arguments)
         with _gradients_on():
             result, loop = self._windows[id(entry.layer)].call(kernel, arguments, order, self.marks)
+        if not is_on:
+            cut.update(one.grad_fn for one in structure.tensors(result) if one.grad_fn is not None)
         if len(loop.steps) == 1:
             call = self._new_call(entry, arguments[0])
             (call.kind, call.activation), call.recurrence = kernels.KINDS[kernel], loop
+        elif is_on and cut:  # training does give the layer gradients
+            next(call for call in self.calls if call.recurrence is loop).is_cut = False
         return result
+
+    def _without(self, cut: set[Node], arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Cut off what a layer returned while gradients were off, as the model's code does."""
+        for one in structure.tensors(arguments):
+            if one.grad_fn is not None and calls.unshaped(one).node in cut:
+                arguments = structure.replaced(arguments, one, one.detach())
+        return arguments
 
     def _new_call(self, entry: Found, data: torch.Tensor | None) -> Call:
         self._count_of_calls += 1
