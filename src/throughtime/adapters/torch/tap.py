@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.graph import Node
-from torch.overrides import TorchFunctionMode
 
 from throughtime._common.memory.budget import Budget
 from throughtime.adapters.marking import unique
@@ -230,7 +229,8 @@ class Recorder:
                 own = module._parameters  # torch's own search takes longer
                 weights = [own[one] if one in own else getattr(module, one) for one in kernels.WEIGHTS]
                 return self.run(entry, kernel, (*arguments, *weights))
-            with _Kernels(self, entry, getattr(given, "unsorted_indices", None)):
+            order = getattr(given, "unsorted_indices", None)
+            with kernels.Taken(functools.partial(self.run, entry, order=order)):
                 return forward(*arguments, **keywords)
 
         return watched
@@ -285,19 +285,6 @@ class Recorder:
         if self._is_open:
             self.calls.append(call)
         return call
-
-
-class _Kernels(TorchFunctionMode):
-    """Takes over the kernel of one recurrent layer while its forward runs."""
-
-    def __init__(self, recorder: Recorder, entry: Found, order: torch.Tensor | None) -> None:
-        super().__init__()
-        self._recorder, self._entry, self._order = recorder, entry, order
-
-    def __torch_function__(self, func: Function, types: object, args: Any = (), kwargs: Any = None) -> Any:
-        if func in kernels.KINDS:
-            return self._recorder.run(self._entry, func, args, self._order)
-        return func(*args, **(kwargs or {}))
 
 
 def _gradients_on() -> AbstractContextManager[object]:
