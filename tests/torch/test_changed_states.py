@@ -130,6 +130,38 @@ def test_hooks_of_states_are_called_and_errors_that_the_loop_catches_add_no_step
     assert cell.sizes["time"] == STEPS
 
 
+class Hooked(nn.Module):
+    """An LSTMCell in a loop with a hook on one of its states."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self.place, self.cell = place, nn.LSTMCell(INPUTS, UNITS)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = (x.new_zeros(SAMPLES, UNITS), x.new_zeros(SAMPLES, UNITS))
+        for step in range(STEPS):
+            state = self.cell(x[:, step], state)
+            if state[self.place].requires_grad:
+                state[self.place].register_hook(lambda gradient: 0.5 * gradient)
+        return state[0]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_hook_on_either_state_of_an_lstm_halves_what_comes_back(place: int) -> None:
+    torch.manual_seed(0)
+    x, y, model = inputs(), torch.zeros(SAMPLES, UNITS).double(), Hooked(place).double()
+    cell = tt.capture(model, x, y, loss=squared)["cell"]
+    assert float(cell["certificate_time"]) < 1e-12
+    assert float(cell["certificate_weights"]) < 1e-12
+    np.testing.assert_allclose(cell["output_gradient"][:, :-1], 0, atol=1e-14)
+    if place == 1:  # dL/dc by hand: half of what the next step hands back, and the way through h
+        gates, c = cell["gate_activation"], np.tanh(cell["cell"].values)
+        own = cell["hidden_gradient"] * gates.sel(gate="output") * (1 - c**2)
+        later = 0.5 * (cell["cell_gradient"] * gates.sel(gate="forget")).values
+        later = np.concatenate([later[:, 1:], np.zeros_like(later[:, :1])], 1)
+        np.testing.assert_allclose(cell["cell_gradient"], own + later, rtol=1e-10, atol=1e-15)
+
+
 @pytest.mark.parametrize("make", [nn.GRUCell, Leaky])
 def test_a_buffer_that_is_filled_anew_shows_each_input(make: Callable[..., nn.Module]) -> None:
     cell = tt.capture(Loop(make, from_a_buffer).double(), inputs())["cell"]

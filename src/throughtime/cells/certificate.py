@@ -153,7 +153,8 @@ def certificate_time(
     rounding = _ROUNDINGS * precision.epsilon
     least = max(precision.epsilon * sizes.max(), rounding / precision.bar * terms / largest)
     floor = np.maximum(sizes, least)
-    return max(map(_ratio, errors.tolist(), floor.tolist()))
+    unlike = np.where(errors > 0, np.inf, 0.0)
+    return float(np.divide(errors, floor, out=unlike, where=floor > 0).max())
 
 
 def _comparable(ours: Floats, theirs: Floats) -> bool:

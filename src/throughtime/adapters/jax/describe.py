@@ -116,7 +116,7 @@ def of_loop(entry: find.Found, *, has_jacobian: bool) -> dict[str, Attribute]:
         "layer_class": "scan",
         "cell_class": entry.class_name,
         "units": int(shape.shape[-1]) if shape.shape else 1,
-        "dtype": str(jax.numpy.zeros((), shape.dtype).real.dtype),
+        "dtype": str(np.zeros((), shape.dtype).real.dtype),
         "trainable": 1,
         "output_reversed": 0,
         "go_backwards": int(loop.runs_backward),

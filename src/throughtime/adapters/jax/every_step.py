@@ -43,7 +43,7 @@ def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> Results:
     weights = _pairs(consts, gradients.consts)
     of_products = _of_products(taps, thin, tapped)
     for k, one in {one.const: one for one in taps.products}.items():
-        ours, theirs = (one.along(side, one.weight) for side in weights[k])
+        ours, theirs = (jnp.moveaxis(one.along(side, one.weight), -1, 0) for side in weights[k])
         weights[k] = sum(of_products[k], ours), theirs
     return {
         "values": values,
@@ -103,7 +103,7 @@ def _of_products(
     found: dict[int, list[Array]] = {}
     for (key, *_), each in groups.items():
         joined = jnp.concatenate([thin[one.op.outputs[0]] for one in each], -1)
-        sums = jnp.split(each[0].of_weight(joined, back[key]), len(each), -1)
+        sums = jnp.split(each[0].of_weight(joined, back[key]), len(each))
         for one, own in zip(each, sums, strict=True):
             found.setdefault(one.const, []).append(own)
     return found

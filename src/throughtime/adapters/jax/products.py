@@ -44,11 +44,11 @@ class Product:
         return made if found is None else replaced(made, found)
 
     def of_weight(self, thin: Array, back: Array) -> Array:
-        """Sum the weight's gradient along the directions over all steps, from the other factor along them."""
+        """Sum the gradient along the directions, which come first, from the other factor along them."""
         summed = tuple(range(thin.ndim - 1))  # steps, and what the other factor has beside
         first = 1 if self.weight else back.ndim - len(summed) + 1
         places = (0, *range(first, first + len(summed) - 1))
-        return jnp.moveaxis(jnp.tensordot(thin, back, (summed, places)), 0, -1)
+        return jnp.tensordot(thin, back, (summed, places))
 
 
 def products(scan: Scan) -> list[Product]:

@@ -92,6 +92,11 @@ class Leaving:
     plain: torch.Tensor
     edge: Place | None
     copy: GradientEdge | None = None
+    hooked: torch.Tensor | None = None  # the gradient of the copy, once the user's hooks have changed it
+
+    def note(self, gradient: torch.Tensor) -> None:
+        """Keep the gradient that such a hook has left."""
+        self.hooked = gradient
 
 
 @dataclass(eq=False, slots=True)
@@ -196,7 +201,10 @@ class Calls:
         """Note a tensor that a call is given, and make the copy that it reads."""
         # Taken from before its copy, which keeps what all others ask of it.
         source, place = self.place_of(given) or (-1, 0)
-        plain = None if source < 0 else self.steps[source].leaving[place].plain
+        left = None if source < 0 else self.steps[source].leaving[place]
+        if given._backward_hooks and left is not None and left.copy and given.grad_fn is left.copy.node:
+            given.register_hook(left.note)  # autograd gives the gradient before hooks
+        plain = None if left is None else left.plain
         taken = plain if plain is not None and is_unchanged(given, plain) else None
         copy, edge = copied(given if taken is None else taken)
         step.entering[key] = Entering(_kept(given, copy), edge, taken, source)

@@ -1,6 +1,7 @@
 """Collects the calls of torch's kernels, fused ones and cells: records in input time."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -82,13 +83,22 @@ class CellLeaf(KernelLeaf):
             windows=(1,) * len(self.steps),
         )
 
+    def _outputs(self) -> Array:
+        return super()._outputs() if self._hidden is None else self._hidden[:, 1:]
+
+    @cached_property
+    def _hidden(self) -> Array | None:
+        """Read h before the first call and after each, if each takes the last: (sample, call + 1, unit)."""
+        first = self.steps[0].entering[self.states[0].argument].given
+        each = [first, *(step.leaving[0].plain for step in self.steps)]
+        is_one = self.transitions.are_handed_on and not self.recurrence.rows
+        return self._series(each) if is_one and first.dtype == each[1].dtype else None
+
     def _given(self, state: State) -> Array:
         """Read the state that each call is given."""
-        given = [step.entering[state.argument].given for step in self.steps]
-        if state.place or self.recurrence.rows or not self.transitions.are_handed_on:
-            return self._series(given)
-        first = self._series(given[:1])
-        return np.concatenate([first, self.outside["output"][:, :-1]], 1, dtype=first.dtype)
+        if state.place == 0 and self._hidden is not None:
+            return self._hidden[:, :-1]
+        return self._series(step.entering[state.argument].given for step in self.steps)
 
     def _of_others(self, state: State) -> Array | None:
         """dL/d(state handed out) at each call, beyond what its own call asks of it."""

@@ -102,11 +102,14 @@ class Leaf:
             arrays["input"] = self._series(step.entering[key].given for step in self.steps)
             marks = [[step.entering[key].mark] for step in self.steps]
             arrays |= self._gradient("input_gradient", marks, arrays["input"])
-        arrays["output"] = self._series(step.leaving[self._place].plain for step in self.steps)
+        arrays["output"] = self._outputs()
         arrays |= self._output_gradient(arrays["output"])
         for name, last in (("input", "feature"), ("output", "output_unit")):
             self.dims |= axes.of_series(name, last, arrays[name].ndim if name in arrays else 0)
         return arrays
+
+    def _outputs(self) -> Array:
+        return self._series(step.leaving[self._place].plain for step in self.steps)
 
     def _output_gradient(self, output: Array) -> dict[str, Array]:
         """Find what others ask of the output: of a state that is changed, all but what the next call does."""

@@ -73,7 +73,7 @@ class Transitions:
         taken = before.entering.get(state.argument)
         return Crossing(taken, before.leaving[state.place], entered, gradient, after.places, state.axis)
 
-    @property
+    @cached_property
     def are_handed_on(self) -> bool:
         """Whether every state that enters the next call is the tensor handed out."""
         return all(one.is_unchanged for crossings in self._each for one in crossings)
@@ -91,6 +91,8 @@ class Transitions:
         a loop that holds states, it holds those of samples without a gradient.
         """
         none = self._none(self._rows)
+        if self.are_handed_on:
+            return none[:, None].expand(-1, len(self._each) + 1)
         pairs = enumerate(zip(self._each, self._may_hold, strict=True))
         each = [_held(one, self._rows, k, none) if may_hold else none for k, (one, may_hold) in pairs]
         is_known = any(bool(one.any()) for one in each)
@@ -135,7 +137,7 @@ class Transitions:
     def _whole(self) -> list[list[Crossing]]:
         """The crossings; what a call holds has the gradient that comes back from the call after it."""
         each = list(self._each)
-        for number in reversed(range(1, len(each))):
+        for number in reversed(range(1, 0 if self.are_handed_on else len(each))):
             if bool((held := self.held[:, number]).any()):
                 pairs = zip(each[number - 1], each[number], strict=True)
                 each[number - 1] = [self._joined(one, later, held, number) for one, later in pairs]
@@ -151,6 +153,8 @@ class Transitions:
     @cached_property
     def through(self) -> Sequence[Sequence[torch.Tensor | None]]:
         """Gradients that each call passes back, through the change between calls, to the previous states."""
+        if self.are_handed_on:
+            return [[None] * len(self._recurrence.states)] * len(self._each)
         each = []
         for crossings in self._whole:
             sources = [(one.entered.given, one.gradient) for one in crossings if not one.is_unchanged]
@@ -161,7 +165,9 @@ class Transitions:
     def variables(self, rows: Rows) -> dict[str, Array]:
         """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state)."""
         none = self._none(rows)
-        resets = [_resets(crossings, rows, number, none) for number, crossings in enumerate(self._each)]
+        resets = [none] * len(self._each)
+        if not self.are_handed_on:
+            resets = [_resets(crossings, rows, number, none) for number, crossings in enumerate(self._each)]
         carried = []
         for place, one in enumerate(self._whole[0]):
             states = (crossings[place] for crossings in self._whole)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from . import recurrence
 from .calls import Calls, Function, Step
@@ -107,6 +108,17 @@ def is_batch(kernel: Function, data: object, states: object) -> bool:
     """Whether the kernel of a cell takes these arguments as they are: a batch, and its states."""
     tensors = (data, *states) if kernel is _LSTM_CELL and isinstance(states, tuple) else (data, states)
     return all(getattr(one, "ndim", 0) == 2 for one in tensors)
+
+
+class Taken(TorchFunctionMode):
+    """Takes over the kernels that run meanwhile: `run` (kernel, arguments) computes what they would."""
+
+    def __init__(self, run: Function) -> None:
+        super().__init__()
+        self._run = run
+
+    def __torch_function__(self, func: Function, types: object, args: Any = (), kwargs: Any = None) -> Any:
+        return self._run(func, args) if func in KINDS else func(*args, **(kwargs or {}))
 
 
 def run(asked: Arguments, marks: Marks) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...]]:

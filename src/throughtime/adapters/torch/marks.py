@@ -121,6 +121,10 @@ class Gradients:
         before = self._found.get(id(tensor))
         self._found[id(tensor)] = tensor, gradient if before is None else before[1] + gradient
 
+    def put(self, place: Place, gradient: torch.Tensor) -> None:
+        """Replace the gradient at a place, of the scaled loss."""
+        self._found[id(place)] = place, gradient
+
     def of(self, *tensors: Place | None) -> Array | None:
         """Sum the gradients of tensors of one shape, each once; None where the loss depends on none."""
         found = self.summed(tensors)

@@ -91,8 +91,8 @@ class Probe:
         found = self._found(recurrences, has_marks=bool(recorder.named))
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
         reduced = tried_factor(self.loss, data, recorder.sizes) if has_labels else None
-        keep, places = any(map(_is_asked_later, recorder.calls)), recorder.edges(found)
-        gradients = recorder.marks.differentiate(loss, weights, places, keep=keep, reduced=reduced)
+        keep = any(map(_is_asked_later, recorder.calls))
+        gradients = recorder.differentiate(loss, weights, found, keep=keep, reduced=reduced)
         if has_labels:
             self._add_penalty(gradients, originals if weights else [], stand_ins, data)
         done = Pass(

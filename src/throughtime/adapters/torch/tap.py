@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.graph import Node
-from torch.overrides import TorchFunctionMode
 
 from throughtime._common.memory.budget import Budget
 from throughtime.adapters.marking import unique
@@ -22,7 +21,7 @@ from . import calls, kernels, layout, recurrence, structure
 from .calls import Function
 from .find import Found, class_name, is_recurrent
 from .layout import Meter
-from .marks import OUTPUT, TAKEN, Marks, Place
+from .marks import OUTPUT, TAKEN, Gradients, Marks, Place
 from .passes import Call
 
 
@@ -186,7 +185,25 @@ class Recorder:
         inside = {id(one) for call in self.calls for step in call.steps for one in step.named.values()}
         return [pair for pair in self.named if id(pair[1]) not in inside]
 
-    def edges(self, found: Sequence[Found]) -> list[Place]:
+    def differentiate(
+        self,
+        loss: torch.Tensor | None,
+        weights: Sequence[torch.Tensor],
+        found: Sequence[Found],
+        *,
+        keep: bool,
+        reduced: tuple[float, str] | None,
+    ) -> Gradients:
+        """Differentiate the loss, see `Marks`; autograd gives the gradient of a state before its hooks."""
+        places = self._places(found)
+        gradients = self.marks.differentiate(loss, weights, places, keep=keep, reduced=reduced)
+        steps = (step for call in self.calls for step in call.steps)
+        for one in (one for step in steps for one in step.leaving.values()):
+            if one.hooked is not None and one.copy is not None:
+                gradients.put(one.copy, one.hooked)
+        return gradients
+
+    def _places(self, found: Sequence[Found]) -> list[Place]:
         """List the places whose gradients leaves are made of, besides marks; a single window has none."""
         has_inputs, edges = self.marks.has(TAKEN), []
         for loop in (call.recurrence for call in self.calls_of(found) if call.recurrence is not None):
@@ -212,7 +229,8 @@ class Recorder:
                 own = module._parameters  # torch's own search takes longer
                 weights = [own[one] if one in own else getattr(module, one) for one in kernels.WEIGHTS]
                 return self.run(entry, kernel, (*arguments, *weights))
-            with _Kernels(self, entry, getattr(given, "unsorted_indices", None)):
+            order = getattr(given, "unsorted_indices", None)
+            with kernels.Taken(functools.partial(self.run, entry, order=order)):
                 return forward(*arguments, **keywords)
 
         return watched
@@ -267,19 +285,6 @@ class Recorder:
         if self._is_open:
             self.calls.append(call)
         return call
-
-
-class _Kernels(TorchFunctionMode):
-    """Takes over the kernel of one recurrent layer while its forward runs."""
-
-    def __init__(self, recorder: Recorder, entry: Found, order: torch.Tensor | None) -> None:
-        super().__init__()
-        self._recorder, self._entry, self._order = recorder, entry, order
-
-    def __torch_function__(self, func: Function, types: object, args: Any = (), kwargs: Any = None) -> Any:
-        if func in kernels.KINDS:
-            return self._recorder.run(self._entry, func, args, self._order)
-        return func(*args, **(kwargs or {}))
 
 
 def _gradients_on() -> AbstractContextManager[object]:
