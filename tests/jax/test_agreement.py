@@ -115,6 +115,11 @@ def test_a_bias_inside_a_reset_shows_first_in_the_candidate() -> None:
         True,
     ]
     assert differ.isel(time=1).all()
+    first = tt.diagnostics.first_difference(wanted, found)
+    assert (first.variable, first.where["time"], first.where["gate"]) == ("gate_activation", 0, "candidate")
+    assert first.weights == ("recurrent_bias",)
+    assert "gate_activation" in str(first)
+    assert "gate candidate" in str(first)
 
 
 class BothWays(nnx.Module):

@@ -7,6 +7,7 @@ with its `step` dim) and the synthetic trees of `throughtime.testing`.
 from throughtime.diagnostics.boundary_leak import Leak, boundary_leak
 from throughtime.diagnostics.decay_rate import decay_rate
 from throughtime.diagnostics.effective_steps import effective_steps
+from throughtime.diagnostics.first_difference import Difference, first_difference
 from throughtime.diagnostics.first_nonfinite import NonFinite, first_nonfinite
 from throughtime.diagnostics.gradient_instability import gradient_instability
 from throughtime.diagnostics.lag_profile import lag_profile, ratio_text
@@ -24,11 +25,12 @@ from throughtime.diagnostics.vanishing_fraction import vanishing_fraction
 from throughtime.diagnostics.weight_norms import weight_norms
 
 __all__ = [
-    "Leak", "NonFinite", "boundary_leak", "decay_rate", "effective_steps", "first_nonfinite",
-    "from_last_step", "gradient_instability", "horizon_text", "lag_profile", "lyapunov_exponents",
-    "lyapunov_spectrum", "memory_horizon", "memory_horizon_median", "ratio_text", "recurrent_spectrum",
-    "retention", "saturation", "sensitivity", "state_jacobian", "temporal_coherence", "timescale",
-    "transient_growth", "unit_correlation", "vanishing_fraction", "weight_norms",
+    "Difference", "Leak", "NonFinite", "boundary_leak", "decay_rate", "effective_steps",
+    "first_difference", "first_nonfinite", "from_last_step", "gradient_instability", "horizon_text",
+    "lag_profile", "lyapunov_exponents", "lyapunov_spectrum", "memory_horizon", "memory_horizon_median",
+    "ratio_text", "recurrent_spectrum", "retention", "saturation", "sensitivity", "state_jacobian",
+    "temporal_coherence", "timescale", "transient_growth", "unit_correlation", "vanishing_fraction",
+    "weight_norms",
 ]  # fmt: skip
 
 

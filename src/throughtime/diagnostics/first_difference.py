@@ -1,0 +1,135 @@
+"""Finds the first number that differs between two captures of one batch, in the order of computation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import xarray as xr
+
+from throughtime._errors import SchemaError
+from throughtime._inputs import takes
+from throughtime._inputs.rules import number, optional
+from throughtime._tree import Layer
+from throughtime._vocabulary import WEIGHTS
+from throughtime.diagnostics.labelled import apply
+from throughtime.diagnostics.places import first_place, leaves
+
+_ROUNDING = {8: 1e-9}  # by the bytes of a number
+_COARSE = 1e-4
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One number that differs between two captures, and its place.
+
+    Attributes
+    ----------
+    layer : str
+        Path in the first capture; "" for a Dataset.
+    variable : str
+    first, second : float
+        The value in each capture.
+    where : mapping of str to int or str
+        By dim: an index, or the label if the dim has labels (gate, direction).
+    weights : tuple of str
+        Weights of this layer that differ, or that only one side has.
+    """
+
+    layer: str
+    variable: str
+    first: float
+    second: float
+    where: Mapping[str, int | str] = field(default_factory=dict)
+    weights: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        places = ", ".join(f"{dim} {place}" for dim, place in self.where.items())
+        weights = f"; weights that differ: {', '.join(self.weights)}" if self.weights else ""
+        layer = self.layer.strip("/") or "this layer"
+        values = f"{self.first:.4g} and {self.second:.4g}"
+        return f"{self.variable} of {layer} differs first: {values} at {places}{weights}"
+
+
+@takes(SchemaError, rtol=optional(number(0)))
+def first_difference(first: Layer, second: Layer, *, rtol: float | None = None) -> Difference | None:
+    """Find the first number in which two captures of the same batch differ, as two frameworks may.
+
+    The order is that of computation: the forward pass step by step, then the backward pass from the last
+    processed step back. Layers are paired in their order, so their names may differ. Variables that one side
+    lacks are not compared, and weights are only named.
+
+    Parameters
+    ----------
+    first, second : captures with as many layers, single layers, or Datasets
+    rtol : float, optional
+        Numbers differ if they are further apart than this share of the largest number of their variable. By
+        default 1e-9 if both are float64, else 1e-4.
+
+    Returns
+    -------
+    Difference, or None if nothing differs
+        The first of several samples is reported.
+
+    Raises
+    ------
+    SchemaError
+        The numbers of layers, or the sizes of a variable, are not the same.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> usual = testing.decaying()
+    >>> other = usual.copy(deep=True)
+    >>> other["rnn"]["hidden"][1, 7, 2] += 1
+    >>> print(first_difference(usual, other).where)
+    {'sample': 1, 'time': 7, 'unit': 2}
+    """
+    ours, theirs = leaves(first), leaves(second)
+    if len(ours) != len(theirs):
+        raise SchemaError(f"The captures have {len(ours)} and {len(theirs)} layers: pass one layer of each.")
+    other = dict(zip(ours, theirs.values(), strict=True))
+
+    def differs(path: str, name: str, values: xr.DataArray) -> xr.DataArray:
+        if "sample" not in values.dims or name not in other[path]:
+            return xr.zeros_like(values, dtype=bool)
+        return _differs(f"{name} of {path.strip('/') or 'this layer'}", values, other[path][name], rtol)
+
+    place = first_place(first, differs)
+    if place is None:
+        return None
+    both = [float(each[place.variable].isel(place.index)) for each in (ours[place.path], other[place.path])]
+    weights = _weights(ours[place.path], other[place.path], rtol)
+    return Difference(place.path, place.variable, both[0], both[1], place.labels, weights)
+
+
+def _differs(what: str, ours: xr.DataArray, theirs: xr.DataArray, rtol: float | None) -> xr.DataArray:
+    """Return where two arrays differ; NaN on both sides is the same."""
+    if dict(ours.sizes) != dict(theirs.sizes):
+        raise SchemaError(
+            f"{what} has sizes {dict(ours.sizes)} and {dict(theirs.sizes)}: capture the same batch."
+        )
+    if rtol is None:
+        rtol = _ROUNDING.get(min(ours.dtype.itemsize, theirs.dtype.itemsize), _COARSE)
+    bar = rtol * float(np.abs(theirs.where(np.isfinite(theirs), 0)).max())
+    bare = theirs.transpose(*ours.dims).drop_vars(list(theirs.coords))
+
+    def apart(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            close = (np.abs(left - right) <= bar) | (left == right)
+        found: np.ndarray = ~(close | (np.isnan(left) & np.isnan(right)))
+        return found
+
+    found: xr.DataArray = apply(apart, ours.drop_vars(list(ours.coords)), bare, types=[bool])
+    return found.assign_coords(ours.coords)
+
+
+def _weights(ours: xr.Dataset, theirs: xr.Dataset, rtol: float | None) -> tuple[str, ...]:
+    """Name the weights that differ, or that only one side has."""
+
+    def is_same(name: str) -> bool:
+        is_common = name in ours and name in theirs and ours[name].shape == theirs[name].shape
+        return is_common and not bool(_differs(name, ours[name], theirs[name], rtol).any())
+
+    return tuple(name for name in WEIGHTS if (name in ours or name in theirs) and not is_same(name))
