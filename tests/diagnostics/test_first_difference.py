@@ -7,19 +7,18 @@ from throughtime import SchemaError, testing
 from throughtime.diagnostics import first_difference
 
 
-def test_the_earliest_step_comes_first_then_the_order_of_computation():
-    usual, other = testing.bidirectional(), testing.bidirectional()
-    (name,) = other.children
-    for variable in ("hidden", "gate_activation"):
-        other[name][variable].values[{"hidden": 1, "gate_activation": 2}[variable], :] += 1
+def test_what_is_computed_first_comes_first():
+    usual, other = testing.nonfinite("cell", value=1.0), testing.nonfinite("cell", value=2.0, time=3)
     found = first_difference(usual, other)
-    assert found.variable == "gate_activation"
-    assert found.where["sample"] == 2
-    assert found.second == pytest.approx(found.first + 1)
+    assert (found.variable, found.where) == ("cell", {"sample": 1, "time": 3, "unit": 2})
+    other = usual.copy(deep=True)
+    other["rnn"]["hidden"].values[0, 5, 0] += 1
+    other["rnn"]["cell"].values[2, 5, 3] += 1
+    assert first_difference(usual, other).variable == "cell"
 
 
 def test_a_planted_difference_is_found_where_it_is():
-    usual, other = testing.decaying(), testing.decaying()
+    usual, other = testing.decaying(samples=2), testing.decaying(samples=2)
     other["rnn"]["hidden"].values[1, 7, 2] += 1
     other["rnn"]["hidden"].values[0, 9, 0] += 1
     other["rnn"]["hidden_gradient"].values[0, 0, 0] += 1
@@ -29,7 +28,7 @@ def test_a_planted_difference_is_found_where_it_is():
 
 
 def test_rounding_and_nan_on_both_sides_are_the_same():
-    usual, other = testing.decaying(), testing.decaying()
+    usual, other = testing.decaying(samples=2), testing.decaying(samples=2)
     largest = float(np.abs(usual["rnn"]["hidden"]).max())
     other["rnn"]["hidden"].values[0, 3, 0] += 1e-3 * largest
     assert first_difference(usual, other, rtol=1e-2) is None
@@ -42,7 +41,7 @@ def test_rounding_and_nan_on_both_sides_are_the_same():
 
 
 def test_captures_of_other_sizes_or_numbers_of_layers_are_refused():
-    usual = testing.decaying()
+    usual = testing.decaying(samples=2)
     with pytest.raises(SchemaError, match="capture the same batch"):
         first_difference(usual, usual.isel(sample=slice(1)))
     several = usual.copy()

@@ -80,7 +80,7 @@ def first_difference(first: Layer, second: Layer, *, rtol: float | None = None) 
     Examples
     --------
     >>> from throughtime import testing
-    >>> usual = testing.decaying()
+    >>> usual = testing.decaying(samples=2)
     >>> other = usual.copy(deep=True)
     >>> other["rnn"]["hidden"][1, 7, 2] += 1
     >>> print(first_difference(usual, other).where)
