@@ -61,3 +61,10 @@ def test_lines_have_the_edges_and_a_word_for_them() -> None:
     picture = tt.plots.lines(layer((3, 8)).isel(unit=[0]))
     (line,) = [one for one in picture.panels[0].of(Line) if one.label == "no gradient goes back from here"]
     np.testing.assert_allclose(line.x[::3], [2.5, 7.5])
+
+
+def test_gradient_flow_has_the_edges() -> None:
+    (panel,) = tt.plots.gradient_flow(layer((3, 8))).panels
+    line = next(one for one in panel.of(Line) if one.dashed)
+    np.testing.assert_allclose(line.x[::3], [2.5, 7.5])
+    assert not any(one.dashed for one in tt.plots.gradient_flow(layer()).panels[0].of(Line))

@@ -12,12 +12,12 @@ import xarray as xr
 from throughtime._errors import PictureError, SchemaError
 from throughtime._inputs import takes
 from throughtime._tree import has_state_gradients, state_gradients, states
-from throughtime.diagnostics.lags import log_state_gradient, valid_steps
+from throughtime.diagnostics.lags import edges, log_state_gradient, valid_steps
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Mark, Panel, Picture
 from throughtime.picture._drawing.palettes import hues
 from throughtime.picture._drawing.scale import Array, Scale, scale_for
-from throughtime.plots.axes import time_axis
+from throughtime.plots.axes import NO_WAY_BACK, edge_lines, time_axis
 from throughtime.plots.curves import exponential, median_band, norms
 from throughtime.plots.data import Source, count, dotted, has, last_step, layers, located, parts, read
 from throughtime.plots.look import Look, checked, finished
@@ -89,9 +89,14 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     names = list(dict.fromkeys(curve.layer for curve in found))
     styles = dict(zip(names, zip(hues(len(names)), legend(names), strict=True), strict=True))
     directions = list(dict.fromkeys(curve.direction for curve in found))
+    steps = max(len(curve.quantiles[1]) for curve in found)
+    cuts = sorted({step for _, leaf in every for step in edges(sampled(leaf))})
     panels = tuple(
         Panel(
-            _marks([curve for curve in found if curve.direction == name], scale, styles),
+            (
+                *_marks([curve for curve in found if curve.direction == name], scale, styles),
+                *edge_lines(cuts, steps, [(-0.5, -0.04, steps - 0.5, 1.06)], NO_WAY_BACK),
+            ),
             name if len(directions) > 1 else "",
             *_axes(found, every, scale),
             grid=True,
