@@ -136,7 +136,7 @@ def test_trees_that_nobody_holds_are_freed_before_the_collector_would(monkeypatc
     assert held.leaves
 
 
-def test_nothing_is_searched_where_trees_have_been_freed(monkeypatch):
+def test_trees_that_have_been_freed_start_no_search(monkeypatch):
     class Freed:
         """Goes with its last reference."""
 
@@ -151,7 +151,7 @@ def test_nothing_is_searched_where_trees_have_been_freed(monkeypatch):
     assert len(searches) == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is asked")
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps freed memory")
 def test_memory_that_captures_free_is_used_again():
     program = """
 import resource, numpy as np

@@ -34,7 +34,7 @@ def test_edges_are_where_nothing_goes_back(cut: tuple[int, ...]) -> None:
     assert list(edges(layer(cut))) == list(cut)
 
 
-def test_resets_and_a_gradient_that_has_faded_are_none() -> None:
+def test_resets_and_a_gradient_that_has_faded_are_no_edges() -> None:
     assert list(edges(layer(reset=((0, 5), (1, 5), (2, 5))))) == []
     assert list(edges(layer(reset=((0, 5),), cut=(4,)))) == [4]
     faded = layer(base=1e-10)
@@ -57,7 +57,7 @@ def test_a_heatmap_has_a_line_before_each_step_after_an_edge(samples: int) -> No
     assert "no gradient" not in plain.note
 
 
-def test_lines_have_the_edges_and_a_word_for_them() -> None:
+def test_lines_draw_and_label_the_edges() -> None:
     picture = tt.plots.lines(layer((3, 8)).isel(unit=[0]))
     (line,) = [one for one in picture.panels[0].of(Line) if one.label == "no gradient goes back from here"]
     np.testing.assert_allclose(line.x[::3], [2.5, 7.5])

@@ -142,6 +142,6 @@ def test_episodes_of_one_step_are_resets_and_not_held() -> None:
     assert leaf["valid"].all()
 
 
-def test_a_batch_without_labels_has_its_resets_too() -> None:
+def test_without_labels_all_but_the_last_call_have_their_valid_samples() -> None:
     (leaf,) = tt.capture(seeded(Held("gru_cell")), (X, PADDED), None, loss=MSE).leaves
     np.testing.assert_array_equal(leaf["valid"].values[:, :-1], PADDED[:, :-1])

@@ -125,7 +125,7 @@ def assert_exact(build: Callable[[], nn.Module], dtype: torch.dtype, *, bar: flo
     return leaf
 
 
-def test_torchrecurrent_has_all_that_the_next_test_means() -> None:
+def test_all_layers_of_torchrecurrent_are_listed() -> None:
     assert len(RECURRENT) >= 38
 
 

@@ -78,7 +78,7 @@ def _lowered(found: dict[str, Floats], factor: np.floating) -> dict[str, Floats]
 
 
 class Sweep(NamedTuple):
-    """The way back through a pass: gradients that arrive, scaled by `factor`, and room for what follows."""
+    """The way back through a pass: gradients that arrive, scaled by `factor`, and arrays for the results."""
 
     layer: Layer
     replayed: Replay
@@ -86,7 +86,7 @@ class Sweep(NamedTuple):
     final: tuple[Floats, Floats]
     hidden_gradient: Floats
     cell_gradient: Floats
-    carry: Carry  # at the end that before the first step
+    carry: Carry  # at the end, that of the initial states
     entering: Floats  # (gate, unit, feature), Wᵀ
     joined: Floats | None  # [h_{t-1}, x_t, 1] along directions, (time, sample, row)
     totals: dict[int, Floats]  # of weights along directions, by the first step of a block
@@ -148,7 +148,7 @@ def _pulled_back(
 
 
 def _at_once(sweep: Sweep, share: slice) -> None:
-    """Go forth and back, block by block, over steps that stand apart."""
+    """Run forward and back, block by block, over steps that stand apart."""
     cell = cell_of(sweep.layer)
     for run in blocks(sweep.replayed, share):
         activate(sweep.layer, sweep.replayed, run)
@@ -161,7 +161,7 @@ def _at_once(sweep: Sweep, share: slice) -> None:
             scan.drop_vanished(carry.cell)
         cell.pull(factors, hidden, sweep.cell_gradient[run], carry)
         _derive(sweep, run)
-        if run.start == 0:  # this alone hands back to a state that nothing has made
+        if run.start == 0:  # only this one hands back to the initial states
             sweep.carry.scratch[...], sweep.carry.cell[...] = carry.scratch[0], carry.cell[0]
             cell.hand_back(factors.first(), hidden[0], sweep.carry)
 
@@ -217,7 +217,7 @@ def _over_valid(squashed: Floats, hidden_gradient: Floats, valid: Mask | None) -
 
 
 def _of_weights(sweep: Sweep) -> dict[str, Floats]:
-    """Name the sums for weights: of each block along directions, else of all steps at once."""
+    """Name the sums for weights: those of blocks along directions, or else one over all steps."""
     layer, (steps, _, block), joined = sweep.layer, sweep.replayed, sweep.joined
     if joined is None:
         totals = _product(_joined(steps, along=False), by_column(block.gradients))

@@ -39,7 +39,7 @@ def replay(layer: Layer, steps: scan.Steps) -> Replay:
 
 
 def room(layer: Layer, steps: scan.Steps) -> Replay:
-    """Make room for every gate and its gradient."""
+    """Allocate arrays for every gate and its gradient."""
     cell, (count, samples, _), dtype = cell_of(layer), steps.inputs.shape, steps.hidden.dtype
     units, keeps_reset = layer.recurrent_kernel.shape[-1], layer.kind == "gru" and not layer.reset_after
     cell_before, cell_after = scan.room_for_cell(steps) if layer.kind == "lstm" else (None, None)
@@ -72,7 +72,7 @@ def activate(layer: Layer, replayed: Replay, share: slice) -> None:
         joined[:, :, width:-1] = steps.inputs[run]
         flat, each = joined.reshape(-1, weights.shape[1]), by_column(block.columns)
         np.matmul(flat, weights[:side], out=each[:side])
-        np.matmul(flat[:, width:], weights[side:, width:], out=each[side:])  # of a GRU what h does not enter
+        np.matmul(flat[:, width:], weights[side:, width:], out=each[side:])  # of a GRU, without h
         cell_of(layer).activate(layer, block)
         if block.cell is not None and block.cell_before is not None:
             np.multiply(block.columns[:, :, 0], block.columns[:, :, 2], out=block.cell)
@@ -81,7 +81,7 @@ def activate(layer: Layer, replayed: Replay, share: slice) -> None:
 
 
 def blocks(replayed: Replay, share: slice = slice(None), *, size: int = 4) -> Iterator[slice]:
-    """Yield runs of steps, whose arrays stay in cache where `size` is 1."""
+    """Yield runs of steps, whose arrays stay in cache if `size` is 1; others are `size` times as long."""
     start, stop, _ = share.indices(len(replayed.block.columns))
     for run in scan.blocks(stop - start, replayed.block.columns[:1].nbytes // size):
         yield slice(start + run.start, start + run.stop)

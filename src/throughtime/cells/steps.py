@@ -13,7 +13,7 @@ import numpy as np
 
 from .layer import Floats, Layer
 
-SAFE_SQUARE = 2.0**-110  # of float32: squares too small for it, of a thousand units, do not change this
+SAFE_SQUARE = 2.0**-110  # a thousand squares too small for float32 do not change a larger sum
 
 
 class Block(NamedTuple):
@@ -125,7 +125,7 @@ class Cell(Protocol):
 
 
 def squared_norm(vectors: Floats) -> Floats:
-    """Sum of squares over the last axis, in float64, computed in float32 where no square may underflow."""
+    """Sum of squares over the last axis, as float64; float32 computes it where no underflow matters."""
     dtype = np.result_type(vectors, np.float32)
     with np.errstate(over="ignore"):
         squares: Floats = np.einsum("...u,...u->...", vectors, vectors, dtype=dtype).astype(np.float64)

@@ -147,7 +147,7 @@ def _cut(layer: xr.Dataset) -> Iterator[Evidence]:
     name = state_gradients(layer)[0]
     if name not in layer:
         return
-    between = np.isin(np.arange(layer.sizes["time"]), edges(layer)).cumsum()  # of a cell or custom module
+    between = np.isin(np.arange(layer.sizes["time"]), edges(layer)).cumsum()  # of cells and modules
     call = layer["call"].values if "call" in layer.coords else between
     lag = _cut_from_losses(layer, call) if "lag_matrix" in layer else _cut_from_end(layer[name], call)
     if lag is not None:

@@ -149,7 +149,7 @@ class LayerDiagnosis:
         Median of the lag within which 90 % of the step contributions lie, in timesteps.
     verdict : Verdict
     is_cell : bool
-        Whether it is one of torch's cells, which a loop steps.
+        Whether it is one of torch's cells, called in a loop.
     """
 
     kind: str

@@ -54,28 +54,28 @@ class Difference:
 
 @takes(SchemaError, rtol=optional(number(0)))
 def first_difference(first: Layer, second: Layer, *, rtol: float | None = None) -> Difference | None:
-    """Find the first number in which two captures of the same batch differ, as two frameworks may.
+    """Find the first number in which two captures of the same batch differ, such as those of two frameworks.
 
     The order is that of computation: the forward pass step by step, then the backward pass from the last
-    processed step back. Layers are paired in their order, so their names may differ. Variables that one side
-    lacks are not compared, and weights are only named.
+    processed step back. Layers are paired in their order, so their names may differ. Only variables that have
+    samples and that both captures contain are compared. The weights in which that layer differs are named.
 
     Parameters
     ----------
-    first, second : captures with as many layers, single layers, or Datasets
+    first, second : captures with the same number of layers, single layers, or Datasets
     rtol : float, optional
-        Numbers differ if they are further apart than this share of the largest number of their variable. By
-        default 1e-9 if both are float64, else 1e-4.
+        Numbers differ if they are further apart than this share of the variable's largest number in `second`.
+        By default 1e-9 if both are float64, else 1e-4.
 
     Returns
     -------
     Difference, or None if nothing differs
-        The first of several samples is reported.
+        If several samples differ at the same point of the computation, the first is reported.
 
     Raises
     ------
     SchemaError
-        The numbers of layers, or the sizes of a variable, are not the same.
+        The captures have different numbers of layers, or a variable has different sizes.
 
     Examples
     --------

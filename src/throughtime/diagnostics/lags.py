@@ -49,9 +49,9 @@ def steps_of_last_episode(layer: xr.Dataset) -> xr.DataArray:
 
 
 def edges(layer: xr.Dataset) -> npt.NDArray[np.intp]:
-    """Return the steps that gradient reaches and no sample passes back, as after a `detach`.
+    """Return the steps that gradient reaches and from which it goes back in no sample, as after a `detach`.
 
-    Steps at which states are reset, and a gradient that has faded to numbers near 0, do not count.
+    Steps at which a state is reset, and those whose gradient has faded to nearly 0, do not count.
     """
     name = next(iter(state_gradients(layer)), "")
     if not {"carried_gradient", "reset", name} <= {*layer.data_vars} or "step" in layer.dims:

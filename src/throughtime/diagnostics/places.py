@@ -1,4 +1,4 @@
-"""Finds the first place in a capture, in the order in which the numbers were computed."""
+"""Finds the first number of a capture that meets a condition, in the order of computation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def leaves(captured: Layer) -> dict[str, xr.Dataset]:
 
 @dataclass(frozen=True)
 class FirstPlace:
-    """The first place of one variable: labels by dim, or indices where a dim has none."""
+    """The place of one number: `labels` by dim, or indices where a dim has none; `index` without labels."""
 
     path: str
     variable: str
@@ -50,7 +50,7 @@ def first_place(
 ) -> FirstPlace | None:
     """Find the first marked number of a capture: by training step, then in the order of computation.
 
-    `marked` (path, name, values) returns which values of a variable are meant. Masked steps are skipped.
+    `marked` (path, name, values) returns which values of a variable count. Masked steps are skipped.
     """
     found = [
         each

@@ -68,7 +68,7 @@ def time_axis(values: Any, steps: int, word: str = "timestep") -> Axis:
 def edge_lines(
     edges: Sequence[int], steps: int, boxes: Sequence[Sequence[float]], label: str = ""
 ) -> list[Line]:
-    """Draw a line before each step from which no gradient goes back, in boxes left, low, right, high."""
+    """Draw a line before each step from which no gradient goes back, in each box (left, low, right, high)."""
     if not edges:
         return []
     left, low, right, high = np.asarray(boxes)[:, :, None].transpose(1, 0, 2)

@@ -50,7 +50,7 @@ class Trees:
         self._size = self._searches = 0
 
     def add(self, tree: object, size: int) -> None:
-        """Count the bytes of a new tree until it is freed, or a search has found that it is held."""
+        """Count the bytes of a new tree until it is freed, or a search has found references to it."""
         if self._size + size > min(_MOST_BYTES, (available() or math.inf) / 8) and gc.isenabled():
             self._size, self._searches = 0, self._searches + 1
             gc.collect()
@@ -77,8 +77,8 @@ def release() -> None:
 def keep() -> None:
     """Make glibc keep what captures free, up to 64 MB, instead of requesting it anew for each capture.
 
-    It keeps twice the size of the largest array that it has freed so far, of 32 MB at most. This one is never
-    written, so that it takes no memory.
+    It keeps up to twice the size of the largest array, of at most 32 MB, that it has freed so far. The array
+    freed here is never written, so that it takes no memory.
     """
     np.empty(2**25 - 2**14, np.uint8)
 

@@ -184,7 +184,7 @@ def transitions(loop: Loop, seen: Seen, lengths: Array | None) -> dict[str, Arra
 def carried(
     loop: Loop, seen: Seen, state: State, back: Mapping[int, Array], norms: Mapping[int, Array]
 ) -> Array:
-    """Norm of what each step is handed back for its state, from what the next one hands back, or its norm."""
+    """Norm of what the next step hands back to each for its state: computed here, or `measured` before."""
     found = norms.get(state.place)
     if found is None or state.changes.on_exit is not None:
         found = loop.moved(back[state.place], -1) * on_exit(seen, state)

@@ -38,13 +38,13 @@ class Product:
         return jnp.tensordot(factor, drawn, (axes, tuple(range(len(axes)))))
 
     def known(self, values: list[Array], found: Array | None) -> Array:
-        """Go on with the product as found before, if it was; the weight has no gradient."""
+        """Continue with the product that was found before, if any; the weight gets no gradient."""
         kept = [jax.lax.stop_gradient(one) if k == self.weight else one for k, one in enumerate(values)]
         made = bind(self.op, kept)[0]
         return made if found is None else replaced(made, found)
 
     def of_weight(self, thin: Array, back: Array) -> Array:
-        """Sum the gradient along the directions, which come first, from the other factor along them."""
+        """Return the weight's gradient along directions, on axis 0; `thin` is the other factor along them."""
         summed = tuple(range(thin.ndim - 1))  # steps, and what the other factor has beside
         first = 1 if self.weight else back.ndim - len(summed) + 1
         places = (0, *range(first, first + len(summed) - 1))
@@ -87,7 +87,7 @@ def sums(scan: Scan, known: Sequence[Product]) -> dict[int, list[Op]]:
 
 @jax.custom_vjp
 def replaced(made: Array, found: Array) -> Array:
-    """Go on with what was found before; the gradient is that of what was made."""
+    """Continue with what was found before; the gradient is that of what was made."""
     del made
     return found
 

@@ -161,7 +161,7 @@ def _inner(params: Params) -> tuple[Jaxpr, Sequence[Array]] | None:
     return None if found is None else (getattr(found, "jaxpr", found), getattr(found, "consts", ()))
 
 
-# Operations that take longer than to read their operands.
+# Operations that take longer than reading their operands.
 _LONG = frozenset(
     {
         *("dot_general", "conv_general_dilated", "ragged_dot", "scan", "while", "cond", "sort", "fft"),
@@ -172,7 +172,7 @@ _LONG = frozenset(
 
 
 def is_cheap(op: Op) -> bool:
-    """Whether an operation may run twice: it takes little time, and nothing but its results comes of it."""
+    """Whether an operation may run twice: it takes little time and has no side effects."""
     inner = _inner(op.params)
     eqns = [] if inner is None else inner[0].eqns
     return op.eqn is None or not (

@@ -69,7 +69,7 @@ class Taps:
         self.marks = [key for one in self.layers for key in one.marks.values()]
 
     def zeros_within(self) -> dict[int, Array | None]:
-        """Make zeros for gates, marks, products, and what cells are given by others, as steps run again."""
+        """Make zeros for gates, marks, products, and what cells get from others, when steps run once more."""
         within = *(gate.before for gate in self.gates), *self.marks, *map(self.result, self.products)
         keys: dict[int, Value] = {key: key for key in within}
         keys |= {one.entry: one.below.key for one in self.layers if one.below is not None}
@@ -177,9 +177,9 @@ class Taps:
         return bool(self.known) and all(map(is_cheap, ops))
 
     def _again(self, seen: Seen, given: Any, zeros: Zeros) -> tuple[Any, Any]:
-        """Run the scan with zeros on its states, and with values as they were seen.
+        """Run the scan with zeros on its states, and with the values seen in the first run.
 
-        Only its derivative costs anything: what it keeps for the way back was kept before.
+        Only its derivative takes time: the first run has kept all that the derivative needs.
         """
         loop, (consts, initial, inputs) = self.loop, given
         axes = {state.place: state.axis for state in loop.shown}
@@ -278,7 +278,7 @@ def run(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def measured(value: Array, norm: Array, axis: int | None) -> Array:
-    """Pass a value; the gradient at `norm` is the norm of the value's, of each sample along its axis."""
+    """Return a value; the gradient of `norm` is the norm of the value's gradient, per sample along `axis`."""
     del norm, axis
     return value
 
@@ -292,7 +292,7 @@ measured.defvjp(lambda value, norm, axis: (measured(value, norm, axis), None), _
 
 
 def _pinned(made: Array, found: Array) -> Array:
-    """Go on with a value as it was found, with the gradient of what was made."""
+    """Continue with the value that was found; the gradient is that of the value made."""
     return replaced(made, found) if jnp.issubdtype(found.dtype, jnp.inexact) else found
 
 

@@ -95,7 +95,7 @@ class Leaving:
     hooked: torch.Tensor | None = None  # the gradient of the copy, once the user's hooks have changed it
 
     def note(self, gradient: torch.Tensor) -> None:
-        """Keep the gradient that such a hook has left."""
+        """Keep the gradient of the copy as the user's hooks have left it."""
         self.hooked = gradient
 
 
@@ -121,7 +121,7 @@ class Step:
     layout: Layout | None = None
 
     def edges(self, arguments: Collection[Key] | None) -> Iterator[Place]:
-        """Give every place whose gradient is of interest; of what enters only these, None for all."""
+        """Yield the places whose gradients are needed; of what enters, those of `arguments`, None for all."""
         places = [one.mark for key, one in self.entering.items() if arguments is None or key in arguments]
         places += [one.edge for one in self.named.values()]
         places += [edge for one in self.leaving.values() for edge in (one.edge, one.copy)]
@@ -137,7 +137,7 @@ class Step:
         return True
 
     def take(self, key: Key, given: torch.Tensor, plain: torch.Tensor, source: int) -> torch.Tensor:
-        """Note a result that was handed out for a call that only reads it, in the same memory."""
+        """Note an unchanged result that a call only reads, and return a view of it."""
         read = plain.view_as(plain)
         self.entering[key] = Entering(given, read, plain, source)
         return read
@@ -203,7 +203,7 @@ class Calls:
         source, place = self.place_of(given) or (-1, 0)
         left = None if source < 0 else self.steps[source].leaving[place]
         if given._backward_hooks and left is not None and left.copy and given.grad_fn is left.copy.node:
-            given.register_hook(left.note)  # autograd gives the gradient before hooks
+            given.register_hook(left.note)  # after the user's hooks, before which autograd reads
         plain = None if left is None else left.plain
         taken = plain if plain is not None and is_unchanged(given, plain) else None
         copy, edge = copied(given if taken is None else taken)
@@ -211,7 +211,7 @@ class Calls:
         return copy
 
     def read(self, step: Step, key: Key, given: torch.Tensor) -> torch.Tensor:
-        """Note an input and make the copy that a call only reads: its own place."""
+        """Note an input, and make the copy that a call only reads; that copy is its place."""
         if given.requires_grad:
             return self.enter(step, key, given)
         copy = given.detach().clone().requires_grad_()
@@ -219,12 +219,12 @@ class Calls:
         return copy
 
     def hand_out(self, step: Step, results: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Keep a call with its new results, on which nobody writes, and give copies of them."""
+        """Keep a call and its new results, on which nobody writes, and return copies of them."""
         self.steps.append(step)
         return [self._hand_out(step, one, one if one.requires_grad else None) for one in results]
 
     def _place_in(self, step: Step, made: torch.Tensor) -> Place | None:
-        """Name the place of a result that may stand twice among them, or be another module's."""
+        """Find the place of a result, which may occur twice among them or come from another module."""
         for one in step.leaving.values():
             if one.plain is made:
                 return one.edge

@@ -88,7 +88,7 @@ class CellLeaf(KernelLeaf):
 
     @cached_property
     def _hidden(self) -> Array | None:
-        """Read h before the first call and after each, if each takes the last: (sample, call + 1, unit)."""
+        """Read h before the first call and after each, (sample, call + 1, unit); None if h is changed."""
         first = self.steps[0].entering[self.states[0].argument].given
         each = [first, *(step.leaving[0].plain for step in self.steps)]
         is_one = self.transitions.are_handed_on and not self.recurrence.rows

@@ -131,7 +131,7 @@ class Leaf:
 
     @cached_property
     def valid(self) -> Array:
-        """Which steps count, (sample, call): those of samples that have not left and are not held."""
+        """Which steps count, (sample, call): not those of samples that have left or keep their states."""
         valid = self.recurrence.valid
         return numpy(valid & ~self.transitions.held.cpu() if len(self.steps) > 1 else valid)
 

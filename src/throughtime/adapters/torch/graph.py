@@ -1,7 +1,7 @@
 """Follows the graph of a loop's calls, by taking gradients back through it once more.
 
-Changes of states between two calls: which samples are reset or held, what goes back. The certificate of the
-loop.
+It finds how states change between two calls: which samples are reset, which keep their states, and what
+gradient goes back. It also computes the certificate of the loop.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,10 +27,11 @@ Rows = Callable[[torch.Tensor, int], torch.Tensor]  # brings a state of a call t
 
 @dataclass(eq=False, slots=True)
 class Crossing:
-    """One state between a call and the next: what the first handed out, and what the second took.
+    """One state between a call and the next.
 
-    `gradient` is dL/d(what it took) through it. `places` are those of the samples that continue, along
-    `axis`, if some have left. `before` is what the first took.
+    The first call took `before` and handed out `left`; the second took `entered`, and `gradient` is
+    dL/d(`entered`) through it. `places` are those of the samples that continue, along `axis`, if some have
+    left.
     """
 
     before: Entering | None
@@ -87,8 +88,8 @@ class Transitions:
     def held(self) -> torch.Tensor:
         """Which samples keep the states that entered a call, (sample, call).
 
-        Nothing reads the new ones, as under `torch.where(valid, new, old)`. No call follows the last one: in
-        a loop that holds states, it holds those of samples without a gradient.
+        Nothing reads their new states, as under `torch.where(valid, new, old)`. No call follows the last one:
+        if an earlier call holds states, the last one holds those of samples without a gradient.
         """
         none = self._none(self._rows)
         if self.are_handed_on:
@@ -106,7 +107,7 @@ class Transitions:
 
     @property
     def _may_hold(self) -> list[bool]:
-        """Whether each call may hold states: some number enters the next call as it entered this one."""
+        """Whether each call may hold states: a number enters the next call as it entered this one."""
         first = [crossings[0] for crossings in self._each]
         if all(one.is_unchanged for one in first):
             return [False] * len(first)
@@ -119,7 +120,7 @@ class Transitions:
 
     @property
     def _unused(self) -> torch.Tensor:
-        """Which samples nobody asks anything of after the last call; none without gradients."""
+        """Which samples have no gradient at the results of the last call; none if no gradient is known."""
         step, number, none = self._recurrence.steps[-1], len(self._each), self._none(self._rows)
         edges = [edge for one in step.leaving.values() for edge in (one.edge, one.copy) if edge is not None]
         back = [one for edge in edges if (one := self._gradients.tensor(edge)) is not None]
@@ -135,7 +136,7 @@ class Transitions:
 
     @cached_property
     def _whole(self) -> list[list[Crossing]]:
-        """The crossings; what a call holds has the gradient that comes back from the call after it."""
+        """The crossings; a state that a call holds also gets what the call after it passes back."""
         each = list(self._each)
         for number in reversed(range(1, 0 if self.are_handed_on else len(each))):
             if bool((held := self.held[:, number]).any()):
@@ -219,7 +220,7 @@ def _resets(crossings: Sequence[Crossing], rows: Rows, number: int, none: torch.
 
 
 def _held(crossings: Sequence[Crossing], rows: Rows, number: int, none: torch.Tensor) -> torch.Tensor:
-    """Find the samples whose states all enter as they entered the call before, past that call."""
+    """Find the samples whose states all bypass a call: they enter the next one as they entered this one."""
     given = [one.entered.given for one in crossings]
     before = [one.before.given for one in crossings if one.before is not None and not one.is_unchanged]
     if len(before) < len(given) or not all(one.requires_grad for one in (*given, *before)):

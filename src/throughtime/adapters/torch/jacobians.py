@@ -45,7 +45,7 @@ def _rows_of(after: torch.Tensor, before: Sequence[Entering], rows: Ordered) -> 
 
 
 def places(state: torch.Tensor, rows: Ordered) -> torch.Tensor:
-    """Give the places of the elements of a state, those of each sample together, (sample, number)."""
+    """Return the flat indices of the elements of a state, a row for each sample, (sample, number)."""
     return rows(torch.arange(state.numel(), device=state.device).view_as(state)).flatten(1)
 
 

@@ -99,7 +99,7 @@ def read(kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | Non
 
 
 def of_cell(module: nn.Module, forward: Function) -> Function | None:
-    """Find the kernel that torch's own forward of a cell hands a batch and its states to as they are."""
+    """Find the kernel to which the forward of one of torch's cells passes a batch and its states."""
     kernels = _OF_FORWARDS.get(getattr(forward, "__func__", None), {})
     return kernels.get(getattr(module, "nonlinearity", ""))
 
@@ -111,7 +111,7 @@ def is_batch(kernel: Function, data: object, states: object) -> bool:
 
 
 class Taken(TorchFunctionMode):
-    """Takes over the kernels that run meanwhile: `run` (kernel, arguments) computes what they would."""
+    """Takes over each kernel that is called within the context: `run` (kernel, arguments) replaces it."""
 
     def __init__(self, run: Function) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from .structure import numpy
 
 Summand = TypeVar("Summand", torch.Tensor, Array)
 INPUT, OUTPUT, STATE, WEIGHT = "input", "output", "state", "weight"
-Place = torch.Tensor | GradientEdge  # whose gradient is asked for: a tensor if nobody else writes on it
+Place = torch.Tensor | GradientEdge  # that has a gradient: the tensor itself if nobody else writes on it
 TAKEN = "taken"  # whatever a call of a loop is given, beside its states
 _NEEDED_FOR = {
     INPUT: frozenset({"input_gradient", "certificate"}),
@@ -68,8 +68,8 @@ class Marks:
     ) -> Gradients:
         """Differentiate with respect to every mark, parameters and edges of the graph, all at once.
 
-        `keep` leaves the graph for what is asked later: what crosses from one mark to another. What the
-        loss multiplies samples by is undone if layers are looked into, except in half precision.
+        `keep` leaves the graph for what is asked later: what crosses from one mark to another. The
+        factor by which the loss `reduced` its samples is undone if layers are looked into, except in float16.
         """
         sources: list[Place] = [
             *self._marks,
@@ -96,7 +96,7 @@ class Marks:
 
 
 def together(places: Sequence[Place]) -> Sequence[torch.Tensor]:
-    """Let places be of both kinds, which torch takes and its types do not."""
+    """Pass places of both kinds to torch, which takes them although its type hints do not."""
     return cast("Sequence[torch.Tensor]", places)
 
 
@@ -107,7 +107,7 @@ def _is_half(source: object) -> bool:
 class Gradients:
     """Gradients of a scaled loss by the tensor they belong to, handed out unscaled; float16 as float32.
 
-    They are those of the loss times `undone`, its number of samples where it is their mean.
+    They are those of the loss times `undone`: the number of samples if the loss is a mean over them.
     """
 
     def __init__(
@@ -116,13 +116,13 @@ class Gradients:
         self._found, self._scale, self.undone = found, scale, undone
 
     def add(self, tensor: torch.Tensor, gradient: torch.Tensor) -> None:
-        """Add what reaches a tensor on another way."""
+        """Add what reaches a tensor by another path."""
         gradient = gradient * (self._scale * self.undone)
         before = self._found.get(id(tensor))
         self._found[id(tensor)] = tensor, gradient if before is None else before[1] + gradient
 
     def put(self, place: Place, gradient: torch.Tensor) -> None:
-        """Replace the gradient at a place, of the scaled loss."""
+        """Replace the gradient of the scaled loss at a place."""
         self._found[id(place)] = place, gradient
 
     def of(self, *tensors: Place | None) -> Array | None:

@@ -120,7 +120,7 @@ class Pass:
         return self.weights("", {name: (one, (one,)) for name, one in weights.by_name(module).items()})
 
     def used(self, kind: str, named: Weights) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Read weights, and their gradients through these marks alone, of the loss times `undone`."""
+        """Read weights, and the gradients of the loss times `undone` through these marks alone."""
         return _values(kind, named), self._gradients(kind, named)
 
     def _gradients(self, kind: str, named: Weights) -> dict[str, Array]:

@@ -131,7 +131,7 @@ class Recurrence:
         return None not in shapes and len(set(shapes)) == 1
 
     def uses(self, plain: torch.Tensor, step: Step) -> list[Place | None]:
-        """Give the edges of all that a result was handed out as, and of the calls that took it as it is."""
+        """List the places of all copies handed out of a result, and of the calls that took it as it is."""
         uses = [one.copy for one in step.leaving.values() if one.plain is plain]
         return [*uses, *self.taken.get(id(plain), ())]
 
@@ -182,7 +182,7 @@ _Links = Mapping[int, Sequence[Link]]
 
 
 def _fed_by(calls: Calls, links: _Links) -> set[Node | None]:
-    """List the nodes that made the states a module takes, perhaps those of another module."""
+    """Collect the nodes that made the states that a module takes; they may be those of another module."""
     given = (step.entering.get(one.argument) for one in _states(calls, links) for step in calls.steps[1:])
     return {one.given.grad_fn for one in given if one is not None}
 

@@ -235,7 +235,7 @@ class Swaps:
         return value
 
     def undo(self) -> None:
-        """Put back what the module has left, and write on a caller's tensor what it wrote on its copy."""
+        """Restore what the module has not replaced; write on a caller's tensor what it wrote on its copy."""
         for container, place, old, new in reversed(self._swapped):
             items = container if isinstance(container, dict) else dict(enumerate(container))
             if items.get(place) is new:

@@ -194,7 +194,7 @@ class Recorder:
         keep: bool,
         reduced: tuple[float, str] | None,
     ) -> Gradients:
-        """Differentiate the loss, see `Marks`; autograd gives the gradient of a state before its hooks."""
+        """Differentiate the loss, see `Marks`; a state with hooks has the gradient that its hooks return."""
         places = self._places(found)
         gradients = self.marks.differentiate(loss, weights, places, keep=keep, reduced=reduced)
         steps = (step for call in self.calls for step in call.steps)
@@ -204,7 +204,7 @@ class Recorder:
         return gradients
 
     def _places(self, found: Sequence[Found]) -> list[Place]:
-        """List the places whose gradients leaves are made of, besides marks; a single window has none."""
+        """List the places, besides marks, whose gradients leaves contain; a single window has none."""
         has_inputs, edges = self.marks.has(TAKEN), []
         for loop in (call.recurrence for call in self.calls_of(found) if call.recurrence is not None):
             arguments = None if has_inputs else {state.argument for state in loop.states}
@@ -264,7 +264,7 @@ class Recorder:
         if len(loop.steps) == 1:
             call = self._new_call(entry, arguments[0])
             (call.kind, call.activation), call.recurrence = kernels.KINDS[kernel], loop
-        elif is_on and cut:  # training does give the layer gradients
+        elif is_on and cut:  # training, too, gives the layer gradients
             next(call for call in self.calls if call.recurrence is loop).is_cut = False
         return result
 
