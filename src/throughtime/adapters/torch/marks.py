@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 import torch
 from torch.autograd.graph import GradientEdge
 
-from throughtime.adapters.needs import INSIDE, INSIDE_GRADIENTS
+from throughtime.adapters.needs import INSIDE_GRADIENTS
 from throughtime.adapters.records import Array
 
 from .structure import numpy
@@ -39,7 +39,6 @@ class Marks:
     def __init__(self, quantities: frozenset[str]) -> None:
         self.is_open = True  # else marks are made in the same way, and none of them is known
         self._kinds = {kind for kind, needs in _NEEDED_FOR.items() if quantities & needs}
-        self._looks_inside = bool(quantities & INSIDE)
         self._marks: list[torch.Tensor] = []
 
     def __call__(self, kind: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -64,12 +63,11 @@ class Marks:
         edges: Sequence[Place] = (),
         *,
         keep: bool = False,
-        reduced: tuple[float, str] | None = None,
     ) -> Gradients:
         """Differentiate with respect to every mark, parameters and edges of the graph, all at once.
 
-        `keep` leaves the graph for what is asked later: what crosses from one mark to another. What the
-        loss multiplies samples by is undone if layers are looked into, except in half precision.
+        `keep` leaves the graph for what is asked later: what crosses from one mark to another. The loss is
+        the one of training, because a hook may clip gradients: the mean over the batch is undone later.
         """
         sources: list[Place] = [
             *self._marks,
@@ -81,9 +79,8 @@ class Marks:
         # float16 ends where many gradients lie: they are taken of a scaled loss, as training takes them.
         is_half = any(map(_is_half, sources))
         scales = _SCALES if is_half else _SCALES[-1:]
-        undone = 1.0 / reduced[0] if reduced and self._looks_inside and not is_half else 1.0
         for scale in scales:
-            start, is_last = torch.full_like(loss, scale * undone), scale == scales[-1]
+            start, is_last = torch.full_like(loss, scale), scale == scales[-1]
             kept = keep or not is_last
             found = torch.autograd.grad(loss, together(sources), start, retain_graph=kept, allow_unused=True)
             if is_last or all(gradient is None or bool(gradient.isfinite().all()) for gradient in found):
@@ -92,7 +89,7 @@ class Marks:
         known: dict[int, tuple[object, torch.Tensor]] = {
             id(one): (one, gradient) for one, gradient in pairs if gradient is not None
         }
-        return Gradients(known, scale, undone)
+        return Gradients(known, scale)
 
 
 def together(places: Sequence[Place]) -> Sequence[torch.Tensor]:
@@ -105,19 +102,14 @@ def _is_half(source: object) -> bool:
 
 
 class Gradients:
-    """Gradients of a scaled loss by the tensor they belong to, handed out unscaled; float16 as float32.
+    """Gradients of a scaled loss by the tensor they belong to, handed out unscaled; float16 as float32."""
 
-    They are those of the loss times `undone`, its number of samples where it is their mean.
-    """
-
-    def __init__(
-        self, found: dict[int, tuple[object, torch.Tensor]], scale: float, undone: float = 1.0
-    ) -> None:
-        self._found, self._scale, self.undone = found, scale, undone
+    def __init__(self, found: dict[int, tuple[object, torch.Tensor]], scale: float) -> None:
+        self._found, self._scale = found, scale
 
     def add(self, tensor: torch.Tensor, gradient: torch.Tensor) -> None:
         """Add what reaches a tensor on another way."""
-        gradient = gradient * (self._scale * self.undone)
+        gradient = gradient * self._scale
         before = self._found.get(id(tensor))
         self._found[id(tensor)] = tensor, gradient if before is None else before[1] + gradient
 

@@ -192,15 +192,15 @@ class Recorder:
         found: Sequence[Found],
         *,
         keep: bool,
-        reduced: tuple[float, str] | None,
     ) -> Gradients:
         """Differentiate the loss, see `Marks`; autograd gives the gradient of a state before its hooks."""
         places = self._places(found)
-        gradients = self.marks.differentiate(loss, weights, places, keep=keep, reduced=reduced)
         steps = (step for call in self.calls for step in call.steps)
-        for one in (one for step in steps for one in step.leaving.values()):
-            if one.hooked is not None and one.copy is not None:
-                gradients.put(one.copy, one.hooked)
+        each = [(one.copy, one.noted()) for step in steps for one in step.leaving.values()]
+        gradients = self.marks.differentiate(loss, weights, places, keep=keep)
+        for copy, noted in each:
+            if copy is not None and noted:
+                gradients.put(copy, noted[-1])
         return gradients
 
     def _places(self, found: Sequence[Found]) -> list[Place]:
