@@ -68,9 +68,10 @@ def capture(model: nn.Module, x: torch.Tensor, valid: torch.Tensor, y: torch.Ten
 
 PADDED = torch.arange(T) < LENGTHS[:, None]
 GAPS = PADDED & (torch.arange(T) != torch.tensor([[3], [1], [2], [9]])) & (torch.arange(T) != 4)
+LEFT = torch.arange(T) >= torch.tensor([[0], [2], [3], [1]])
 
 
-@pytest.mark.parametrize("valid", [PADDED, GAPS], ids=["padded", "with gaps"])
+@pytest.mark.parametrize("valid", [PADDED, GAPS, LEFT], ids=["padded", "with gaps", "padded on the left"])
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", STEPPED)
 def test_each_sample_is_as_on_its_valid_steps_alone(name: str, how: str, valid: torch.Tensor) -> None:
@@ -87,6 +88,9 @@ def test_each_sample_is_as_on_its_valid_steps_alone(name: str, how: str, valid: 
         alone = capture(model, x, torch.ones(1, x.shape[1], dtype=torch.bool), Y[sample : sample + 1])
         for variable in names:
             found = leaf[variable].values[sample][own.numpy()]
+            assert difference(found, alone[variable].values[0]) <= 1e-12, (sample, variable)
+        for variable in (f"initial_{one}_gradient" for one in states):
+            found = leaf[variable].values[sample]
             assert difference(found, alone[variable].values[0]) <= 1e-12, (sample, variable)
 
 
@@ -145,3 +149,22 @@ def test_episodes_of_one_step_are_resets_and_not_held() -> None:
 def test_a_batch_without_labels_has_its_resets_too() -> None:
     (leaf,) = tt.capture(seeded(Held("gru_cell")), (X, PADDED), None, loss=MSE).leaves
     np.testing.assert_array_equal(leaf["valid"].values[:, :-1], PADDED[:, :-1])
+
+
+@pytest.mark.parametrize("name", ["leaky", "gru_cell"])
+def test_a_learned_initial_state_has_its_gradient_past_steps_that_hold_it(name: str) -> None:
+    class Learned(Held):
+        def __init__(self) -> None:
+            super().__init__(name)
+            self.initial = nn.Parameter(torch.zeros(N))
+
+        def forward(self, x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+            state = self.initial.expand(len(x), N)
+            for now, keep in zip(x.unbind(1), valid.unbind(1), strict=True):
+                state = torch.where(keep[:, None], self.step(now, (state,))[0], state)
+            return self.head(state)
+
+    model = seeded(Learned())
+    leaf = capture(model, X, LEFT, Y)
+    MSE(model(X, LEFT), Y).backward()
+    assert difference(leaf["initial_hidden_gradient"].mean("sample"), model.initial.grad) <= 1e-12
