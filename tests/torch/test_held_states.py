@@ -168,3 +168,33 @@ def test_a_learned_initial_state_has_its_gradient_past_steps_that_hold_it(name: 
     leaf = capture(model, X, LEFT, Y)
     MSE(model(X, LEFT), Y).backward()
     assert difference(leaf["initial_hidden_gradient"].mean("sample"), model.initial.grad) <= 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("quantities", [None, "output_gradient"])
+def test_half_precision_keeps_what_the_loss_asks_of_changed_states(
+    dtype: torch.dtype, quantities: str | None
+) -> None:
+    class EachStep(Held):
+        def forward(self, x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+            state, outputs = x.new_zeros(len(x), N), []
+            for now, keep in zip(x.unbind(1), valid.unbind(1), strict=True):
+                state = torch.where(keep[:, None], self.step(now, (state,))[0], state)
+                outputs.append(self.head(state))
+            return torch.stack(outputs, 1).mean(1)
+
+    settings: dict[str, Any] = {"loss": MSE} | ({"quantities": quantities} if quantities else {})
+    found = []
+    for precision in (torch.float64, dtype):
+        model = seeded(EachStep("leaky")).to(precision)
+        (leaf,) = tt.capture(model, (X.to(precision), PADDED), Y.to(precision), **settings).leaves
+        found.append(leaf["output_gradient"].values)
+    assert difference(found[1], found[0]) <= 8 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("name", ["valid", "reset"])
+def test_a_capture_of_one_quantity_has_the_same_steps(name: str) -> None:
+    model = seeded(Held("gru_cell"))
+    for steps in (PADDED, LEFT):
+        (leaf,) = tt.capture(model, (X, steps), Y, loss=MSE, quantities=name).leaves
+        np.testing.assert_array_equal(leaf[name], capture(model, X, steps, Y)[name])

@@ -23,8 +23,9 @@ TAKEN = "taken"  # whatever a call of a loop is given, beside its states
 _NEEDED_FOR = {
     INPUT: frozenset({"input_gradient", "certificate"}),
     TAKEN: INSIDE_GRADIENTS | {"input_gradient", "certificate"},
-    OUTPUT: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient"},
-    STATE: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient"},
+    # Whether anyone reads what a call returns.
+    OUTPUT: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient", "valid", "reset"},
+    STATE: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient", "valid", "reset"},
     WEIGHT: frozenset({"certificate", "weight_gradients"}),
 }
 
@@ -150,7 +151,8 @@ def without(gradient: torch.Tensor | None, part: torch.Tensor | None) -> torch.T
     """Take a part of a gradient away; what is left where that is all of it is rounding, and 0."""
     if gradient is None or part is None:
         return gradient
-    rest, bar = gradient - part, 64 * torch.finfo(gradient.dtype).eps
+    rest, eps = gradient - part, torch.finfo(gradient.dtype).eps
+    bar = (4 if gradient.dtype.itemsize == 2 else 64) * eps  # half precision has few digits
     return torch.where(rest.abs() <= bar * gradient.abs().amax(-1, keepdim=True), 0, rest)
 
 
