@@ -198,3 +198,22 @@ def test_a_capture_of_one_quantity_has_the_same_steps(name: str) -> None:
     for steps in (PADDED, LEFT):
         (leaf,) = tt.capture(model, (X, steps), Y, loss=MSE, quantities=name).leaves
         np.testing.assert_array_equal(leaf[name], capture(model, X, steps, Y)[name])
+
+
+def test_steps_that_would_not_change_a_state_are_held_too() -> None:
+    class Integrator(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter = nn.Linear(M, N, bias=False)
+
+        def forward(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+            return h + self.enter(x)
+
+    model = Held("leaky")
+    model.cell = Integrator()
+    leaf = capture(seeded(model), X * PADDED[..., None], PADDED, Y)
+    np.testing.assert_array_equal(leaf["valid"], PADDED)
+    last = leaf["hidden_gradient"].values[np.arange(B), LENGTHS - 1]
+    wanted = np.where(PADDED[..., None], last[:, None], 0)  # nothing is forgotten
+    assert difference(leaf["hidden_gradient"].where(leaf["valid"], 0), wanted) <= 1e-12
+    assert last.any()

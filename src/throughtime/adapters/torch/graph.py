@@ -129,7 +129,8 @@ class Transitions:
         same = [~_any(rows(one.detach(), number + 1) != rows(old.detach(), number)) for one, old in pairs]
         held = torch.stack(same).all(0)
         if bool(held.any()):
-            held = held & _resets(crossings, rows, number, none)
+            reached = [_is_reached(one, crossings, rows, number) for one in crossings]
+            held = held & ~torch.stack([none, *reached]).any(0)
         if bool(held.any()) and all(one.requires_grad for one in before):
             ramps, sources = [ramp(one) for one in given], [unshaped(one) for one in before]
             back = torch.autograd.grad(given, sources, ramps, retain_graph=True, allow_unused=True)
@@ -244,10 +245,15 @@ def _resets(crossings: Sequence[Crossing], rows: Rows, number: int, none: torch.
         given, plain = one.entered.given, one.left.plain
         differs = _any(rows(given.detach(), number + 1) != rows(plain.detach(), number))
         if bool(differs.any()):
-            back = _back([(given, ramp(given))], crossings)
-            reached = [_any(rows(gradient, number)) for gradient in back if gradient is not None]
-            resets = resets | (differs & ~torch.stack([none, *reached]).any(0))
+            resets = resets | (differs & ~_is_reached(one, crossings, rows, number))
     return resets
+
+
+def _is_reached(one: Crossing, crossings: Sequence[Crossing], rows: Rows, number: int) -> torch.Tensor:
+    """Whether any state that a call returned reaches this one, by sample."""
+    given, none = one.entered.given, torch.zeros_like(one.left.plain)
+    back = [gradient for gradient in _back([(given, ramp(given))], crossings) if gradient is not None]
+    return torch.stack([_any(rows(gradient, number)) for gradient in (none, *back)]).any(0)
 
 
 def _any(values: torch.Tensor) -> torch.Tensor:
