@@ -82,3 +82,59 @@ def in_torchs_order(leaf: Any, name: str) -> np.ndarray:
     gates = {"lstm": ["input", "forget", "candidate", "output"], "gru": ["reset", "update", "candidate"]}
     found = leaf[f"{name}_gradient"].sel(gate=gates[leaf.attrs["kind"]]).values
     return found.reshape(len(found), -1)
+
+
+class Read(Stepped):
+    """The loss reads each step, and the loop changes states outside of the calls: gradients end at these."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h, outputs = x.new_zeros(len(x), N), []
+        for step, now in enumerate(x.unbind(1)):
+            with torch.set_grad_enabled(step >= BURNT):
+                new = self.cell(now, h)
+            h = 0.9 * torch.where((torch.arange(len(x)) + step > 2)[:, None], new, h)
+            outputs.append(self.head(h))
+        return torch.stack(outputs, 1)
+
+
+class ReadInTwoCalls(Stepped):
+    """The loss reads both calls, and the states change between them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            before, state = self.cell(x[:, :BURNT])
+        state = tuple(0.9 * one for one in state) if isinstance(state, tuple) else 0.9 * state
+        return self.head(torch.cat([before, self.cell(x[:, BURNT:], state)[0]], 1))
+
+
+class Beside(Stepped):
+    """The layer is called without gradients on another sequence, whose output the loss reads."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            other = self.cell(x.flip(1))[0]
+        return self.head(self.cell(x)[0] + other)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Read(nn.GRUCell(M, N)),
+        lambda: ReadInTwoCalls(nn.GRU(M, N, batch_first=True)),
+        lambda: ReadInTwoCalls(nn.LSTM(M, N, batch_first=True)),
+        lambda: Beside(nn.GRU(M, N, batch_first=True)),
+    ],
+    ids=["cell", "gru", "lstm", "beside"],
+)
+def test_calls_without_gradients_add_nothing_where_other_calls_train(make: Callable[[], nn.Module]) -> None:
+    model, y = seeded(make()), normal(B, T, 1, seed=7)
+    leaves = tt.capture(model, X, y, loss=MSE).leaves
+    MSE(model(X), y).backward()
+    suffix = "" if isinstance(model, Read) else "_l0"
+    for leaf in leaves:
+        for ours, theirs in {"kernel": "weight_ih", "recurrent_kernel": "weight_hh"}.items():
+            wanted = model.cell.get_parameter(f"{theirs}{suffix}").grad.numpy()
+            assert difference(in_torchs_order(leaf, ours).T, wanted) <= 1e-12, ours
+        if not leaf.attrs["trainable"]:
+            assert not leaf["hidden_gradient"].any()
+            assert not leaf["output_gradient"].any()

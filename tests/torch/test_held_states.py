@@ -68,9 +68,10 @@ def capture(model: nn.Module, x: torch.Tensor, valid: torch.Tensor, y: torch.Ten
 
 PADDED = torch.arange(T) < LENGTHS[:, None]
 GAPS = PADDED & (torch.arange(T) != torch.tensor([[3], [1], [2], [9]])) & (torch.arange(T) != 4)
+LEFT = torch.arange(T) >= torch.tensor([[0], [2], [3], [1]])
 
 
-@pytest.mark.parametrize("valid", [PADDED, GAPS], ids=["padded", "with gaps"])
+@pytest.mark.parametrize("valid", [PADDED, GAPS, LEFT], ids=["padded", "with gaps", "padded on the left"])
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", STEPPED)
 def test_each_sample_is_as_on_its_valid_steps_alone(name: str, how: str, valid: torch.Tensor) -> None:
@@ -87,6 +88,9 @@ def test_each_sample_is_as_on_its_valid_steps_alone(name: str, how: str, valid: 
         alone = capture(model, x, torch.ones(1, x.shape[1], dtype=torch.bool), Y[sample : sample + 1])
         for variable in names:
             found = leaf[variable].values[sample][own.numpy()]
+            assert difference(found, alone[variable].values[0]) <= 1e-12, (sample, variable)
+        for variable in (f"initial_{one}_gradient" for one in states):
+            found = leaf[variable].values[sample]
             assert difference(found, alone[variable].values[0]) <= 1e-12, (sample, variable)
 
 
@@ -145,3 +149,71 @@ def test_episodes_of_one_step_are_resets_and_not_held() -> None:
 def test_without_labels_all_but_the_last_call_have_their_valid_samples() -> None:
     (leaf,) = tt.capture(seeded(Held("gru_cell")), (X, PADDED), None, loss=MSE).leaves
     np.testing.assert_array_equal(leaf["valid"].values[:, :-1], PADDED[:, :-1])
+
+
+@pytest.mark.parametrize("name", ["leaky", "gru_cell"])
+def test_a_learned_initial_state_has_its_gradient_past_steps_that_hold_it(name: str) -> None:
+    class Learned(Held):
+        def __init__(self) -> None:
+            super().__init__(name)
+            self.initial = nn.Parameter(torch.zeros(N))
+
+        def forward(self, x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+            state = self.initial.expand(len(x), N)
+            for now, keep in zip(x.unbind(1), valid.unbind(1), strict=True):
+                state = torch.where(keep[:, None], self.step(now, (state,))[0], state)
+            return self.head(state)
+
+    model = seeded(Learned())
+    leaf = capture(model, X, LEFT, Y)
+    MSE(model(X, LEFT), Y).backward()
+    assert difference(leaf["initial_hidden_gradient"].mean("sample"), model.initial.grad) <= 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("quantities", [None, "output_gradient"])
+def test_half_precision_keeps_what_the_loss_asks_of_changed_states(
+    dtype: torch.dtype, quantities: str | None
+) -> None:
+    class EachStep(Held):
+        def forward(self, x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+            state, outputs = x.new_zeros(len(x), N), []
+            for now, keep in zip(x.unbind(1), valid.unbind(1), strict=True):
+                state = torch.where(keep[:, None], self.step(now, (state,))[0], state)
+                outputs.append(self.head(state))
+            return torch.stack(outputs, 1).mean(1)
+
+    settings: dict[str, Any] = {"loss": MSE} | ({"quantities": quantities} if quantities else {})
+    found = []
+    for precision in (torch.float64, dtype):
+        model = seeded(EachStep("leaky")).to(precision)
+        (leaf,) = tt.capture(model, (X.to(precision), PADDED), Y.to(precision), **settings).leaves
+        found.append(leaf["output_gradient"].values)
+    assert difference(found[1], found[0]) <= 8 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("name", ["valid", "reset"])
+def test_a_capture_of_one_quantity_has_the_same_steps(name: str) -> None:
+    model = seeded(Held("gru_cell"))
+    for steps in (PADDED, LEFT):
+        (leaf,) = tt.capture(model, (X, steps), Y, loss=MSE, quantities=name).leaves
+        np.testing.assert_array_equal(leaf[name], capture(model, X, steps, Y)[name])
+
+
+def test_steps_that_would_not_change_a_state_are_held_too() -> None:
+    class Integrator(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter = nn.Linear(M, N, bias=False)
+
+        def forward(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+            return h + self.enter(x)
+
+    model = Held("leaky")
+    model.cell = Integrator()
+    leaf = capture(seeded(model), X * PADDED[..., None], PADDED, Y)
+    np.testing.assert_array_equal(leaf["valid"], PADDED)
+    last = leaf["hidden_gradient"].values[np.arange(B), LENGTHS - 1]
+    wanted = np.where(PADDED[..., None], last[:, None], 0)  # nothing is forgotten
+    assert difference(leaf["hidden_gradient"].where(leaf["valid"], 0), wanted) <= 1e-12
+    assert last.any()

@@ -171,6 +171,9 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
     with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite remain
         solved = cells.solve(layer, direction, needed)
     arrays = {name: solved[name] for name in kept} | _carried(leaf, direction, solved)
+    for name, past in zip(("hidden", "cell"), direction.initial_gradients, strict=False):
+        if past is not None and (initial := f"initial_{name}_gradient") in arrays:
+            arrays[initial] = arrays[initial] + past
     if "certificate" in wanted:
         arrays.update(certificate(leaf, direction, solved))
     return arrays

@@ -46,6 +46,7 @@ class DirectionRecord(Pass):
     weights: Mapping[str, Array]  # by the schema's names
     weight_gradients: Mapping[str, Array]
     input_gradient: Array | None  # the framework's, for the certificate
+    initial_gradients: tuple[Array | None, ...] = ()  # dL/d(initial state) past the first step
 
 
 @dataclass(frozen=True)

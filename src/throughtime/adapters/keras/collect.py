@@ -57,8 +57,7 @@ class Pass:
 
     def variable_gradient(self, variable: Variable) -> Array | None:
         """Bring the gradient of a weight, all its uses together, to NumPy; None where there is none."""
-        gradient, undone = self.gradient(self._keys.get(id(variable), "")), self.program.undone
-        return gradient if gradient is None or undone == 1 else gradient / gradient.dtype.type(undone)
+        return self.gradient(self._keys.get(id(variable), ""))
 
     def tensor(self, key: str, *, copy: bool = False) -> Array:
         """Bring one tensor to NumPy, once."""
@@ -107,7 +106,6 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
         attributes=attributes.of_capture(done, reduced, called=paths, absent=absent),
         loss=float(done.tensor("loss")) if "loss" in done.result.tensors else None,
         reduction_factor=None if reduced is None else reduced[0],
-        is_undone=done.program.undone > 1,
     )
 
 

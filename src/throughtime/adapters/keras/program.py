@@ -18,7 +18,7 @@ import numpy as np
 from throughtime._common.memory.budget import Budget, Need
 from throughtime.adapters.marking import listening
 from throughtime.adapters.needs import INSIDE, INSIDE_GRADIENTS
-from throughtime.adapters.records import MEAN, Array, Request
+from throughtime.adapters.records import Array, Request
 
 from . import loss_scale
 from .contracts import Data, Held, Model, Tensor, Variable
@@ -28,7 +28,7 @@ from .library import called, dtype_of, execution, is_float, is_tensor, plain_set
 from .loss import Loss
 from .meter import Meter
 from .recorder import CARRIED, Left, Recorder, SeenCall, SeenInside
-from .reductions import Labels, Reductions, factor
+from .reductions import Labels, Reductions
 from .tap import watching
 
 if TYPE_CHECKING:
@@ -65,8 +65,6 @@ class Program:
         self.in_a_loop: set[int] = set()  # layers called in a loop of the user's, and not watched
         self.reductions = Reductions(None, is_certain=False)
         self.output_axes = 0  # the most of any output
-        self.undone = 1  # samples whose mean the last run has undone in all gradients
-        self._is_exact = False  # the loss can be multiplied without rounding
         self.adds_losses = False  # layers add to the loss by themselves
         self.masked: list[bool] = []  # whether a mask comes along with each prediction
         self.tried: tuple[float, str] | None = None  # what trying the loss has shown of its reduction
@@ -108,10 +106,7 @@ class Program:
 
         if self.has_loss and self._is_scaled:
             return loss_scale.run_scaled(run_at)
-        is_mean = self._is_exact and factor(self.reductions.declared or ("",), None, 1)[1] == MEAN
-        asks_inside = self.has_loss and self.request.quantities & INSIDE_GRADIENTS
-        self.undone = self.probe.samples(data[0]) if asks_inside and is_mean else 1
-        return run_at(np.asarray(self.undone, np.float32) if self.has_loss else None)
+        return run_at(np.ones((), np.float32) if self.has_loss else None)
 
     def do_without_loss(self) -> None:
         """Run without a loss from now on."""
@@ -181,7 +176,6 @@ class Program:
         own = Loss(keras, model, self.probe.loss.passed)
         loss = own.total(labels, predictions, training)
         self.reductions = own.reductions()
-        self._is_exact = self.reductions.is_certain and dtype_of(loss) in ("float32", "float64")
         self.adds_losses = len(keras.added_losses(model)) > len(keras.regularised(model))
         tensors = {**recorder.tensors, "loss": loss}
         if self.masked == [True]:  # the steps over which the mean is taken

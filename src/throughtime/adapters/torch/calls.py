@@ -7,6 +7,7 @@ the result itself is total.
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -92,11 +93,21 @@ class Leaving:
     plain: torch.Tensor
     edge: Place | None
     copy: GradientEdge | None = None
-    hooked: torch.Tensor | None = None  # the gradient of the copy, once the user's hooks have changed it
+    _handed_out: weakref.ref[torch.Tensor] | None = None  # that copy
 
-    def note(self, gradient: torch.Tensor) -> None:
-        """Keep the gradient of the copy as the user's hooks have left it."""
-        self.hooked = gradient
+    def noted(self) -> list[torch.Tensor] | None:
+        """Note the gradient of the copy once the user's hooks have changed it; None without a hook.
+
+        What notes it is part of the graph, which would never be freed if it reached the graph itself.
+        """
+        copy = None if self._handed_out is None else self._handed_out()
+        if copy is None or not copy._backward_hooks:
+            return None
+        if self.copy is None or copy.grad_fn is not self.copy.node:  # the model has written on it
+            return None
+        found: list[torch.Tensor] = []
+        copy.register_hook(found.append)
+        return found
 
 
 @dataclass(eq=False, slots=True)
@@ -202,8 +213,6 @@ class Calls:
         # Taken from before its copy, which keeps what all others ask of it.
         source, place = self.place_of(given) or (-1, 0)
         left = None if source < 0 else self.steps[source].leaving[place]
-        if given._backward_hooks and left is not None and left.copy and given.grad_fn is left.copy.node:
-            given.register_hook(left.note)  # after the user's hooks, before which autograd reads
         plain = None if left is None else left.plain
         taken = plain if plain is not None and is_unchanged(given, plain) else None
         copy, edge = copied(given if taken is None else taken)
@@ -234,7 +243,8 @@ class Calls:
     def _hand_out(self, step: Step, made: torch.Tensor, edge: Place | None) -> torch.Tensor:
         copy, place = made.clone(), len(step.leaving)
         node = copy.grad_fn
-        step.leaving[place] = Leaving(made, edge, None if node is None else GradientEdge(node, 0))
+        place_of_copy = None if node is None else GradientEdge(node, 0)
+        step.leaving[place] = Leaving(made, edge, place_of_copy, weakref.ref(copy))
         if node is not None and edge is not None:
             self.handed_out[node] = len(self.steps) - 1, place
             self.copies[node] = edge

@@ -54,7 +54,6 @@ def records(
         },
         loss=None if loss is None else float(loss.detach()),
         reduction_factor=None if reduced is None else reduced[0],
-        is_undone=done.gradients.undone != 1.0,
     )
 
 

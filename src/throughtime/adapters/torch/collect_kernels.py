@@ -60,6 +60,10 @@ class KernelLeaf(Leaf):
 class CellLeaf(KernelLeaf):
     """Reads each call as a pass of one step, from the state given to the state handed out."""
 
+    def _past_first(self) -> tuple[Array | None, ...]:
+        found = map(self.transitions.past_first, range(len(self.states)))
+        return tuple(None if one is None else numpy(self.recurrence.by_sample(one)) for one in found)
+
     def _of_kind(self) -> dict[str, Attribute]:
         return {**super()._of_kind(), "time": ORDER}
 
@@ -80,6 +84,7 @@ class CellLeaf(KernelLeaf):
             runs_backward=False,
             initial=tuple(map(self._given, self.states)),
             final_gradients=(None, *map(self._of_others, self.states[1:])),
+            initial_gradients=self._past_first(),
             windows=(1,) * len(self.steps),
         )
 
@@ -197,7 +202,12 @@ class FusedLeaf(KernelLeaf):
                     self._gradients([[one] for one in each], of_states=True) for each in final
                 ),
                 windows=self.lengths,
+                initial_gradients=self._past_first(),
             )
+
+    def _past_first(self) -> tuple[Array | None, ...]:
+        found = map(self.transitions.past_first, range(len(self.states)))
+        return tuple(None if one is None else numpy(one[self.place]) for one in found)
 
     def _transitions(self) -> dict[str, Array]:
         """Put what crosses between two calls at the last step of the earlier call, and NaN elsewhere."""

@@ -224,6 +224,8 @@ class Leaf:
             return found
         gradient = self.done.gradients.summed([first.mark])
         back = torch.zeros_like(first.given) if gradient is None else self.done.gradients.unscaled(gradient)
+        past = self.transitions.past_first(self.states.index(state))
+        back = back if past is None else back + past
         return {**found, f"initial_{name}": numpy(self.recurrence.by_sample(back.detach()))}
 
     def _jacobian(self) -> dict[str, Array]:

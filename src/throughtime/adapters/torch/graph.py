@@ -95,9 +95,9 @@ class Transitions:
         if self.are_handed_on:
             return none[:, None].expand(-1, len(self._each) + 1)
         pairs = enumerate(zip(self._each, self._may_hold, strict=True))
-        each = [_held(one, self._rows, k, none) if may_hold else none for k, (one, may_hold) in pairs]
+        each = [self._held(one, k, none) if may_hold else none for k, (one, may_hold) in pairs]
         is_known = any(bool(one.any()) for one in each)
-        return torch.stack([*each, self._unused if is_known else none], 1)
+        return torch.stack([*each, self._unused(len(each), none) if is_known else none], 1)
 
     def _rows(self, state: torch.Tensor, number: int) -> torch.Tensor:
         """Bring a state to (sample, …); one of a kernel has its layers before its samples."""
@@ -118,10 +118,32 @@ class Transitions:
         same = torch.stack(given).detach() == torch.stack(before).detach()
         return same.flatten(1).any(1).tolist()
 
-    @property
-    def _unused(self) -> torch.Tensor:
-        """Which samples have no gradient at the results of the last call; none if no gradient is known."""
-        step, number, none = self._recurrence.steps[-1], len(self._each), self._none(self._rows)
+    def _held(self, crossings: Sequence[Crossing], number: int, none: torch.Tensor) -> torch.Tensor:
+        """Find the samples whose states all enter as they entered the call before, past that call."""
+        given = [one.entered.given for one in crossings]
+        before = [one.before.given for one in crossings if one.before is not None and not one.is_unchanged]
+        if len(before) < len(given) or not all(one.requires_grad for one in given):
+            return none
+        pairs, rows = list(zip(given, before, strict=True)), self._rows
+        if any(one.shape != old.shape for one, old in pairs):
+            return none
+        same = [~_any(rows(one.detach(), number + 1) != rows(old.detach(), number)) for one, old in pairs]
+        held = torch.stack(same).all(0)
+        if bool(held.any()):
+            reached = [_is_reached(one, crossings, rows, number) for one in crossings]
+            held = held & ~torch.stack([none, *reached]).any(0)
+        if bool(held.any()) and all(one.requires_grad for one in before):
+            ramps, sources = [ramp(one) for one in given], [unshaped(one) for one in before]
+            back = torch.autograd.grad(given, sources, ramps, retain_graph=True, allow_unused=True)
+            reached = [none if one is None else _any(rows(one, number)) for one in back]
+            held = held & torch.stack([one if one.shape == none.shape else none for one in reached]).all(0)
+        elif bool(held.any()):  # the graph does not show where these states go
+            held = held & self._unused(number, none)
+        return held
+
+    def _unused(self, number: int, none: torch.Tensor) -> torch.Tensor:
+        """Which samples nobody asks anything of after a call; none without gradients."""
+        step = self._recurrence.steps[number]
         edges = [edge for one in step.leaving.values() for edge in (one.edge, one.copy) if edge is not None]
         back = [one for edge in edges if (one := self._gradients.tensor(edge)) is not None]
         if step.layout is not None:
@@ -147,9 +169,20 @@ class Transitions:
     def _joined(self, one: Crossing, later: Crossing, held: torch.Tensor, number: int) -> Crossing:
         if later.gradient is None:
             return one
-        mask = torch.zeros_like(later.gradient, dtype=torch.bool)
+        return replace(one, gradient=sum_of([one.gradient, self._of(later.gradient, held, number)]))
+
+    def _of(self, gradient: torch.Tensor, held: torch.Tensor, number: int) -> torch.Tensor:
+        """Take a gradient of these samples alone, 0 for others."""
+        mask = torch.zeros_like(gradient, dtype=torch.bool)
         mask.view(-1)[places(mask, lambda tensor: self._rows(tensor, number))[held].flatten()] = True
-        return replace(one, gradient=sum_of([one.gradient, later.gradient * mask]))
+        return gradient * mask
+
+    def past_first(self, place: int) -> torch.Tensor | None:
+        """Return what comes back to a state before the first call past that call, if it holds samples."""
+        if not self._each or not bool((held := self.held[:, 0]).any()):
+            return None
+        gradient = self._whole[0][place].gradient
+        return None if gradient is None else self._gradients.unscaled(self._of(gradient, held, 0))
 
     @cached_property
     def through(self) -> Sequence[Sequence[torch.Tensor | None]]:
@@ -213,31 +246,15 @@ def _resets(crossings: Sequence[Crossing], rows: Rows, number: int, none: torch.
         given, plain = one.entered.given, one.left.plain
         differs = _any(rows(given.detach(), number + 1) != rows(plain.detach(), number))
         if bool(differs.any()):
-            back = _back([(given, ramp(given))], crossings)
-            reached = [_any(rows(gradient, number)) for gradient in back if gradient is not None]
-            resets = resets | (differs & ~torch.stack([none, *reached]).any(0))
+            resets = resets | (differs & ~_is_reached(one, crossings, rows, number))
     return resets
 
 
-def _held(crossings: Sequence[Crossing], rows: Rows, number: int, none: torch.Tensor) -> torch.Tensor:
-    """Find the samples whose states all bypass a call: they enter the next one as they entered this one."""
-    given = [one.entered.given for one in crossings]
-    before = [one.before.given for one in crossings if one.before is not None and not one.is_unchanged]
-    if len(before) < len(given) or not all(one.requires_grad for one in (*given, *before)):
-        return none
-    pairs = list(zip(given, before, strict=True))
-    if any(one.shape != old.shape for one, old in pairs):
-        return none
-    same = [~_any(rows(one.detach(), number + 1) != rows(old.detach(), number)) for one, old in pairs]
-    held = torch.stack(same).all(0)
-    if bool(held.any()):
-        held = held & _resets(crossings, rows, number, none)
-    if bool(held.any()):
-        ramps, sources = [ramp(one) for one in given], [unshaped(one) for one in before]
-        back = torch.autograd.grad(given, sources, ramps, retain_graph=True, allow_unused=True)
-        reached = [none if one is None else _any(rows(one, number)) for one in back]
-        held = held & torch.stack([one if one.shape == none.shape else none for one in reached]).all(0)
-    return held
+def _is_reached(one: Crossing, crossings: Sequence[Crossing], rows: Rows, number: int) -> torch.Tensor:
+    """Whether any state that a call returned reaches this one, by sample."""
+    given, none = one.entered.given, torch.zeros_like(one.left.plain)
+    back = [gradient for gradient in _back([(given, ramp(given))], crossings) if gradient is not None]
+    return torch.stack([_any(rows(gradient, number)) for gradient in (none, *back)]).any(0)
 
 
 def _any(values: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 import torch
 from torch.autograd.graph import GradientEdge
 
-from throughtime.adapters.needs import INSIDE, INSIDE_GRADIENTS
+from throughtime.adapters.needs import INSIDE_GRADIENTS
 from throughtime.adapters.records import Array
 
 from .structure import numpy
@@ -23,8 +23,9 @@ TAKEN = "taken"  # whatever a call of a loop is given, beside its states
 _NEEDED_FOR = {
     INPUT: frozenset({"input_gradient", "certificate"}),
     TAKEN: INSIDE_GRADIENTS | {"input_gradient", "certificate"},
-    OUTPUT: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient"},
-    STATE: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient"},
+    # Whether anyone reads what a call returns.
+    OUTPUT: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient", "valid", "reset"},
+    STATE: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient", "valid", "reset"},
     WEIGHT: frozenset({"certificate", "weight_gradients"}),
 }
 
@@ -39,7 +40,6 @@ class Marks:
     def __init__(self, quantities: frozenset[str]) -> None:
         self.is_open = True  # else marks are made in the same way, and none of them is known
         self._kinds = {kind for kind, needs in _NEEDED_FOR.items() if quantities & needs}
-        self._looks_inside = bool(quantities & INSIDE)
         self._marks: list[torch.Tensor] = []
 
     def __call__(self, kind: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -64,12 +64,11 @@ class Marks:
         edges: Sequence[Place] = (),
         *,
         keep: bool = False,
-        reduced: tuple[float, str] | None = None,
     ) -> Gradients:
         """Differentiate with respect to every mark, parameters and edges of the graph, all at once.
 
-        `keep` leaves the graph for what is asked later: what crosses from one mark to another. The
-        factor by which the loss `reduced` its samples is undone if layers are looked into, except in float16.
+        `keep` leaves the graph for what is asked later: what crosses from one mark to another. The loss is
+        the one of training, because a hook may clip gradients: the mean over the batch is undone later.
         """
         sources: list[Place] = [
             *self._marks,
@@ -81,9 +80,8 @@ class Marks:
         # float16 ends where many gradients lie: they are taken of a scaled loss, as training takes them.
         is_half = any(map(_is_half, sources))
         scales = _SCALES if is_half else _SCALES[-1:]
-        undone = 1.0 / reduced[0] if reduced and self._looks_inside and not is_half else 1.0
         for scale in scales:
-            start, is_last = torch.full_like(loss, scale * undone), scale == scales[-1]
+            start, is_last = torch.full_like(loss, scale), scale == scales[-1]
             kept = keep or not is_last
             found = torch.autograd.grad(loss, together(sources), start, retain_graph=kept, allow_unused=True)
             if is_last or all(gradient is None or bool(gradient.isfinite().all()) for gradient in found):
@@ -92,7 +90,7 @@ class Marks:
         known: dict[int, tuple[object, torch.Tensor]] = {
             id(one): (one, gradient) for one, gradient in pairs if gradient is not None
         }
-        return Gradients(known, scale, undone)
+        return Gradients(known, scale)
 
 
 def together(places: Sequence[Place]) -> Sequence[torch.Tensor]:
@@ -105,19 +103,14 @@ def _is_half(source: object) -> bool:
 
 
 class Gradients:
-    """Gradients of a scaled loss by the tensor they belong to, handed out unscaled; float16 as float32.
+    """Gradients of a scaled loss by the tensor they belong to, handed out unscaled; float16 as float32."""
 
-    They are those of the loss times `undone`: the number of samples if the loss is a mean over them.
-    """
-
-    def __init__(
-        self, found: dict[int, tuple[object, torch.Tensor]], scale: float, undone: float = 1.0
-    ) -> None:
-        self._found, self._scale, self.undone = found, scale, undone
+    def __init__(self, found: dict[int, tuple[object, torch.Tensor]], scale: float) -> None:
+        self._found, self._scale = found, scale
 
     def add(self, tensor: torch.Tensor, gradient: torch.Tensor) -> None:
-        """Add what reaches a tensor by another path."""
-        gradient = gradient * (self._scale * self.undone)
+        """Add what reaches a tensor on another way."""
+        gradient = gradient * self._scale
         before = self._found.get(id(tensor))
         self._found[id(tensor)] = tensor, gradient if before is None else before[1] + gradient
 
@@ -158,7 +151,8 @@ def without(gradient: torch.Tensor | None, part: torch.Tensor | None) -> torch.T
     """Take a part of a gradient away; what is left where that is all of it is rounding, and 0."""
     if gradient is None or part is None:
         return gradient
-    rest, bar = gradient - part, 64 * torch.finfo(gradient.dtype).eps
+    rest, eps = gradient - part, torch.finfo(gradient.dtype).eps
+    bar = (4 if gradient.dtype.itemsize == 2 else 64) * eps  # half precision has few digits
     return torch.where(rest.abs() <= bar * gradient.abs().amax(-1, keepdim=True), 0, rest)
 
 

@@ -110,8 +110,6 @@ class Pass:
             for name, (weight, marks) in named.items()
         }
         gradients = self._gradients(kind, total)
-        if (undone := self.gradients.undone) != 1.0:
-            gradients = {name: one / one.dtype.type(undone) for name, one in gradients.items()}
         missing = {name: UNREACHED for one in named if (name := f"{one}_gradient") not in gradients}
         return arrays | gradients, missing
 
@@ -120,7 +118,7 @@ class Pass:
         return self.weights("", {name: (one, (one,)) for name, one in weights.by_name(module).items()})
 
     def used(self, kind: str, named: Weights) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Read weights, and the gradients of the loss times `undone` through these marks alone."""
+        """Read weights, and their gradients through these marks alone."""
         return _values(kind, named), self._gradients(kind, named)
 
     def _gradients(self, kind: str, named: Weights) -> dict[str, Array]:

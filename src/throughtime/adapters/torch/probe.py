@@ -92,7 +92,7 @@ class Probe:
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
         reduced = tried_factor(self.loss, data, recorder.sizes) if has_labels else None
         keep = any(map(_is_asked_later, recorder.calls))
-        gradients = recorder.differentiate(loss, weights, found, keep=keep, reduced=reduced)
+        gradients = recorder.differentiate(loss, weights, found, keep=keep)
         if has_labels:
             self._add_penalty(gradients, originals if weights else [], stand_ins, data)
         done = Pass(

@@ -19,6 +19,7 @@ from throughtime.adapters.marking import unique
 
 from . import calls, kernels, layout, recurrence, structure
 from .calls import Function
+from .cuts import Cuts
 from .find import Found, class_name, is_recurrent
 from .layout import Meter
 from .marks import OUTPUT, TAKEN, Gradients, Marks, Place
@@ -58,7 +59,7 @@ class Recorder:
         self.unfit = ""  # what the first recurrent layer that cannot be meant so was called with
         self.marks = Marks(quantities)
         self._entries = {id(entry.layer): entry for entry in found}
-        self._cut = defaultdict[int, set[Node]](set)  # nodes of what each layer returned with gradients off
+        self._cuts = Cuts()
         self._windows = defaultdict[int, kernels.Windows](
             functools.partial(kernels.Windows, ("states",), copies=self._copies)
         )
@@ -192,15 +193,19 @@ class Recorder:
         found: Sequence[Found],
         *,
         keep: bool,
-        reduced: tuple[float, str] | None,
     ) -> Gradients:
         """Differentiate the loss, see `Marks`; a state with hooks has the gradient that its hooks return."""
         places = self._places(found)
-        gradients = self.marks.differentiate(loss, weights, places, keep=keep, reduced=reduced)
         steps = (step for call in self.calls for step in call.steps)
-        for one in (one for step in steps for one in step.leaving.values()):
-            if one.hooked is not None and one.copy is not None:
-                gradients.put(one.copy, one.hooked)
+        each = [one for step in steps for one in step.leaving.values()]
+        noted = [one.noted() for one in each]
+        trained = {id(call.entry.layer) for call in self.calls if not call.is_cut}
+        self._cuts.close(trained)
+        gradients = self.marks.differentiate(loss, weights, places, keep=keep)
+        for one, hooked in zip(each, noted, strict=True):
+            if one.copy is not None and hooked:
+                gradients.put(one.copy, hooked[-1])
+        self._cuts.to_zero(trained, each, gradients)
         return gradients
 
     def _places(self, found: Sequence[Found]) -> list[Place]:
@@ -254,26 +259,20 @@ class Recorder:
         self, entry: Found, kernel: Function, arguments: tuple[Any, ...], order: torch.Tensor | None = None
     ) -> object:
         """Run a layer's kernel in parts, or one step of a cell."""
-        cut, is_on = self._cut[id(entry.layer)], torch.is_grad_enabled()
-        if is_on and cut:
-            arguments = self._without(cut, arguments)
+        layer, is_on = id(entry.layer), torch.is_grad_enabled()
+        windows = self._windows[layer]
+        if is_on:
+            arguments = self._cuts.off(layer, arguments, windows)
         with _gradients_on():
-            result, loop = self._windows[id(entry.layer)].call(kernel, arguments, order, self.marks)
+            result, loop = windows.call(kernel, arguments, order, self.marks)
         if not is_on:
-            cut.update(one.grad_fn for one in structure.tensors(result) if one.grad_fn is not None)
+            self._cuts.add(layer, result)
         if len(loop.steps) == 1:
             call = self._new_call(entry, arguments[0])
             (call.kind, call.activation), call.recurrence = kernels.KINDS[kernel], loop
-        elif is_on and cut:  # training, too, gives the layer gradients
+        elif is_on and self._cuts.has(layer):  # training does give the layer gradients
             next(call for call in self.calls if call.recurrence is loop).is_cut = False
         return result
-
-    def _without(self, cut: set[Node], arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Cut off what a layer returned while gradients were off, as the model's code does."""
-        for one in structure.tensors(arguments):
-            if one.grad_fn is not None and calls.unshaped(one).node in cut:
-                arguments = structure.replaced(arguments, one, one.detach())
-        return arguments
 
     def _new_call(self, entry: Found, data: torch.Tensor | None) -> Call:
         self._count_of_calls += 1
