@@ -13,6 +13,7 @@ from flax import nnx
 from tests.jax.programs import FEATURES, SAMPLES, STEPS, UNITS, Reader, U, W, X, Y, rnn, squared
 
 import throughtime as tt
+from throughtime.diagnostics.lags import edges
 
 STARTS = np.zeros((SAMPLES, STEPS), bool)
 STARTS[:, 0] = STARTS[0, 3] = STARTS[1, 2] = STARTS[1, 5] = True
@@ -69,6 +70,28 @@ def test_nothing_crosses_a_reset(how: str) -> None:
     assert tt.diagnostics.boundary_leak(leaf, STARTS) == []
     assert float(leaf["certificate_weights"]) <= 1e-12
     assert float(leaf["certificate_time"]) <= 1e-12
+
+
+@pytest.mark.parametrize("ends_in_reset", [False, True])
+@pytest.mark.parametrize(("dtype", "scale"), [(jnp.float32, 2.0**-80), (jnp.float16, 2.0**-12)])
+def test_carried_gradients_whose_squares_underflow(dtype: Any, scale: float, ends_in_reset: bool) -> None:
+    def fold(x: Any) -> Any:
+        def step(state: Any, now: Any) -> Any:
+            after = jnp.tanh(now @ W.astype(dtype) + state @ U.astype(dtype))
+            return jnp.where(now[:, :1] > 1, 0, after) if ends_in_reset else after, None
+
+        start = jnp.zeros((len(x), UNITS), dtype)
+        return jax.lax.scan(step, start, jnp.swapaxes(x, 0, 1))[0].sum(1, keepdims=True)
+
+    def carried(scale: float) -> np.ndarray:
+        data = X.astype(dtype), Y.astype(dtype)
+        (leaf,) = tt.capture(fold, *data, loss=lambda output, y: (output - y) * scale).leaves
+        assert list(edges(leaf.to_dataset())) == []
+        return leaf["carried_gradient"].values.astype(np.float64)
+
+    usual = carried(1.0)
+    assert (usual[:, 2:-1].max(0) > 0).all()
+    np.testing.assert_allclose(carried(scale) / scale, usual, rtol=0.1, atol=1e-2 * usual.max())
 
 
 def test_every_way_to_reset_has_the_same_states_and_gradients() -> None:

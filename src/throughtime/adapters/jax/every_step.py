@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from .loop import Loop
-from .products import Product, deviation, replaced
+from .products import Product, deviation, norm_of, replaced
 from .program import Op, Value, bind, evaluate
 from .scan import Change, State
 from .taps import Results, Seen, Taps, Zeros
@@ -188,9 +188,7 @@ def carried(
     found = norms.get(state.place)
     if found is None or state.changes.on_exit is not None:
         found = loop.moved(back[state.place], -1) * on_exit(seen, state)
-        kept = (0,) if state.axis is None else (0, state.axis + 1)
-        summed = tuple(axis for axis in range(found.ndim) if axis not in kept)
-        found = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(found)), summed))
+        found = norm_of(found, 0, None if state.axis is None else state.axis + 1)
     else:
         found = loop.moved(found, -1)
     return found[:, None] if state.axis is None else found

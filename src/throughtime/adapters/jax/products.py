@@ -98,6 +98,17 @@ replaced.defvjp(
 )
 
 
+def norm_of(values: Array, *kept: int | None) -> Array:
+    """Norm over all axes but those; scaled, because squares of small numbers would underflow."""
+    summed = tuple(axis for axis in range(values.ndim) if axis not in kept)
+    sizes = jnp.abs(values)
+    wide = sizes.astype(jnp.promote_types(sizes.dtype, jnp.float32))
+    least = jnp.finfo(wide.dtype).tiny
+    scale = jnp.clip(jnp.max(wide, summed, initial=0, keepdims=True), least, 1 / least)
+    norms = jnp.sqrt(jnp.sum(jnp.square(wide / scale), summed)) * jnp.squeeze(scale, summed)
+    return norms.astype(sizes.dtype)
+
+
 def deviation(pairs: Pairs, steps: int) -> Array | None:
     """Norms at each step of the loop's gradients, and of ours minus those, (time, 2); None without any."""
     if not pairs:
