@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -10,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tests.jax.programs import FEATURES, SAMPLES, STEPS, UNITS, Reader, U, W, X, Y, rnn, squared
+from tests.jax.programs import FEATURES, SAMPLES, STEPS, UNITS, Reader, U, W, X, Y, bare, rnn, squared
 
 import throughtime as tt
+from throughtime.adapters.jax.taps import Taps
 from throughtime.diagnostics.lags import edges
 
 STARTS = np.zeros((SAMPLES, STEPS), bool)
@@ -70,6 +72,25 @@ def test_nothing_crosses_a_reset(how: str) -> None:
     assert tt.diagnostics.boundary_leak(leaf, STARTS) == []
     assert float(leaf["certificate_weights"]) <= 1e-12
     assert float(leaf["certificate_time"]) <= 1e-12
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("name", ["values", "entering"])
+@pytest.mark.filterwarnings("ignore:The certificate")
+def test_the_certificate_sees_that_a_loop_has_gone_on_with_other_values(
+    name: str, reverse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*arguments: Any) -> Any:
+        final, seen = usual(*arguments)
+        return final, seen._replace(**{name: {k: jnp.roll(v, 1, 0) for k, v in getattr(seen, name).items()}})
+
+    usual = Taps._run
+    model = partial(bare, reverse=reverse)
+    (right,) = tt.capture(model, X, Y, loss=squared).leaves
+    monkeypatch.setattr(Taps, "_run", run)
+    (wrong,) = tt.capture(partial(bare, reverse=reverse), X, Y, loss=squared).leaves
+    assert float(right["certificate_weights"]) <= 1e-12
+    assert float(wrong["certificate_weights"]) >= 0.1
 
 
 @pytest.mark.parametrize("ends_in_reset", [False, True])

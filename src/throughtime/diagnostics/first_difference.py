@@ -58,8 +58,7 @@ def first_difference(first: Layer, second: Layer, *, rtol: float | None = None) 
 
     The order is that of computation: the forward pass step by step, then the backward pass from the last
     processed step back. Layers are paired in their order, so their names may differ. Variables that one side
-    lacks, or has without an axis of the other, as outputs of the last step, are not compared. Weights are only
-    named.
+    lacks, or has with other dims (outputs of the last step), are not compared. Weights are only named.
 
     Parameters
     ----------
