@@ -191,7 +191,8 @@ def _norms(values: torch.Tensor) -> torch.Tensor:
     """Norm over the last axis; scaled, because squares of small numbers would underflow."""
     sizes, least = values.abs(), torch.finfo(values.dtype).tiny
     scale = sizes.amax(-1, keepdim=True).clamp(least, 1 / least)
-    return (sizes / scale).norm(dim=-1) * scale.squeeze(-1)
+    norms: torch.Tensor = (sizes / scale).norm(dim=-1) * scale.squeeze(-1)
+    return norms
 
 
 def _back(
