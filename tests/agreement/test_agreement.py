@@ -19,6 +19,8 @@ import pytest
 import xarray as xr
 from tests.agreement.cases import CASES, Case
 
+from throughtime.diagnostics import first_difference
+
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = "keras tensorflow"
 KERAS_2 = "keras 2"  # with TensorFlow 2.15, in an environment of its own that scripts/test makes
@@ -98,6 +100,8 @@ def test_the_same_tree(captured: Any, framework: str, case: Case, dtype: str) ->
         assert found.attrs[name] == wanted.attrs[name], name
     if only_there == ONLY_IN_TORCH:
         assert difference(found["recurrent_bias_gradient"], wanted["bias_gradient"]) <= TOLERANCE[dtype]
+    for pair in ((wanted, found), (found, wanted)):
+        assert first_difference(*pair) is None
 
 
 def at_valid(leaf: xr.Dataset, name: str) -> xr.DataArray:

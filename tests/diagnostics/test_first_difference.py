@@ -40,6 +40,37 @@ def test_rounding_and_nan_on_both_sides_are_the_same():
     assert np.isnan(first_difference(usual, other).first)
 
 
+@pytest.mark.parametrize("name", ["loss", "recurrent_kernel_gradient"])
+def test_what_has_no_samples_is_compared(name):
+    usual, other = testing.decaying(samples=2), testing.decaying(samples=2)
+    other["rnn"][name].values[...] += 1
+    found = first_difference(usual, other)
+    assert (found.variable, found.second) == (name, pytest.approx(found.first + 1))
+    assert f"{name} of rnn" in str(found)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_rounding_is_that_of_the_coarser_side(dtype):
+    usual, other = testing.decaying(samples=2), testing.decaying(samples=2)
+    other["rnn"].attrs["dtype"] = dtype
+    spacing = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23}[dtype]
+    for factor, differs in ((1 + 4 * spacing, False), (1.2, True)):
+        changed = other.copy(deep=True)
+        changed["rnn"]["hidden"].values[...] *= factor
+        for pair in ((usual, changed), (changed, usual)):
+            assert (first_difference(*pair) is not None) == differs
+
+
+def test_outputs_of_the_last_step_and_of_all_steps_are_no_difference():
+    last, every = testing.decaying(samples=2), testing.decaying(samples=2)
+    for name in ("output", "output_gradient"):
+        every["rnn"][name] = every["rnn"][name].expand_dims(time=every["rnn"].sizes["time"], axis=1)
+    assert first_difference(last, every) is None
+    every["rnn"]["hidden"].values[1, 4, 2] += 1
+    for pair in ((last, every), (every, last)):
+        assert first_difference(*pair).where == {"sample": 1, "time": 4, "unit": 2}
+
+
 def test_captures_of_other_sizes_or_numbers_of_layers_are_refused():
     usual = testing.decaying(samples=2)
     with pytest.raises(SchemaError, match="capture the same batch"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -10,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tests.jax.programs import FEATURES, SAMPLES, STEPS, UNITS, Reader, U, W, X, Y, rnn, squared
+from tests.jax.programs import FEATURES, SAMPLES, STEPS, UNITS, Reader, U, W, X, Y, bare, rnn, squared
 
 import throughtime as tt
+from throughtime.adapters.jax.taps import Taps
+from throughtime.diagnostics.lags import edges
 
 STARTS = np.zeros((SAMPLES, STEPS), bool)
 STARTS[:, 0] = STARTS[0, 3] = STARTS[1, 2] = STARTS[1, 5] = True
@@ -69,6 +72,47 @@ def test_nothing_crosses_a_reset(how: str) -> None:
     assert tt.diagnostics.boundary_leak(leaf, STARTS) == []
     assert float(leaf["certificate_weights"]) <= 1e-12
     assert float(leaf["certificate_time"]) <= 1e-12
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("name", ["values", "entering"])
+@pytest.mark.filterwarnings("ignore:The certificate")
+def test_the_certificate_sees_that_a_loop_has_gone_on_with_other_values(
+    name: str, reverse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*arguments: Any) -> Any:
+        final, seen = usual(*arguments)
+        return final, seen._replace(**{name: {k: jnp.roll(v, 1, 0) for k, v in getattr(seen, name).items()}})
+
+    usual = Taps._run
+    model = partial(bare, reverse=reverse)
+    (right,) = tt.capture(model, X, Y, loss=squared).leaves
+    monkeypatch.setattr(Taps, "_run", run)
+    (wrong,) = tt.capture(partial(bare, reverse=reverse), X, Y, loss=squared).leaves
+    assert float(right["certificate_weights"]) <= 1e-12
+    assert float(wrong["certificate_weights"]) >= 0.1
+
+
+@pytest.mark.parametrize("ends_in_reset", [False, True])
+@pytest.mark.parametrize(("dtype", "scale"), [(jnp.float32, 2.0**-80), (jnp.float16, 2.0**-12)])
+def test_carried_gradients_whose_squares_underflow(dtype: Any, scale: float, ends_in_reset: bool) -> None:
+    def fold(x: Any) -> Any:
+        def step(state: Any, now: Any) -> Any:
+            after = jnp.tanh(now @ W.astype(dtype) + state @ U.astype(dtype))
+            return jnp.where(now[:, :1] > 1, 0, after) if ends_in_reset else after, None
+
+        start = jnp.zeros((len(x), UNITS), dtype)
+        return jax.lax.scan(step, start, jnp.swapaxes(x, 0, 1))[0].sum(1, keepdims=True)
+
+    def carried(scale: float) -> np.ndarray:
+        data = X.astype(dtype), Y.astype(dtype)
+        (leaf,) = tt.capture(fold, *data, loss=lambda output, y: (output - y) * scale).leaves
+        assert list(edges(leaf.to_dataset())) == []
+        return leaf["carried_gradient"].values.astype(np.float64)
+
+    usual = carried(1.0)
+    assert (usual[:, 2:-1].max(0) > 0).all()
+    np.testing.assert_allclose(carried(scale) / scale, usual, rtol=0.1, atol=1e-2 * usual.max())
 
 
 def test_every_way_to_reset_has_the_same_states_and_gradients() -> None:

@@ -13,6 +13,7 @@ from tests.torch.rows import normal, seeded
 from torch import nn
 
 import throughtime as tt
+from throughtime.diagnostics.lags import edges
 
 B, T, M, N, K = 3, 8, 2, 4, 1
 MSE = nn.MSELoss()
@@ -114,6 +115,21 @@ class Stepping(nn.Module):
             state = self.cell(step, hx=state) if self.by_name else self.cell(step, state)
             outputs.append(state[0] if isinstance(state, tuple) else state)
         return self.head(torch.stack(outputs, 1))
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_carried_gradients_whose_squares_underflow(kind: str) -> None:
+    scale, data = 2.0**-80, (X.float(), Y.float())
+    for make in (Stepping(kind, by_name=False), InWindows(kind, 1), InWindows(kind, 4)):
+        model = seeded(make).float()
+        usual, small = (
+            tt.capture(model, *data, loss=lambda output, y, by=by: MSE(output, y) * by).leaves[0]
+            for by in (1.0, scale)
+        )
+        assert list(edges(small.to_dataset())) == []
+        for name in ("carried_gradient", "carried_by_state"):
+            assert (usual[name][:, :-1] > 0).all()
+            np.testing.assert_allclose(small[name] / scale, usual[name], rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", CELLS)

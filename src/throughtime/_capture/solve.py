@@ -197,15 +197,15 @@ def _carried(leaf: LayerRecord, direction: DirectionRecord, solved: Mapping[str,
     back = solved["hidden_gradient"].copy()
     if direction.output_gradient is not None:
         back -= direction.output_gradient
-    sizes = [np.linalg.norm(back, axis=-1)]
+    sizes = [np.sqrt(cells.squared_norm(back))]
     if "cell_gradient" in solved:
         forget = solved["gate_activation"][:, :, _vocabulary.GATES["lstm"].index("forget")]
-        later = np.linalg.norm(solved["cell_gradient"] * forget, axis=-1)
+        later = np.sqrt(cells.squared_norm(solved["cell_gradient"] * forget))
         sizes.append(np.concatenate([later[:, 1:], later[:, :1]], 1))
     found = np.stack(sizes, -1).astype(across.dtype)
     ends = np.cumsum(direction.windows) - 1
     found[:, ends] = across[:, ends]
-    return {"carried_by_state": found, "carried_gradient": np.sqrt(np.square(found).sum(-1))}
+    return {"carried_by_state": found, "carried_gradient": np.hypot.reduce(found, -1)}
 
 
 def _initial(direction: DirectionRecord | SolvedRecord) -> tuple[Array | None, ...]:

@@ -29,3 +29,4 @@ from .layer import Pass as Pass
 from .quantities import DEFINITIONS as DEFINITIONS
 from .quantities import QUANTITIES as QUANTITIES
 from .quantities import WEIGHT_GRADIENTS as WEIGHT_GRADIENTS
+from .steps import squared_norm as squared_norm

@@ -187,7 +187,7 @@ class _Leaf:
         if "carried" not in self.own:
             return {}
         by_state = np.stack([self._by_step(norm) for norm in self.own["carried"]], -1)
-        return {"carried_by_state": by_state, "carried_gradient": np.sqrt(np.square(by_state).sum(-1))}
+        return {"carried_by_state": by_state, "carried_gradient": np.hypot.reduce(by_state, -1)}
 
     # Weights.
 

@@ -15,10 +15,12 @@ import numpy as np
 from jax import Array
 
 from .loop import Loop
-from .products import Product, deviation, replaced
+from .products import Product, deviation, norm_of, replaced
 from .program import Op, Value, bind, evaluate
 from .scan import Change, State
 from .taps import Results, Seen, Taps, Zeros
+
+_CHECKED = 3  # steps of a loop
 
 
 def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> Results:
@@ -45,6 +47,11 @@ def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> Results:
     for k, one in {one.const: one for one in taps.products}.items():
         ours, theirs = (jnp.moveaxis(one.along(side, one.weight), -1, 0) for side in weights[k])
         weights[k] = sum(of_products[k], ours), theirs
+    if taps.pins:
+        error = _as_seen(taps, seen)
+        weights = {
+            k: (ours * (1 + error).astype(ours.dtype), theirs) for k, (ours, theirs) in weights.items()
+        }
     return {
         "values": values,
         "gradients": tapped,
@@ -107,6 +114,36 @@ def _of_products(
         for one, own in zip(each, sums, strict=True):
             found.setdefault(one.const, []).append(own)
     return found
+
+
+def _as_seen(taps: Taps, seen: Seen) -> Array:
+    """Compute a few steps anew; return the largest relative error of the values that the loop went on with.
+
+    Gradients of a loop with such values are consistent, even if it is not the program that has them.
+    """
+    loop = taps.loop
+    some = np.unique(np.linspace(0, loop.length - 1, _CHECKED).astype(int))
+    later = {k: loop.moved(one, -1) for k, one in seen.entering.items() if loop.is_floating(loop.carried[k])}
+    each = seen.entering, seen.inputs, seen.values, later
+    entering, inputs, values, later = jax.tree.map(lambda one: one[some], each)
+
+    def step(now: Any) -> Any:
+        entering, inputs = now
+        read = evaluate(loop.body, _arguments(seen, seen.consts, entering, inputs))
+        return [*map(read, values), *(read(loop.carried[k]) for k in later)]
+
+    made = jax.lax.map(step, (entering, inputs))
+    goes_on = some != (0 if loop.reverse else loop.length - 1)
+    pairs = [*zip(made, values.values(), strict=False)]
+    pairs += [(a[goes_on], b[goes_on]) for a, b in zip(made[len(values) :], later.values(), strict=True)]
+    errors = [_error(a, b) for a, b in pairs if b.size and jnp.issubdtype(b.dtype, jnp.inexact)]
+    return jnp.stack(errors).max()
+
+
+def _error(made: Array, seen: Array) -> Array:
+    is_same = (made == seen) | (jnp.isnan(made) & jnp.isnan(seen))
+    error, size = norm_of(jnp.where(is_same, 0, made - seen)), norm_of(jnp.where(jnp.isfinite(seen), seen, 0))
+    return jnp.where(error > 0, error / jnp.where(size > 0, size, 1), error).astype(jnp.float32)
 
 
 def _pairs(ours: Sequence[Array], theirs: Sequence[Array | None]) -> dict[int, tuple[Array, Array]]:
@@ -188,9 +225,7 @@ def carried(
     found = norms.get(state.place)
     if found is None or state.changes.on_exit is not None:
         found = loop.moved(back[state.place], -1) * on_exit(seen, state)
-        kept = (0,) if state.axis is None else (0, state.axis + 1)
-        summed = tuple(axis for axis in range(found.ndim) if axis not in kept)
-        found = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(found)), summed))
+        found = norm_of(found, 0, None if state.axis is None else state.axis + 1)
     else:
         found = loop.moved(found, -1)
     return found[:, None] if state.axis is None else found

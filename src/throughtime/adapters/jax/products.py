@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from throughtime.cells import directions
@@ -96,6 +97,17 @@ replaced.defvjp(
     lambda made, found: (replaced(made, found), None),
     lambda _, gradient: (gradient, jnp.zeros_like(gradient)),
 )
+
+
+def norm_of(values: Array, *kept: int | None) -> Array:
+    """Norm over all axes but those; scaled, because squares of small numbers would underflow."""
+    summed = tuple(axis for axis in range(values.ndim) if axis not in kept)
+    sizes = jnp.abs(values)
+    wide = sizes.astype(jnp.promote_types(sizes.dtype, jnp.float32))
+    least = np.finfo(wide.dtype).tiny
+    scale = jnp.clip(jnp.max(wide, summed, initial=0, keepdims=True), least, 1 / least)
+    norms = jnp.sqrt(jnp.sum(jnp.square(wide / scale), summed)) * jnp.squeeze(scale, summed)
+    return norms.astype(sizes.dtype)
 
 
 def deviation(pairs: Pairs, steps: int) -> Array | None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .loop import Loop
-from .products import Product, products, replaced, sums
+from .products import Product, norm_of, products, replaced, sums
 from .program import Op, Program, Value, bind, evaluate, is_cheap
 from .samples import tree_map
 from .scan import State
@@ -284,8 +284,7 @@ def measured(value: Array, norm: Array, axis: int | None) -> Array:
 
 
 def _of_measured(axis: int | None, _: None, back: Array) -> tuple[Array, Array]:
-    summed = tuple(k for k in range(back.ndim) if k != axis)
-    return back, jnp.sqrt(jnp.sum(jnp.square(jnp.abs(back)), summed))
+    return back, norm_of(back, axis)
 
 
 measured.defvjp(lambda value, norm, axis: (measured(value, norm, axis), None), _of_measured)

@@ -98,7 +98,7 @@ class Leaving:
     def noted(self) -> list[torch.Tensor] | None:
         """Note the gradient of the copy once the user's hooks have changed it; None without a hook.
 
-        What notes it is part of the graph, which would never be freed if it reached the graph itself.
+        The hook that notes it is part of the graph, and must not refer to it: nothing would free the graph.
         """
         copy = None if self._handed_out is None else self._handed_out()
         if copy is None or not copy._backward_hooks:

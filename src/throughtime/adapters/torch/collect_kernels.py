@@ -225,5 +225,5 @@ class FusedLeaf(KernelLeaf):
         across = found["carried_by_state"]
         carried = np.full((*reset.shape, across.shape[-1]), np.nan, across.dtype)
         carried[:, ends - 1] = across
-        norms = np.sqrt(np.square(carried).sum(-1))
+        norms = np.hypot.reduce(carried, -1)
         return {"reset": reset, "carried_gradient": norms, "carried_by_state": carried}

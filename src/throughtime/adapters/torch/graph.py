@@ -212,13 +212,21 @@ class Transitions:
             with torch.no_grad():
                 each = [zero if one is None else rows(one, number) for number, one in enumerate(back)]
                 stacked = self._gradients.unscaled(torch.stack([*each, zero], 1))
-            carried.append(stacked.flatten(2).norm(dim=2))
+            carried.append(_norms(stacked.flatten(2)))
         norms = numpy(torch.stack(carried, 2))
         return {
             "reset": numpy(torch.stack([none, *resets], 1) & ~self.held.roll(1, 1)),
-            "carried_gradient": np.sqrt(np.square(norms).sum(-1)),
+            "carried_gradient": np.hypot.reduce(norms, -1),
             "carried_by_state": norms,
         }
+
+
+def _norms(values: torch.Tensor) -> torch.Tensor:
+    """Norm over the last axis; scaled, because squares of small numbers would underflow."""
+    sizes, least = values.abs(), torch.finfo(values.dtype).tiny
+    scale = sizes.amax(-1, keepdim=True).clamp(least, 1 / least)
+    norms: torch.Tensor = (sizes / scale).norm(dim=-1) * scale.squeeze(-1)
+    return norms
 
 
 def _back(
