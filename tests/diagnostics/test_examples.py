@@ -15,7 +15,7 @@ MODULES = [
     *(
         f"throughtime.diagnostics.{module.name}"
         for module in pkgutil.iter_modules(diagnostics.__path__)
-        if module.name not in ("once", "statistics", "thresholds")  # no measures
+        if module.name not in ("places", "statistics", "thresholds")  # no measures
     ),
 ]
 
