@@ -270,7 +270,7 @@ class Recorder:
         if len(loop.steps) == 1:
             call = self._new_call(entry, arguments[0])
             (call.kind, call.activation), call.recurrence = kernels.KINDS[kernel], loop
-        elif is_on and self._cuts.has(layer):  # training does give the layer gradients
+        elif self._cuts.has(layer):  # training does give the layer gradients
             next(call for call in self.calls if call.recurrence is loop).is_cut = False
         return result
 
