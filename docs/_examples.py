@@ -104,6 +104,11 @@ EXAMPLES = {
         PLOT,
         'tree["rnn"]["hidden"][0, 3] = float("nan")\ntt.diagnostics.first_nonfinite(tree)',
     ),
+    "throughtime.diagnostics.Difference": (
+        PLOT,
+        'other = tree.copy(deep=True)\nother["rnn"]["hidden"][0, 3] += 1\n'
+        "tt.diagnostics.first_difference(tree, other)",
+    ),
     "throughtime.diagnostics.Leak": (PLOT, LEAK),
 }
 
