@@ -39,7 +39,7 @@ from .odd_values import AskedError, odd_values
 
 HOMES = {f"{name}.": getattr(tt, name) for name in ("plots", "diagnostics", "testing", "picture")} | {"": tt}
 NOT_PUBLIC = ("_inputs", "rules", "closed_forms", "_vocabulary", "_tree")
-NOT_CALLED = ("Look", "NonFinite", "Leak", "Interactive")
+NOT_CALLED = ("Difference", "Look", "NonFinite", "Leak", "Interactive")
 TREES = ("captured", "layer", "run", "first", "second", "tree_or_run")
 LOOK = tuple(tt.plots.Look.__annotations__)
 RARE = {"report": 0.1, "diagnose": 0.3, "save": 0.3, "Monitor": 0.3, "lag_matrix": 0.5}  # they take long
