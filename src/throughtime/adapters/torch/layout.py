@@ -124,7 +124,7 @@ def why_unfit(name: str, module: Recurrent, given: object) -> str:
 
 # torch keeps nothing back where no gradient flows: what is asked for then is small.
 FUSED = Overhead(back=2.8, forward=2.8, solving=1.8)
-STEPWISE = Overhead(back=2.9, forward=2.9, solving=4.4, each_step=37_000)
+STEPWISE = Overhead(back=2.9, forward=2.9, solving=3.4, each_step=37_000)
 _OFTEN = 16  # calls of a cell, of which only each of so many is counted: counting takes time as well
 
 
