@@ -14,7 +14,7 @@ from throughtime._inputs.rules import number, optional
 from throughtime._tree import Layer
 from throughtime._vocabulary import WEIGHTS
 from throughtime.diagnostics.labelled import apply
-from throughtime.diagnostics.places import first_place, leaves
+from throughtime.diagnostics.places import first_place, leaves, listed, name_of
 
 _ROUNDING = {"float64": 1e-9, "float16": 1e-2, "bfloat16": 5e-2}
 _COARSE = 1e-4  # of others
@@ -45,11 +45,10 @@ class Difference:
     weights: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        places = " at " * bool(self.where) + ", ".join(f"{dim} {place}" for dim, place in self.where.items())
+        places = f" at {listed(self.where)}" if self.where else ""
         weights = f"; weights that differ: {', '.join(self.weights)}" if self.weights else ""
-        layer = self.layer.strip("/") or "this layer"
         values = f"{self.first:.4g} and {self.second:.4g}"
-        return f"{self.variable} of {layer} differs first: {values}{places}{weights}"
+        return f"{self.variable} of {name_of(self.layer)} differs first: {values}{places}{weights}"
 
 
 @takes(SchemaError, rtol=optional(number(0)))
@@ -96,7 +95,7 @@ def first_difference(first: Layer, second: Layer, *, rtol: float | None = None) 
         theirs = other[path].get(name)
         if name in _weights_of(ours[path]) or theirs is None or {*theirs.dims} != {*values.dims}:
             return xr.zeros_like(values, dtype=bool)
-        return _differs(f"{name} of {path.strip('/') or 'this layer'}", values, theirs, bars[path])
+        return _differs(f"{name} of {name_of(path)}", values, theirs, bars[path])
 
     place = first_place(first, differs)
     if place is None:

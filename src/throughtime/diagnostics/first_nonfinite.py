@@ -14,7 +14,7 @@ from throughtime._errors import SchemaError
 from throughtime._inputs import takes
 from throughtime._tree import Layer
 from throughtime.diagnostics.labelled import apply
-from throughtime.diagnostics.places import first_place, leaves
+from throughtime.diagnostics.places import first_place, leaves, listed, name_of
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,8 @@ class NonFinite:
     where: Mapping[str, int | str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        places = ", ".join(f"{dim} {place}" for dim, place in self.where.items())
-        return f"{self.value} in {self.variable} of {self.layer.strip('/') or 'this layer'}" + (
-            f": {places}" if places else ""
-        )
+        places = f": {listed(self.where)}" if self.where else ""
+        return f"{self.value} in {self.variable} of {name_of(self.layer)}{places}"
 
 
 @takes(SchemaError)

@@ -35,6 +35,16 @@ def leaves(captured: Layer) -> dict[str, xr.Dataset]:
     return {node.path: node.to_dataset() for node in captured.leaves if node.data_vars}
 
 
+def name_of(path: str) -> str:
+    """Return the name of a layer in a sentence."""
+    return path.strip("/") or "this layer"
+
+
+def listed(where: Mapping[str, int | str]) -> str:
+    """List the labels of a place: `sample 1, time 7`."""
+    return ", ".join(f"{dim} {place}" for dim, place in where.items())
+
+
 @dataclass(frozen=True)
 class FirstPlace:
     """The place of one number: `labels` by dim, or indices where a dim has none; `index` without labels."""

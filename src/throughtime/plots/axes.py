@@ -65,6 +65,11 @@ def time_axis(values: Any, steps: int, word: str = "timestep") -> Axis:
     return Axis("time" if ticks else word, (-0.5, max(steps, 1) - 0.5), ticks)
 
 
+def edges_across(edges: Sequence[int], steps: int) -> list[Line]:
+    """Draw such lines across a panel of curves over time, with their label."""
+    return edge_lines(edges, steps, [(-0.5, -0.04, steps - 0.5, 1.06)], NO_WAY_BACK)
+
+
 def edge_lines(
     edges: Sequence[int], steps: int, boxes: Sequence[Sequence[float]], label: str = ""
 ) -> list[Line]:

@@ -17,7 +17,7 @@ from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Mark, Panel, Picture
 from throughtime.picture._drawing.palettes import hues
 from throughtime.picture._drawing.scale import Array, Scale, scale_for
-from throughtime.plots.axes import NO_WAY_BACK, edge_lines, time_axis
+from throughtime.plots.axes import edges_across, time_axis
 from throughtime.plots.curves import exponential, median_band, norms
 from throughtime.plots.data import Source, count, dotted, has, last_step, layers, located, parts, read
 from throughtime.plots.look import Look, checked, finished
@@ -95,10 +95,10 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
         Panel(
             (
                 *_marks([curve for curve in found if curve.direction == name], scale, styles),
-                *edge_lines(cuts, steps, [(-0.5, -0.04, steps - 0.5, 1.06)], NO_WAY_BACK),
+                *edges_across(cuts, steps),
             ),
             name if len(directions) > 1 else "",
-            *_axes(found, every, scale),
+            *_axes(steps, every, scale),
             grid=True,
         )
         for name in directions
@@ -189,10 +189,9 @@ def _direction(leaf: xr.Dataset) -> str:
     return "backward" if leaf.attrs.get("go_backwards") else "forward"
 
 
-def _axes(found: list[NormCurve], every: list[tuple[str, xr.Dataset]], scale: Scale) -> tuple[Axis, Axis]:
+def _axes(steps: int, every: list[tuple[str, xr.Dataset]], scale: Scale) -> tuple[Axis, Axis]:
     """Return the time axis of the longest layer, and the axis of norms."""
     longest = max((leaf for _, leaf in every), key=lambda leaf: int(leaf.sizes.get("time", 0)))
-    steps = max(len(curve.quantiles[1]) for curve in found)
     symbol = "‖dL/dhₜ‖" if all(tuple(states(leaf)) == ("hidden",) for _, leaf in every) else "‖dL/dsₜ‖"
     x = time_axis(longest, steps, "timestep of the layer's input")
     return x, Axis(scale.label(symbol), (-0.04, 1.06), scale.ticks())

@@ -16,7 +16,7 @@ from throughtime.diagnostics.statistics import quantiles
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
 from throughtime.picture._drawing.scale import Array, Scale, number
 from throughtime.picture._drawing.theme import DISTINCT
-from throughtime.plots.axes import NO_WAY_BACK, edge_lines, labels, time_axis
+from throughtime.plots.axes import edges_across, labels, time_axis
 from throughtime.plots.cells import (
     MOST_NAMES,
     Grid,
@@ -102,7 +102,7 @@ def lines(
     curves_of = _band if is_band else _samples
     drawn = tuple(_panel(part, kept, name, grid, fit, curves_of) for name, part in parts(values, [*kept]))
     if grid.is_one:
-        cuts = edge_lines(source.edges, grid.steps, [(-0.5, -0.04, grid.steps - 0.5, 1.06)], NO_WAY_BACK)
+        cuts = edges_across(source.edges, grid.steps)
         drawn = tuple(replace(panel, marks=(*panel.marks, *cuts)) for panel in drawn)
     picture = Picture(drawn, note=_note(samples, is_band), linked="xy")
     size = 11.0 if grid.count > 1 else 8.0, _height(grid, len(drawn))

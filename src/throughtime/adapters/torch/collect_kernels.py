@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ def leaves(done: Pass, call: Call, recurrence: Recurrence) -> list[LayerRecord]:
 class KernelLeaf(Leaf):
     """Reads the calls of one of torch's kernels."""
 
+    place: Any = ...  # of this leaf among the layers of a state; a cell is the whole of it
     first, sets = 0, 1  # of all sets of weights, one for each direction, the first that is this leaf's
 
     def _named(self, number: int, steps: Sequence[Step]) -> Weights:
@@ -47,6 +49,12 @@ class KernelLeaf(Leaf):
     def _of_kind(self) -> dict[str, Attribute]:
         return description.of_kind(self.call.entry.layer, self.call.kind, self.call.activation)
 
+    def _past_first(self) -> tuple[Array | None, ...]:
+        """dL/d(initial state) of this layer past the first call, of each state."""
+        found = map(self.transitions.past_first, range(len(self.states)))
+        ordered = self.recurrence.by_sample
+        return tuple(None if one is None else numpy(ordered(one[self.place])) for one in found)
+
     def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
         numbers, every = range(len(self.directions) or 1), self.done.steps_of(self.call)
         pairs = (self.done.weights(self.call.kind, self._named(number, every)) for number in numbers)
@@ -59,10 +67,6 @@ class KernelLeaf(Leaf):
 
 class CellLeaf(KernelLeaf):
     """Reads each call as a pass of one step, from the state given to the state handed out."""
-
-    def _past_first(self) -> tuple[Array | None, ...]:
-        found = map(self.transitions.past_first, range(len(self.states)))
-        return tuple(None if one is None else numpy(self.recurrence.by_sample(one)) for one in found)
 
     def _of_kind(self) -> dict[str, Attribute]:
         return {**super()._of_kind(), "time": ORDER}
@@ -204,10 +208,6 @@ class FusedLeaf(KernelLeaf):
                 windows=self.lengths,
                 initial_gradients=self._past_first(),
             )
-
-    def _past_first(self) -> tuple[Array | None, ...]:
-        found = map(self.transitions.past_first, range(len(self.states)))
-        return tuple(None if one is None else numpy(one[self.place]) for one in found)
 
     def _transitions(self) -> dict[str, Array]:
         """Put what crosses between two calls at the last step of the earlier call, and NaN elsewhere."""

@@ -78,8 +78,7 @@ class Marks:
         if loss is None or not loss.requires_grad or not sources:
             return Gradients({}, 1.0)
         # float16 ends where many gradients lie: they are taken of a scaled loss, as training takes them.
-        is_half = any(map(_is_half, sources))
-        scales = _SCALES if is_half else _SCALES[-1:]
+        scales = _SCALES if any(map(_is_half, sources)) else _SCALES[-1:]
         for scale in scales:
             start, is_last = torch.full_like(loss, scale), scale == scales[-1]
             kept = keep or not is_last
